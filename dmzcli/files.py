@@ -1,0 +1,133 @@
+"""Files that are whole or absent: atomic writes, and readers that name what is wrong with a file.
+
+Everything is written to a temporary file in the target's own folder, flushed to the disk and renamed
+over the target, so that no reader and no kill ever meets half a file.
+"""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import json
+import os
+import tempfile
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from dmzcli.errors import UserError
+
+if TYPE_CHECKING:
+    import torch
+
+_FULL = {errno.ENOSPC, errno.EDQUOT}
+_DENIED = {errno.EACCES, errno.EPERM, errno.EROFS}
+
+
+@contextmanager
+def user_errors(path: Path) -> Iterator[None]:
+    """Turns the file system's refusals about ``path`` into a :class:`UserError`."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno in _FULL:
+            raise UserError(f"no space left to write {path}", "free some space and run it again") from error
+        if error.errno in _DENIED:
+            raise UserError(f"no permission to use {path}", "choose another folder with --out or --run") from error
+        if isinstance(error, FileNotFoundError):
+            raise UserError(f"{path} does not exist", "check the path") from error
+        if isinstance(error, (IsADirectoryError, NotADirectoryError, FileExistsError)):
+            raise UserError(f"{path} is not what was expected: {error.strerror}", "check the path") from error
+        raise
+
+
+@contextmanager
+def atomic(path: str | Path) -> Iterator[Path]:
+    """Yields a temporary path beside ``path``; renames it onto ``path`` when the block succeeds.
+
+    Raises:
+        UserError: The disk is full, or the folder cannot be written.
+    """
+    path = Path(path)
+    with user_errors(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handle, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".tmp", dir=path.parent)
+        os.close(handle)
+    temporary = Path(name)
+    try:
+        with user_errors(path):
+            yield temporary
+            umask = os.umask(0)
+            os.umask(umask)
+            temporary.chmod(0o666 & ~umask)
+            with temporary.open("rb") as stream:
+                os.fsync(stream.fileno())
+            temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def write_json(path: str | Path, value: Any) -> None:
+    """Writes ``value`` as indented JSON, whole or not at all."""
+    with atomic(path) as temporary:
+        temporary.write_text(json.dumps(value, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+
+
+def read_json(path: str | Path) -> dict[str, Any]:
+    """Reads a JSON object.
+
+    Raises:
+        UserError: The file is missing, truncated, or not a JSON object.
+    """
+    path = Path(path)
+    with user_errors(path):
+        try:
+            value = json.loads(path.read_text(encoding="utf-8"))
+        except ValueError as error:
+            raise UserError(f"{path} is not valid JSON: {error}", "restore the file or make it anew") from error
+    if not isinstance(value, dict):
+        raise UserError(f"{path} holds a JSON {type(value).__name__}, not an object", "check the path")
+    return value
+
+
+def save_tensors(
+    path: str | Path, tensors: Mapping[str, torch.Tensor], metadata: Mapping[str, str] | None = None
+) -> None:
+    """Writes tensors as safetensors, whole or not at all."""
+    from safetensors import SafetensorError
+    from safetensors.torch import save_file
+
+    with atomic(path) as temporary:
+        try:
+            save_file({k: v.detach().contiguous() for k, v in tensors.items()}, temporary, dict(metadata or {}))
+        except SafetensorError as error:  # its I/O errors carry the system's code in their text only
+            if "No space left" in str(error) or "os error 28" in str(error):
+                raise OSError(errno.ENOSPC, str(error)) from error
+            raise
+
+
+def load_tensors(path: str | Path) -> tuple[dict[str, torch.Tensor], dict[str, str]]:
+    """Reads a safetensors file: its tensors on the CPU, and its metadata.
+
+    Raises:
+        UserError: The file is missing, truncated, or not safetensors.
+    """
+    from safetensors import SafetensorError, safe_open
+
+    path = Path(path)
+    with user_errors(path):
+        path.stat()
+        try:
+            with safe_open(path, framework="pt") as stream:
+                return {name: stream.get_tensor(name) for name in stream.keys()}, dict(stream.metadata() or {})
+        except SafetensorError as error:
+            raise UserError(
+                f"{path} is not a whole safetensors file: {error}", "restore the file or make it anew"
+            ) from error
+
+
+def sha256(path: str | Path) -> str:
+    """The SHA-256 of a file's bytes, in hexadecimal."""
+    with user_errors(Path(path)), Path(path).open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
