@@ -1,0 +1,139 @@
+"""The registered datasets, and the one door to all of them: :func:`load`."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from dmzcli.data.contract import Dataset, Progress, Source
+from dmzcli.data.digits import Digits
+from dmzcli.data.fashion import FashionMnist
+from dmzcli.data.fitting import Fitting
+from dmzcli.errors import UserError, did_you_mean
+
+DEBIAN = Path("/usr/share/datasets")
+_SOURCES: dict[str, Source] = {}
+
+
+def register(source: Source) -> Source:
+    """Adds a dataset to the registry.
+
+    Raises:
+        TypeError: It is not a :class:`Source`.
+        ValueError: Its name is taken or not of small letters, digits and hyphens, or it does not say how
+            to get its files.
+    """
+    if not isinstance(source, Source):
+        raise TypeError(f"{source!r} is not a dmzcli.data.Source")
+    name = getattr(source, "name", "")
+    if not isinstance(name, str) or not re.fullmatch(r"[a-z0-9]+(-[a-z0-9]+)*", name):
+        raise ValueError(f"the dataset name {name!r} is not made of small letters, digits and hyphens")
+    if not getattr(source, "how_to_get", ""):
+        raise ValueError(f"the dataset {name!r} does not say how to get its files")
+    if name in _SOURCES:
+        raise ValueError(f"the dataset {name!r} is registered already")
+    _SOURCES[name] = source
+    return source
+
+
+for _source in (Digits(), FashionMnist()):
+    register(_source)
+
+
+def names() -> list[str]:
+    """The registered names, sorted."""
+    return sorted(_SOURCES)
+
+
+def cache_folder() -> Path:
+    """Where downloads go without ``--data-dir``: ``$DMZ_CACHE/datasets``, or ``~/.cache/dmz/datasets``."""
+    root = os.environ.get("DMZ_CACHE")
+    return (Path(root).expanduser() if root else Path.home() / ".cache" / "dmz") / "datasets"
+
+
+def search_folders(data_dir: str | Path | None = None) -> list[Path]:
+    """The folders that are searched: ``data_dir`` alone, or the usual ones when it is None."""
+    if data_dir is not None:
+        return [Path(data_dir).expanduser()]
+    return [Path("data"), cache_folder(), DEBIAN]
+
+
+def status(data_dir: str | Path | None = None) -> list[dict[str, Any]]:
+    """Which registered datasets are present.
+
+    Returns:
+        One dict per dataset: ``name``, ``present``, ``where`` (a path, or None), ``count`` (of the published
+        dataset, or None), ``how_to_get``, and ``problem`` (a sentence, where files are missing; else None).
+    """
+    rows = []
+    for name in names():
+        source, where, problem = _SOURCES[name], None, None
+        try:
+            where = source.find(search_folders(data_dir))
+        except UserError as error:
+            problem = error.message
+        rows.append(
+            {
+                "name": name,
+                "present": where is not None,
+                "where": None if where is None else str(where),
+                "count": source.count,
+                "how_to_get": source.how_to_get,
+                "problem": problem,
+            }
+        )
+    return rows
+
+
+def load(
+    name: str,
+    *,
+    data_dir: str | Path | None = None,
+    size: int | None = None,
+    fit: str = "exact",
+    channels: int | None = None,
+    download: bool = False,
+    progress: Callable[[int, int], None] | None = None,
+) -> Dataset:
+    """Loads a dataset whole: a registered one by its name, or pictures by their path.
+
+    Arguments:
+        name: A registered name; else a folder or archive of pictures: one below ``data_dir`` (or the usual
+            folders), with or without the archive's suffix, or any path.
+        data_dir: The folder to search, instead of ``./data``, the cache and Debian's.
+        size: The side S of the images in pixels; None keeps theirs.
+        fit: How pictures of another size become S×S, see :mod:`dmzcli.data.fitting`.
+        channels: 1 or 3 forces grey or colour; None gives 1 where all are grey.
+        download: Fetch the files into ``data_dir`` (or the cache) where they are missing.
+        progress: Called with (images done, images in all); the second is 0 while it is unknown.
+
+    Returns:
+        The dataset; images in the order of the source.
+
+    Raises:
+        UserError: Nothing of this name, missing, damaged or foreign files, or pictures that do not fit.
+    """
+    fitting = Fitting(size, fit, channels)
+    report: Progress = progress or (lambda done, total: None)
+    if name not in _SOURCES:
+        raise _unknown(name)
+    source = _SOURCES[name]
+    where = source.find(search_folders(data_dir))
+    if where is None and download:
+        folder = cache_folder() if data_dir is None else Path(data_dir).expanduser()
+        source.download(folder)
+        where = source.find([folder])
+    if where is None:
+        places = ", ".join(str(folder) for folder in search_folders(data_dir))
+        raise UserError(f"{name} is not in {places}", source.how_to_get)
+    return Dataset.of(name, source.read(where, fitting, report), fit)
+
+
+def _unknown(name: str) -> UserError:
+    hint = did_you_mean(name, names(), label="datasets")
+    return UserError(
+        f"unknown dataset '{name}'", f"{hint}; the path of a folder or archive of pictures would do too"
+    )

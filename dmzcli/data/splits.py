@@ -1,0 +1,68 @@
+"""Fixed stratified hold-outs.
+
+Item i of a source has a key kᵢ (its position, or its path).  The items of one class are ranked by
+SHA-256(kᵢ), and the first n_c of them are held out, where the n_c are proportional to the class sizes
+and sum to n.  The choice depends on the keys and labels alone: on no library's generator, and on no
+order.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+
+import numpy as np
+
+
+def shares(sizes: np.ndarray, count: int) -> np.ndarray:
+    """Splits ``count`` over classes in proportion to ``sizes`` by the largest remainder.
+
+    Arguments:
+        sizes: int, shape (K,), items per class.
+        count: Items to take in all, at most ``sizes.sum()``.
+
+    Returns:
+        int64, shape (K,): no more than ``sizes``, summing to ``count``; ties go to the first class.
+
+    Example:
+        >>> shares(np.array([50, 30, 20]), 9)
+        array([4, 3, 2])
+    """
+    sizes = np.asarray(sizes, dtype=np.int64)
+    total = int(sizes.sum())
+    if not 0 <= count <= total:
+        raise ValueError(f"cannot take {count} of {total} items")
+    whole, rest = np.divmod(sizes * count, max(total, 1))
+    order = np.argsort(-rest, kind="stable")
+    whole[order[: count - int(whole.sum())]] += 1
+    return whole
+
+
+def hold_out(keys: Sequence[str], labels: np.ndarray | None, count: int) -> np.ndarray:
+    """The positions of ``count`` held-out items.
+
+    Arguments:
+        keys: N distinct strings.
+        labels: int, shape (N,); None ranks all items as one class.
+        count: How many to hold out, at most N.
+
+    Returns:
+        int64, shape (count,), ascending.
+    """
+    labels = np.zeros(len(keys), np.int64) if labels is None else np.asarray(labels)
+    ranks = np.array([_rank(key) for key in keys], dtype="S32")
+    classes, sizes = np.unique(labels, return_counts=True)
+    chosen = [np.zeros(0, np.int64)]
+    for label, share in zip(classes, shares(sizes, count), strict=True):
+        members = np.flatnonzero(labels == label)
+        chosen.append(members[np.argsort(ranks[members], kind="stable")[:share]])
+    return np.sort(np.concatenate(chosen)).astype(np.int64)
+
+
+def _rank(key: str) -> str:
+    return hashlib.sha256(key.encode("utf-8", "surrogateescape")).hexdigest()[:32]
+
+
+def numbered(name: str, count: int) -> list[str]:
+    """The keys of a source whose items have no names: ``name/0``, ``name/1``, …"""
+    return [f"{name}/{i}" for i in range(count)]
