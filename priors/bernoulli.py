@@ -1,0 +1,116 @@
+"""Independent bits: p(b) = Π_i p_i^{b_i} (1 − p_i)^{1 − b_i}, and with given bits p_i = σ(l_i(g))."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from priors import regression
+from priors.base import Prior
+from priors.fitting import Bits, Rows, Run
+from priors.options import option
+from priors.registry import register
+from priors.storage import State
+
+SMOOTHING = (0.01, 0.1, 0.5, 1.0, 2.0, 5.0, 10.0, 30.0, 100.0)
+PENALTY = (300.0, 100.0, 30.0, 10.0, 3.0, 1.0, 0.3)
+
+
+@dataclasses.dataclass(frozen=True)
+class BernoulliOptions:
+    """Options of :class:`Bernoulli`."""
+
+    smoothing: float | None = option(
+        None, "pseudo-count of each value of a bit; auto chooses on valid", low=1e-6
+    )
+    penalty: float | None = option(
+        None, "L2 penalty of the regression on the given bits; auto chooses on valid", low=1e-6
+    )
+
+
+@register
+class Bernoulli(Prior):
+    r"""Independent bits with smoothed marginals; with given bits, one logistic regression per bit.
+
+    .. math::
+        \log p(b \mid g) = \sum_i b_i \log \sigma(l_i(g)) + (1 - b_i) \log \sigma(-l_i(g)),
+        \qquad l_i(g) = \log\frac{n_i + a}{N - n_i + a} + w_i^\top (1, g)
+
+    where n_i of N codes have bit i set, a is ``smoothing``, and w_i is 0 without given bits, else the
+    minimiser of the negative log-likelihood with an L2 ``penalty``. One-hot labels thus get one Bernoulli
+    product each, shrunk toward the common one. The paper's prior is this one with p_i = 1/2
+    (Proszewska, Malkin, Siddharth, "On Designing Diffusion Autoencoders for Efficient Generation and
+    Representation Learning", 2025, arXiv 2506.00136).
+
+    Arguments:
+        dim: Number of bits, D.
+        seed: Chooses the held-out rows where none are given; the fit itself is deterministic.
+        options: :class:`BernoulliOptions`.
+    """
+
+    kind = "bernoulli"
+    summary = "independent bits with smoothed marginals (a logistic regression per bit where bits are given)"
+    automatic = True
+    Options = BernoulliOptions
+
+    _offset: NDArray[np.float64]
+    _weights: NDArray[np.float64]
+
+    def _fit(self, train: Rows, valid: Rows, run: Run) -> dict[str, Any]:
+        ones, n = train.bits.sum(0, dtype=np.float64), len(train)
+        smoothings = SMOOTHING if self.options.smoothing is None else (self.options.smoothing,)
+        offsets = [np.log(ones + a) - np.log(n - ones + a) for a in smoothings]
+        q = valid.bits.mean(0, dtype=np.float64)
+        scores = [
+            np.sum(q * regression.log_sigmoid(c) + (1 - q) * regression.log_sigmoid(-c)) for c in offsets
+        ]
+        best = int(np.argmax(scores))
+        self._offset, self._weights = offsets[best], np.zeros((self.given_dim + 1, self.dim))
+        chosen = {"smoothing": smoothings[best]}
+        if train.given is not None:
+            chosen["penalty"] = self._fit_given(train, valid, run)
+        return chosen
+
+    def _fit_given(self, train: Rows, valid: Rows, run: Run) -> float:
+        """Fits the regressions; from the strongest penalty down while the held-out rows gain."""
+        penalties = PENALTY if self.options.penalty is None else (self.options.penalty,)
+        assert train.given is not None
+        best, score, weights = penalties[0], -np.inf, None
+        for i, penalty in enumerate(penalties):
+            part = run.part(i / len(penalties), (i + 1) / len(penalties))
+            tick = functools.partial(part.progress, message=f"penalty {penalty:g}")
+            weights = regression.fit_logistic(train.given, train.bits, self._offset, penalty, weights, tick)
+            kept, self._weights = self._weights, weights
+            new = self._score(valid)
+            if new <= score:
+                self._weights = kept
+                break
+            best, score = penalty, new
+        return best
+
+    def _logits(self, given: Bits | None) -> NDArray[np.float64]:
+        """l(g), (N, D), or (1, D) without given bits."""
+        if given is None:
+            return self._offset[None]
+        return self._offset + regression.design(given).astype(np.float64) @ self._weights
+
+    def _log_prob(self, rows: Rows) -> NDArray[np.float64]:
+        signs = 2.0 * rows.bits - 1.0
+        return regression.log_sigmoid(signs * self._logits(rows.given)).sum(1)
+
+    def _sample(self, u: NDArray[np.float32], given: Bits | None, temperature: float) -> Bits:
+        return (u < regression.sigmoid(self._logits(given) / temperature)).astype(np.uint8)
+
+    def _state(self) -> State:
+        return (
+            {"offset": self._offset, "weights": self._weights} if self.given_dim else {"offset": self._offset}
+        )
+
+    def _load_state(self, state: State) -> None:
+        self._offset = state["offset"].reshape(self.dim)
+        shape = (self.given_dim + 1, self.dim)
+        self._weights = state["weights"].reshape(shape) if self.given_dim else np.zeros(shape)

@@ -1,0 +1,79 @@
+"""Checks of what a caller passes; every refusal names the argument, its value and the expectation."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+
+from priors.errors import PriorError
+from priors.fitting import Bits
+
+
+def check_bits(name: str, value: Any, width: int | None, rows: int | None = None, least: int = 1) -> Bits:
+    """The array as uint8 (N, width) of 0 and 1.
+
+    Arguments:
+        name: The argument's name, for the message.
+        value: uint8 or bool array (N, width).
+        width: Columns expected, or ``None`` for any number of at least 1.
+        rows: Rows expected, or ``None``.
+        least: The least number of rows.
+
+    Raises:
+        PriorError: Another type, shape, or a value that is neither 0 nor 1.
+    """
+    if not isinstance(value, np.ndarray):
+        raise PriorError(
+            f"{name} is a {type(value).__name__}; expected a numpy array of uint8",
+            "convert it with numpy.asarray",
+        )
+    if value.dtype != np.uint8 and value.dtype != np.bool_:
+        nan = value.dtype.kind in "fc" and bool(np.isnan(value).any())
+        found = f"{value.dtype} with NaN in it" if nan else str(value.dtype)
+        raise PriorError(
+            f"{name} has dtype {found}; expected uint8 (or bool)", "bits are uint8 arrays of 0 and 1"
+        )
+    if value.ndim != 2:
+        raise PriorError(
+            f"{name} has shape {value.shape}; expected two axes (rows, bits)", "one code is one row"
+        )
+    if width is not None and value.shape[1] != width:
+        raise PriorError(
+            f"{name} has {value.shape[1]} columns; expected {width}", "the codes have another size"
+        )
+    if value.shape[1] < 1:
+        raise PriorError(f"{name} has no columns; expected at least 1", "a code has at least one bit")
+    if rows is not None and len(value) != rows:
+        raise PriorError(f"{name} has {len(value)} rows; expected {rows}", "one row of given for each code")
+    if len(value) < least:
+        raise PriorError(f"{name} has {len(value)} rows; expected at least {least}", "give more codes")
+    if value.dtype == np.bool_:
+        return value.astype(np.uint8)
+    top = int(value.max())
+    if top > 1:
+        raise PriorError(f"{name} holds the value {top}; expected only 0 and 1", "unpack packed bits first")
+    return value
+
+
+def check_integer(name: str, value: Any, low: int | None = None) -> int:
+    """The value as an int of at least ``low``, or a PriorError that names it."""
+    if isinstance(value, bool) or not hasattr(value, "__index__"):
+        raise PriorError(f"{name} is {value!r}; expected an integer")
+    if low is not None and value < low:
+        raise PriorError(f"{name} is {value}; expected at least {low}")
+    return int(value)
+
+
+def check_temperature(value: Any) -> float:
+    """The value as a finite float above 0, or a PriorError that names it."""
+    try:
+        number = float(value)
+    except (TypeError, ValueError):
+        number = math.nan
+    if isinstance(value, bool) or not (math.isfinite(number) and number > 0):
+        raise PriorError(
+            f"temperature is {value!r}; expected a finite number above 0", "1 leaves it as fitted"
+        )
+    return number

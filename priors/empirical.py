@@ -1,0 +1,157 @@
+"""Resampled codes: a kernel density on the hypercube, centred on the fitted codes themselves."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from priors.base import Prior
+from priors.fitting import Bits, Rows, Run
+from priors.options import option
+from priors.randomness import generator
+from priors.registry import register
+from priors.storage import State
+
+FLIPS = tuple(float(r) for r in np.geomspace(1e-4, 0.45, 24))
+GIVEN_FLIPS = (1e-4, 1e-3, 1e-2, 0.03, 0.1, 0.2, 0.3, 0.4)
+CHOOSING_ROWS = 512
+
+
+@dataclasses.dataclass(frozen=True)
+class EmpiricalOptions:
+    """Options of :class:`Empirical`."""
+
+    flip: float | None = option(
+        None, "probability of flipping a bit; auto chooses on valid", low=1e-6, high=0.5
+    )
+    given_flip: float | None = option(
+        None,
+        "flip probability that weighs codes by their given bits; auto chooses on valid",
+        low=1e-6,
+        high=0.5,
+    )
+
+
+@register
+class Empirical(Prior):
+    r"""A code is one of the fitted codes with each bit flipped with a small probability; it memorises.
+
+    .. math::
+        p(b \mid g) = \sum_n w_n(g) \, r^{d(b, b_n)} (1 - r)^{D - d(b, b_n)}, \qquad
+        w_n(g) \propto \left(\frac{s}{1 - s}\right)^{d(g, g_n)}
+
+    with Hamming distances d, the flip probability r of a bit and s of a given bit, and all w_n = 1 / N
+    where nothing is given: the kernel of Aitchison
+    and Aitken ("Multivariate binary discrimination by the kernel method", Biometrika 63, 1976,
+    doi:10.1093/biomet/63.3.413, equation 2), and with given bits the conditional of the joint density.
+    Samples are near copies of fitted codes, so it bounds what resampling can reach; it is no model.
+
+    Arguments:
+        dim: Number of bits, D.
+        seed: Chooses held-out rows; the fit itself is deterministic.
+        options: :class:`EmpiricalOptions`.
+    """
+
+    kind = "empirical"
+    summary = "fitted codes with flipped bits (memorises: an upper bound of resampling, not a model)"
+    memorises = True
+    Options = EmpiricalOptions
+    sample_rows = 256
+    log_prob_rows = 64
+
+    _codes: NDArray[np.float32]
+    _given: NDArray[np.float32] | None
+    _flip: float
+    _given_flip: float
+
+    def _fit(self, train: Rows, valid: Rows, run: Run) -> dict[str, Any]:
+        self._codes = train.bits.astype(np.float32)
+        self._given = None if train.given is None else train.given.astype(np.float32)
+        pick = generator(self.seed, 2).permutation(len(valid))[:CHOOSING_ROWS]
+        some = valid.take(np.sort(pick))
+        flips = FLIPS if self.options.flip is None else (self.options.flip,)
+        self._given_flip = 0.5
+        self._flip = self._choose("_flip", flips, some, run.part(0.0, 0.5))
+        chosen = {"flip": self._flip}
+        if self._given is not None:
+            given_flips = GIVEN_FLIPS if self.options.given_flip is None else (self.options.given_flip,)
+            self._given_flip = self._choose("_given_flip", given_flips, some, run.part(0.5, 0.8))
+            self._flip = self._choose("_flip", flips, some, run.part(0.8, 1.0))
+            chosen = {"flip": self._flip, "given_flip": self._given_flip}
+        return chosen
+
+    def _choose(self, name: str, values: tuple[float, ...], rows: Rows, run: Run) -> float:
+        """The value of an attribute under which the rows are most likely."""
+        scores = []
+        for i, value in enumerate(values):
+            setattr(self, name, value)
+            scores.append(self._score(rows))
+            run.progress((i + 1) / len(values), name.strip("_").replace("_", " "))
+        best = values[int(np.argmax(scores))]
+        setattr(self, name, best)
+        return best
+
+    def _log_weights(self, given: Bits | None) -> NDArray[np.float64]:
+        """Log weight of every fitted code, (R, N), or (1, 1) without given bits; not normalised."""
+        if given is None or self._given is None:
+            return np.zeros((1, 1))
+        s = self._given_flip
+        return hamming(given, self._given) * (np.log(s) - np.log1p(-s))
+
+    def _log_prob(self, rows: Rows) -> NDArray[np.float64]:
+        r = self._flip
+        kernel = hamming(rows.bits, self._codes) * (np.log(r) - np.log1p(-r))
+        prior = self._log_weights(rows.given)
+        norm = np.log(len(self._codes)) if rows.given is None else log_sum_exp(prior)
+        return log_sum_exp(kernel + prior) - norm + self.dim * np.log1p(-r)
+
+    def _sample(self, u: NDArray[np.float32], given: Bits | None, temperature: float) -> Bits:
+        n = len(self._codes)
+        if given is None:
+            centre = np.minimum((u[:, 0].astype(np.float64) * n).astype(np.int64), n - 1)
+        else:
+            weights = self._log_weights(given) / temperature
+            cumulative = np.cumsum(np.exp(weights - weights.max(1, keepdims=True)), axis=1)
+            centre = (cumulative <= u[:, :1] * cumulative[:, -1:]).sum(1).clip(max=n - 1)
+        odds = (self._flip / (1 - self._flip)) ** (1 / temperature)
+        flip = u[:, 1:] < odds / (1 + odds)
+        return (self._codes[centre].astype(np.uint8) ^ flip).astype(np.uint8)
+
+    def _width(self) -> int:
+        return self.dim + 1
+
+    def _state(self) -> State:
+        state: State = {"codes": np.packbits(self._codes.astype(np.uint8), axis=1)}
+        if self._given is not None:
+            state["given"] = np.packbits(self._given.astype(np.uint8), axis=1)
+        state["flips"] = np.array([self._flip, self._given_flip])
+        return state
+
+    def _load_state(self, state: State) -> None:
+        self._codes = np.unpackbits(state["codes"], axis=1, count=self.dim).astype(np.float32)
+        self._given = None
+        if self.given_dim:
+            self._given = np.unpackbits(state["given"], axis=1, count=self.given_dim).astype(np.float32)
+        self._flip, self._given_flip = (float(value) for value in state["flips"])
+
+    def _parameters(self) -> int:
+        given = 0 if self._given is None else self._given.size + 1
+        return self._codes.size + 1 + given
+
+
+def hamming(a: Bits, b: NDArray[np.float32]) -> NDArray[np.float64]:
+    """Hamming distances between the rows of ``a`` (R, D) and of ``b`` (N, D): float64 (R, N).
+
+    |a − b| = |a| + |b| − 2 aᵀb; whole numbers below 2²⁴ are exact in float32.
+    """
+    left = a.astype(np.float32)
+    return (left.sum(1)[:, None] + b.sum(1) - 2 * (left @ b.T)).astype(np.float64)
+
+
+def log_sum_exp(x: NDArray[np.float64]) -> NDArray[np.float64]:
+    """log Σ_j exp x_ij of each row."""
+    top = x.max(1, keepdims=True)
+    return np.log(np.exp(x - top).sum(1)) + top[:, 0]

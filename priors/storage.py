@@ -1,0 +1,127 @@
+"""A prior on disk: ``prior.json`` and one safetensors file, whole or absent, never a pickle.
+
+The tensors are written first, under a name that carries their SHA-256; then ``prior.json``, which names
+them, is renamed into place. That rename is the one moment at which the folder changes: a kill before it
+leaves the old prior, a kill after it the new one.
+"""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import json
+import os
+import tempfile
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from priors.errors import PriorError
+
+FORMAT = "dmz-prior"
+VERSION = 1
+State = dict[str, NDArray[Any]]
+
+
+@contextmanager
+def _refusals(path: Path) -> Iterator[None]:
+    """Turns the file system's refusals about ``path`` into a :class:`PriorError`."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            raise PriorError(f"no space left to write {path}", "free some space and run it again") from error
+        if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
+            raise PriorError(f"no permission to use {path}", "choose another folder") from error
+        if isinstance(error, FileNotFoundError):
+            raise PriorError(f"{path} does not exist", "give the folder that a prior was saved to") from error
+        if isinstance(error, (IsADirectoryError, NotADirectoryError, FileExistsError)):
+            raise PriorError(
+                f"{path} is not what was expected: {error.strerror}", "check the path"
+            ) from error
+        raise
+
+
+def write_bytes(path: Path, content: bytes) -> None:
+    """Writes a file whole or not at all: temporary file beside it, flushed, renamed."""
+    with _refusals(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handle, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".tmp", dir=path.parent)
+        temporary = Path(name)
+        try:
+            with os.fdopen(handle, "wb") as stream:
+                stream.write(content)
+                stream.flush()
+                os.fsync(stream.fileno())
+            umask = os.umask(0)
+            os.umask(umask)
+            temporary.chmod(0o666 & ~umask)
+            temporary.replace(path)
+        finally:
+            temporary.unlink(missing_ok=True)
+
+
+def _tensor_bytes(state: Mapping[str, NDArray[Any]]) -> bytes:
+    from safetensors.numpy import save
+
+    return save({name: np.ascontiguousarray(value) for name, value in state.items()})
+
+
+def write(
+    folder: Path, header: Mapping[str, Any], state: Mapping[str, NDArray[Any]], name: str = "prior"
+) -> None:
+    """Writes ``<name>.json`` and its tensors into ``folder``, replacing what was there at one moment.
+
+    Raises:
+        PriorError: The folder cannot be written, or the disk is full.
+    """
+    content = _tensor_bytes(state)
+    digest = hashlib.sha256(content).hexdigest()
+    tensors = f"{name}-{digest[:12]}.safetensors"
+    record = {"format": FORMAT, "version": VERSION, **header, "tensors": tensors, "sha256": digest}
+    text = json.dumps(record, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
+    write_bytes(folder / tensors, content)
+    write_bytes(folder / f"{name}.json", text.encode())
+    for stale in folder.glob(f"{name}-????????????.safetensors"):
+        if stale.name != tensors:
+            stale.unlink(missing_ok=True)
+
+
+def read(folder: Path, name: str = "prior") -> tuple[dict[str, Any], State]:
+    """Reads what :func:`write` wrote: the header and the tensors.
+
+    Raises:
+        PriorError: A file is missing, truncated, foreign, or of another version; names the file.
+    """
+    from safetensors import SafetensorError
+    from safetensors.numpy import load
+
+    path = folder / f"{name}.json"
+    with _refusals(path):
+        text = path.read_bytes()
+    try:
+        header = json.loads(text)
+    except ValueError as error:
+        raise PriorError(f"{path} is not valid JSON: {error}", "save the prior again") from error
+    if not isinstance(header, dict) or header.get("format") != FORMAT:
+        raise PriorError(f"{path} is not a prior: its format is not '{FORMAT}'", "check the path")
+    if header.get("version") != VERSION:
+        raise PriorError(
+            f"{path} has version {header.get('version')!r}; expected {VERSION}", "save the prior again"
+        )
+    tensors = header.get("tensors")
+    if not isinstance(tensors, str) or Path(tensors).name != tensors:
+        raise PriorError(f"{path} names no tensor file beside it", "save the prior again")
+    file = folder / tensors
+    with _refusals(file):
+        content = file.read_bytes()
+    if hashlib.sha256(content).hexdigest() != header.get("sha256"):
+        raise PriorError(f"{file} is truncated or altered: its SHA-256 differs", "save the prior again")
+    try:
+        return header, load(content)
+    except SafetensorError as error:
+        raise PriorError(f"{file} is not a safetensors file: {error}", "save the prior again") from error
