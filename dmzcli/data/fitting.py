@@ -29,6 +29,7 @@ class Fitting:
         size: S in pixels; None takes the pictures' own size (``fit="exact"`` only).
         fit: One of :data:`FITS`.
         channels: 1 or 3 forces grey or colour; None keeps what is there.
+        like: The picture that set the size, where none was asked for.
 
     Raises:
         UserError: An unknown fit, a size or a number of channels that cannot be, or a missing size.
@@ -37,6 +38,7 @@ class Fitting:
     size: int | None = None
     fit: str = "exact"
     channels: int | None = None
+    like: str = ""
 
     def __post_init__(self) -> None:
         if self.fit not in FITS:
@@ -56,9 +58,9 @@ class Fitting:
                 f"channels {self.channels} is neither 1 (grey) nor 3 (colour)", "--set data.channels=1, or 3"
             )
 
-    def pinned(self, picture: np.ndarray) -> Fitting:
+    def pinned(self, picture: np.ndarray, name: str) -> Fitting:
         """This fitting with S set to the height of ``picture``, where S was left open."""
-        return self if self.size is not None else replace(self, size=picture.shape[0])
+        return self if self.size is not None else replace(self, size=picture.shape[0], like=name)
 
     def apply(self, picture: np.ndarray, name: str) -> np.ndarray:
         """Fits one picture; its channels stay as they are.
@@ -81,6 +83,7 @@ class Fitting:
         choose = f"--set data.size={self.size or 32} --set data.fit=resize|pad|crop"
         if self.fit == "exact":
             wanted = "square" if self.size is None else f"{size} × {size}"
+            wanted += f" like {self.like}" if self.like else ""
             raise UserError(f"{what}, not {wanted}", f"fit the pictures with {choose}")
         if self.fit == "pad":
             if max(height, width) > size:

@@ -8,10 +8,13 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from dmzcli.data.archives import SUFFIXES, stem
+from dmzcli.data.cifar import Cifar10
 from dmzcli.data.contract import Dataset, Progress, Source
 from dmzcli.data.digits import Digits
 from dmzcli.data.fashion import FashionMnist
 from dmzcli.data.fitting import Fitting
+from dmzcli.data.images import NoPicturesError, read_pictures
 from dmzcli.errors import UserError, did_you_mean
 
 DEBIAN = Path("/usr/share/datasets")
@@ -39,7 +42,7 @@ def register(source: Source) -> Source:
     return source
 
 
-for _source in (Digits(), FashionMnist()):
+for _source in (Cifar10(), Digits(), FashionMnist()):
     register(_source)
 
 
@@ -119,7 +122,12 @@ def load(
     fitting = Fitting(size, fit, channels)
     report: Progress = progress or (lambda done, total: None)
     if name not in _SOURCES:
-        raise _unknown(name)
+        path = _picture_path(name, data_dir)
+        try:
+            content = read_pictures(path, fitting, report)
+        except NoPicturesError as error:
+            raise _better_hint(error, path) from error
+        return Dataset.of(stem(path.resolve()), content, fit)
     source = _SOURCES[name]
     where = source.find(search_folders(data_dir))
     if where is None and download:
@@ -132,8 +140,50 @@ def load(
     return Dataset.of(name, source.read(where, fitting, report), fit)
 
 
-def _unknown(name: str) -> UserError:
-    hint = did_you_mean(name, names(), label="datasets")
-    return UserError(
-        f"unknown dataset '{name}'", f"{hint}; the path of a folder or archive of pictures would do too"
+def _picture_path(name: str, data_dir: str | Path | None) -> Path:
+    """The folder or archive that ``name`` stands for.
+
+    Looked for in ``data_dir``, then at its own path; without ``data_dir``, at its own path, then in the
+    usual folders.
+    """
+    own = Path(name).expanduser()
+    folders = search_folders(data_dir)
+    bases = [Path(), *folders] if data_dir is None else [*folders, Path()]
+    for base in bases:
+        for suffix in ("", *SUFFIXES):
+            path = base / own.with_name(own.name + suffix) if own.name else base / own
+            if path.exists() if own.name else path.is_dir():
+                return path
+    places = ", ".join(str(folder) for folder in folders)
+    if own.name != name or name.lower().endswith(SUFFIXES):
+        raise UserError(
+            f"{name} does not exist", "give a registered dataset, or a folder or archive of pictures"
+        )
+    known = [*names(), *(found for folder in folders for found in _piles(folder))]
+    raise UserError(
+        f"unknown dataset '{name}': neither registered, nor a folder or archive in {places} or here",
+        f"{did_you_mean(name, known, label='datasets')}; a path to a folder or archive does too",
     )
+
+
+def _piles(folder: Path) -> list[str]:
+    """The names of the folders and archives in ``folder`` that could be meant."""
+    try:
+        found = list(folder.iterdir())
+    except OSError:
+        return []
+    return [stem(path) for path in found if path.is_dir() or path.name.lower().endswith(SUFFIXES)]
+
+
+def _better_hint(error: UserError, path: Path) -> UserError:
+    """For a path that holds a registered dataset's own files: its name."""
+    for source in _SOURCES.values():
+        try:
+            where = source.find([path])
+        except UserError:
+            continue
+        if where is not None and (where == path or path in where.parents):
+            return UserError(
+                error.message, f"these are the files of a registered dataset: {source.name} --data-dir {path}"
+            )
+    return error
