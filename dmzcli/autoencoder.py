@@ -1,0 +1,182 @@
+r"""The autoencoder: q(z | x), and the denoiser ε_θ(x_t, t, z) that is conditioned on its bits.
+
+z ∈ {0, 1}^D. The encoder gives two logits a bit; q(z_i = 1 | x) is their softmax. In training a bit is a
+Gumbel-softmax pair (π_0, π_1), soft or hard with a straight-through gradient; in evaluation it is one-hot.
+
+References:
+    M. Proszewska, N. Malkin, N. Siddharth, 2025, arXiv 2506.00136 (DMZ).
+    E. Jang, S. Gu, B. Poole, "Categorical Reparameterization with Gumbel-Softmax", 2017, arXiv 1611.01144.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from dmzcli.config import Config, ModelConfig
+from dmzcli.errors import UserError
+from dmzcli.unet import KeysValues, UNet
+
+
+def encoder_channels(size: int) -> tuple[int, ...]:
+    """The paper's channels of the stride-2 convolutions, 32, 64, … until 2×2 pixels are left.
+
+    Example:
+        >>> encoder_channels(32)
+        (32, 64, 128, 256)
+    """
+    channels = []
+    while size > 2:
+        channels.append(32 << len(channels))
+        size = (size + 1) // 2
+    return tuple(channels)
+
+
+class Encoder(nn.Module):
+    """Images to logits: stride-2 convolutions with batch norm and leaky ReLU, then one linear layer.
+
+    Arguments:
+        in_channels: Channels of the image.
+        size: Height and width of the image.
+        channels: Of the convolutions, one each.
+        bits: D.
+    """
+
+    def __init__(self, in_channels: int, size: int, channels: Sequence[int], bits: int) -> None:
+        super().__init__()
+        layers: list[nn.Module] = []
+        for width in channels:
+            layers += [
+                nn.Conv2d(in_channels, width, 3, stride=2, padding=1),
+                nn.BatchNorm2d(width),
+                nn.LeakyReLU(),
+            ]
+            in_channels, size = width, (size + 1) // 2
+        self.convolutions = nn.Sequential(*layers)
+        self.linear = nn.Linear(in_channels * size * size, 2 * bits)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Logits (B, D, 2) of images (B, C, H, W) in [−1, 1]."""
+        return self.linear(self.convolutions(x).flatten(1)).unflatten(1, (-1, 2))
+
+
+class BitTokens(nn.Module):
+    """One token per bit: the expectation of a learnt pair of embeddings under (π_0, π_1)."""
+
+    def __init__(self, bits: int, width: int) -> None:
+        super().__init__()
+        self.embedding = nn.Parameter(torch.randn(bits, 2, width))
+
+    def forward(self, pairs: Tensor) -> Tensor:
+        return torch.einsum("bdk,dkw->bdw", pairs, self.embedding)
+
+
+class Autoencoder(nn.Module):
+    """Encoder, bottleneck and denoiser of one experiment.
+
+    Arguments:
+        config: A resolved configuration: ``data.size`` and ``data.channels`` are set.
+    """
+
+    def __init__(self, config: Config) -> None:
+        super().__init__()
+        size, colours, model = config.data.size, config.data.channels, config.model
+        if size is None or colours is None:
+            raise ValueError("data.size and data.channels must be resolved before the model is built")
+        self.config = config
+        self.dim = 0 if model.latent == "none" else model.bits
+        single = model.tokens == "single"
+        self.encoder = Encoder(colours, size, model.encoder_channels or encoder_channels(size), self.dim) if self.dim else None
+        self.tokens = BitTokens(self.dim, model.token_width) if self.dim and not single else None
+        self.unet = UNet(
+            in_channels=colours,
+            out_channels=colours * (2 if config.diffusion.variance == "learned-range" else 1),
+            channels=model.channels,
+            multipliers=model.multipliers,
+            blocks=model.blocks,
+            attention=_factors(size, model.attention),
+            cross_attention=_factors(size, _cross_resolutions(model)) if self.dim else (),
+            heads=model.heads,
+            dropout=model.dropout,
+            scale_shift=model.time_conditioning == "scale-shift",
+            token_width=(2 * self.dim if single else model.token_width) if self.dim else None,
+            single_token=single,
+        )
+
+    def logits(self, x: Tensor) -> Tensor:
+        """Logits (B, D, 2) of images (B, C, H, W) in [−1, 1].
+
+        Raises:
+            UserError: The model has no latent.
+        """
+        if self.encoder is None:
+            raise UserError("a model with latent 'none' has no bits", "train one with --latent bernoulli")
+        return self.encoder(x)
+
+    def probabilities(self, x: Tensor) -> Tensor:
+        """q(z_i = 1 | x), float32 (B, D)."""
+        return self.logits(x).float().softmax(-1)[..., 1]
+
+    def relax(self, logits: Tensor, gumbel: Tensor) -> Tensor:
+        """Training codes: Gumbel-softmax pairs (B, D, 2) for Gumbel(0, 1) noise of the same shape."""
+        soft = ((logits + gumbel) / self.config.model.temperature).softmax(-1)
+        if self.config.model.estimator == "soft":
+            return soft
+        hard = F.one_hot(soft.argmax(-1), 2).to(soft.dtype)
+        return hard + soft - soft.detach()
+
+    def context(self, pairs: Tensor) -> dict[str, KeysValues]:
+        """What the denoiser needs of the bits, once for all steps.
+
+        Arguments:
+            pairs: (B, D, 2), one-hot or relaxed.
+        """
+        tokens = pairs.flatten(1)[:, None] if self.tokens is None else self.tokens(pairs)
+        return self.unet.keys_values(tokens)
+
+    def bits_context(self, bits: Tensor | None) -> dict[str, KeysValues] | None:
+        """The same from bits (B, D) of 0 and 1; ``None`` for a model without a latent.
+
+        Raises:
+            UserError: The bits have another length than the model's.
+        """
+        if self.dim == 0:
+            return None
+        if bits is None or bits.shape[-1] != self.dim:
+            given = "none" if bits is None else str(bits.shape[-1])
+            raise UserError(f"the model has {self.dim} bits, but {given} were given", "use bits of this model")
+        return self.context(F.one_hot(bits.long(), 2).to(self.unet.time_embed[0].weight.dtype))
+
+    def forward(self, x0: Tensor, x_t: Tensor, t: Tensor, gumbel: Tensor | None) -> Tensor:
+        """One training evaluation: encodes x_0, relaxes its bits, and denoises x_t given them.
+
+        Arguments:
+            x0: Images (B, C, H, W).
+            x_t: Their noisy versions.
+            t: Timesteps (B,).
+            gumbel: Gumbel noise (B, D, 2); ``None`` takes the most probable bits (or the model has none).
+
+        Returns:
+            The denoiser's output (B, C or 2C, H, W).
+        """
+        if self.dim == 0:
+            return self.unet(x_t, t)
+        logits = self.logits(x0)
+        pairs = F.one_hot(logits.argmax(-1), 2).to(logits.dtype) if gumbel is None else self.relax(logits, gumbel)
+        return self.unet(x_t, t, self.context(pairs))
+
+
+def _cross_resolutions(model: ModelConfig) -> tuple[int, ...]:
+    return model.attention if model.cross_attention is None else model.cross_attention
+
+
+def _factors(size: int, resolutions: Sequence[int]) -> tuple[int, ...]:
+    return tuple(size // resolution for resolution in resolutions)
+
+
+def pick_bits(probabilities: Tensor) -> Tensor:
+    """The most probable bits of q(z | x), uint8; ties (exactly one half) go to 0."""
+    return (probabilities > 0.5).to(torch.uint8)

@@ -1,0 +1,88 @@
+"""What goes into a training step: the images and every random number, as functions of (seed, step)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import lru_cache
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from dmzcli.config import Config
+from dmzcli.randomness import stream, torch_stream
+
+
+def to_unit(images: np.ndarray | Tensor, device: torch.device | None = None) -> Tensor:
+    """uint8 images (N, H, W, C) as float32 (N, C, H, W) in [−1, 1]."""
+    tensor = images if isinstance(images, Tensor) else torch.from_numpy(np.ascontiguousarray(images))
+    return tensor.to(device).permute(0, 3, 1, 2).float().div_(127.5).sub_(1)
+
+
+def to_uint8(images: Tensor) -> np.ndarray:
+    """Images (N, C, H, W) in [−1, 1] as uint8 (N, H, W, C), rounded."""
+    scaled = images.float().add(1).mul_(127.5).round_().clamp_(0, 255).to(torch.uint8)
+    return scaled.permute(0, 2, 3, 1).cpu().numpy()
+
+
+@lru_cache(maxsize=2)
+def _epoch(seed: int, epoch: int, count: int) -> np.ndarray:
+    return stream("order", seed, epoch).permutation(count)
+
+
+def batch_rows(seed: int, step: int, batch: int, count: int) -> np.ndarray:
+    """Which of ``count`` training images make the batch of ``step``, int64 (batch,).
+
+    Each epoch is a permutation of its own, drawn from (seed, epoch); batches run on across epochs.
+    """
+    positions = np.arange(step * batch, (step + 1) * batch)
+    rows = np.empty(batch, np.int64)
+    for epoch in np.unique(positions // count):
+        inside = positions // count == epoch
+        rows[inside] = _epoch(seed, int(epoch), count)[positions[inside] % count]
+    return rows
+
+
+@dataclass(frozen=True)
+class Draw:
+    """The random numbers of one step, for the whole batch over all processes.
+
+    Attributes:
+        index: Timesteps, int64 (B,).
+        noise: ε, the target, (B, C, H, W).
+        perturbed: ε + γξ, what the input is made with (M. Ning et al. 2023, eq. 8).
+        gumbel: Gumbel(0, 1) noise (B, D, 2), or ``None`` without a latent.
+        flip: Which images are mirrored, bool (B,).
+    """
+
+    index: Tensor
+    noise: Tensor
+    perturbed: Tensor
+    gumbel: Tensor | None
+    flip: Tensor
+
+    def part(self, rank: int, ranks: int) -> Draw:
+        """The numbers of one of ``ranks`` equal parts of the batch."""
+        part = slice(rank * len(self.index) // ranks, (rank + 1) * len(self.index) // ranks)
+        gumbel = None if self.gumbel is None else self.gumbel[part]
+        return Draw(self.index[part], self.noise[part], self.perturbed[part], gumbel, self.flip[part])
+
+
+def draw(config: Config, dim: int, images: int, device: torch.device, *name: str | int) -> Draw:
+    """Draws for ``images`` images from the stream ``name``."""
+    if config.data.size is None or config.data.channels is None:
+        raise ValueError("data.size and data.channels must be resolved")
+    generator = torch_stream(device, *name)
+    shape = (images, config.data.channels, config.data.size, config.data.size)
+
+    def normal() -> Tensor:
+        return torch.randn(shape, generator=generator, device=device)
+
+    def uniform(*size: int) -> Tensor:
+        return torch.rand(size, generator=generator, device=device)
+
+    index = torch.randint(config.diffusion.timesteps, (images,), generator=generator, device=device)
+    noise, gamma = normal(), config.diffusion.perturbation
+    # rand gives 0 with probability 2^-24 and never 1; the clamp keeps both logarithms finite.
+    gumbel = -torch.log(-torch.log(uniform(images, dim, 2).clamp(1e-20, 1 - 1e-7))) if dim else None
+    return Draw(index, noise, noise + gamma * normal() if gamma else noise, gumbel, uniform(images) < 0.5)

@@ -1,0 +1,158 @@
+"""Bit tables: the codes of a dataset in one HDF5 file, readable with h5py and NumPy alone.
+
+``/bits`` uint8 (N, ⌈D/8⌉), numpy.packbits(axis=1, bitorder="big"), attribute ``dim`` = D; ``/probs`` float16
+(N, D), q(z_i = 1 | x); ``/labels`` int64 (N,) and ``/attributes`` uint8 (N, A), each with attribute ``names``;
+``/split`` uint8 (N,), 0 train, 1 valid, 2 test; ``/index`` int64 (N,), the row's position in the dataset.
+Root attributes: format, version, dim, family, cardinalities, dataset, model, created; further ones may follow.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import h5py
+import numpy as np
+
+from dmzcli.errors import UserError
+from dmzcli.files import atomic, user_errors
+
+FORMAT, VERSION = "dmz-bits", 1
+SPLITS = ("train", "valid", "test")
+Array = np.ndarray
+
+
+@dataclass(frozen=True, eq=False)
+class BitTable:
+    """A bit table in memory.
+
+    Attributes:
+        bits: uint8 (N, D) of 0 and 1, unpacked.
+        split: uint8 (N,).
+        index: int64 (N,).
+        family: The latent family.
+        cardinalities: Values per latent variable, in the order of their bits.
+        dataset: Identity of the dataset that was encoded.
+        model: SHA-256 of the weights that encoded it.
+        created: ISO 8601 time.
+        probs, labels, attributes: As in the file, or ``None``.
+        facts: Further root attributes.
+    """
+
+    bits: Array
+    split: Array
+    index: Array
+    family: str
+    cardinalities: Array
+    dataset: str
+    model: str
+    created: str
+    probs: Array | None = None
+    labels: Array | None = None
+    label_names: tuple[str, ...] = ()
+    attributes: Array | None = None
+    attribute_names: tuple[str, ...] = ()
+    facts: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def dim(self) -> int:
+        """D."""
+        return self.bits.shape[1]
+
+    def rows(self, split: str) -> Array:
+        """Positions of a split, int64."""
+        return np.flatnonzero(self.split == SPLITS.index(split))
+
+
+def is_bit_table(path: Path) -> bool:
+    """Whether a file says of itself that it is a bit table."""
+    try:
+        with h5py.File(path, "r") as stream:
+            return stream.attrs.get("format") == FORMAT
+    except OSError:
+        return False
+
+
+def write(path: str | Path, table: BitTable) -> None:
+    """Writes a bit table, whole or not at all."""
+    strings = h5py.string_dtype()
+    with atomic(path) as temporary, h5py.File(temporary, "w") as out:
+        out.attrs.update(
+            format=FORMAT,
+            version=VERSION,
+            dim=table.dim,
+            family=table.family,
+            cardinalities=np.asarray(table.cardinalities, np.int64),
+            dataset=table.dataset,
+            model=table.model,
+            created=table.created,
+            **table.facts,
+        )
+        bits = out.create_dataset("bits", data=np.packbits(table.bits, axis=1, bitorder="big"))
+        bits.attrs["dim"] = table.dim
+        out.create_dataset("split", data=table.split.astype(np.uint8))
+        out.create_dataset("index", data=table.index.astype(np.int64))
+        if table.probs is not None:
+            out.create_dataset("probs", data=table.probs.astype(np.float16))
+        if table.labels is not None:
+            labels = out.create_dataset("labels", data=table.labels.astype(np.int64))
+            labels.attrs.create("names", list(table.label_names), dtype=strings)
+        if table.attributes is not None:
+            attributes = out.create_dataset("attributes", data=table.attributes.astype(np.uint8))
+            attributes.attrs.create("names", list(table.attribute_names), dtype=strings)
+
+
+def _names(dataset: h5py.Dataset) -> tuple[str, ...]:
+    return tuple(name.decode() if isinstance(name, bytes) else str(name) for name in dataset.attrs.get("names", ()))
+
+
+def read(path: str | Path) -> BitTable:
+    """Reads a bit table.
+
+    Raises:
+        UserError: The file is missing, truncated, of another kind, or inconsistent.
+    """
+    path = Path(path)
+    hint = "make a table with dmz encode"
+    with user_errors(path):
+        path.stat()
+    try:
+        with h5py.File(path, "r") as stream:
+            facts = dict(stream.attrs)
+            if facts.pop("format", None) != FORMAT:
+                raise UserError(f"{path} is an HDF5 file, but not a bit table", hint)
+            if (version := facts.pop("version", None)) != VERSION:
+                raise UserError(f"{path} is a bit table of version {version}, not {VERSION}", "update dmz, or encode anew")
+            columns = {name: stream[name][()] for name in stream}
+            names = {name: _names(stream[name]) for name in ("labels", "attributes") if name in stream}
+    except OSError as error:
+        raise UserError(f"{path} is not a whole HDF5 file: {error}", hint) from error
+    try:
+        dim = int(facts.pop("dim"))
+        packed, split, index = columns["bits"], columns["split"], columns["index"]
+        if packed.ndim != 2 or packed.shape[1] != (dim + 7) // 8:
+            raise UserError(f"{path}: /bits has shape {packed.shape}, which does not hold {dim} bits", hint)
+        for name, column in columns.items():
+            if len(column) != len(packed):
+                raise UserError(f"{path}: /{name} has {len(column)} rows, /bits has {len(packed)}", hint)
+        if split.size and split.max() > 2:
+            raise UserError(f"{path}: /split holds {split.max()}, beyond 0 train, 1 valid, 2 test", hint)
+        return BitTable(
+            bits=np.unpackbits(packed, axis=1, count=dim, bitorder="big"),
+            split=split,
+            index=index,
+            family=str(facts.pop("family")),
+            cardinalities=facts.pop("cardinalities"),
+            dataset=str(facts.pop("dataset")),
+            model=str(facts.pop("model")),
+            created=str(facts.pop("created")),
+            probs=columns.get("probs"),
+            labels=columns.get("labels"),
+            label_names=names.get("labels", ()),
+            attributes=columns.get("attributes"),
+            attribute_names=names.get("attributes", ()),
+            facts=facts,
+        )
+    except KeyError as error:
+        raise UserError(f"{path} lacks {error} of a bit table", hint) from error

@@ -1,0 +1,241 @@
+"""What an experiment is: small, frozen, typed models, one per noun, and the presets that name them.
+
+A configuration is resolved in one fixed order: the defaults below, then the preset's table, then flags
+and ``--set key=value``. The resolved configuration is stored beside the weights and is all that is
+needed to build the model again.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import tomllib
+from collections.abc import Mapping, Sequence
+from functools import cache
+from importlib.resources import files
+from typing import Any, Literal, get_args
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from dmzcli.errors import UserError, did_you_mean
+
+Latent = Literal["none", "bernoulli"]
+Fit = Literal["exact", "pad", "resize", "crop"]
+Precision = Literal["auto", "no", "bf16", "fp16"]
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class DataConfig(_Section):
+    """Which images, and what they look like to the model."""
+
+    dataset: str = Field("digits", description="a registered dataset, or a folder or archive of images")
+    data_dir: str | None = Field(None, description="where the dataset lies")
+    size: int | None = Field(None, ge=4, le=1024, description="height and width; empty: the images' own")
+    channels: Literal[1, 3] | None = Field(None, description="1 grey, 3 colour; empty: the images' own")
+    fit: Fit = Field("exact", description="how images of another size are fitted: exact, pad, resize, crop")
+    flip: bool = Field(False, description="mirror half of the training images")
+
+
+class ModelConfig(_Section):
+    """Encoder, bottleneck and denoising U-Net."""
+
+    channels: int = Field(64, ge=4, description="channels of the U-Net's first level")
+    multipliers: tuple[int, ...] = Field((1, 2, 2), min_length=1, description="channel multiplier per level")
+    blocks: int = Field(2, ge=1, description="residual blocks per level")
+    attention: tuple[int, ...] = Field((16, 8), description="resolutions with self-attention")
+    cross_attention: tuple[int, ...] | None = Field(
+        None, description="resolutions with cross-attention on the bits; empty: those of self-attention"
+    )
+    heads: int = Field(4, ge=1, description="attention heads")
+    dropout: float = Field(0.0, ge=0, lt=1, description="dropout in the residual blocks")
+    time_conditioning: Literal["scale-shift", "additive"] = Field(
+        "scale-shift", description="how the time embedding enters a residual block"
+    )
+    latent: Latent = Field("bernoulli", description="the latent family; none is the plain diffusion model")
+    bits: int = Field(64, ge=1, le=65536, description="|z|, the number of bits")
+    tokens: Literal["single", "per-bit"] = Field(
+        "single", description="all bits as one token (the paper's) or one token per bit"
+    )
+    token_width: int = Field(64, ge=1, description="width of a bit's token (per-bit tokens only)")
+    estimator: Literal["soft", "straight-through"] = Field(
+        "soft", description="training codes: relaxed Gumbel-softmax (the paper's) or hard straight-through"
+    )
+    temperature: float = Field(1.0, gt=0, description="temperature of the Gumbel-softmax")
+    encoder_channels: tuple[int, ...] | None = Field(
+        None, description="channels of the encoder's stride-2 convolutions; empty: 32, 64, ... down to 2x2"
+    )
+
+
+class DiffusionConfig(_Section):
+    """The forward process and what the network predicts."""
+
+    timesteps: int = Field(1000, ge=2, description="training timesteps")
+    schedule: Literal["cosine", "linear"] = Field("cosine", description="noise schedule")
+    variance: Literal["learned-range", "fixed-small", "fixed-large"] = Field(
+        "fixed-small", description="variance of the reverse steps"
+    )
+    perturbation: float = Field(0.0, ge=0, description="DDPM-IP's gamma: extra noise on the input only")
+
+
+class TrainingConfig(_Section):
+    """Optimisation, and how often what is written."""
+
+    steps: int = Field(20000, ge=1, description="optimiser steps")
+    batch_size: int = Field(128, ge=1, description="images per step, over all processes")
+    learning_rate: float = Field(1e-4, gt=0)
+    warmup: int = Field(0, ge=0, description="steps of linear learning-rate warm-up")
+    weight_decay: float = Field(0.0, ge=0)
+    gradient_clip: float = Field(1.0, ge=0, description="largest gradient norm; 0 switches it off")
+    ema: float = Field(0.9999, ge=0, lt=1, description="decay of the averaged weights")
+    precision: Precision = Field("auto", description="auto: bf16 on GPUs that have it, else float32")
+    seed: int = Field(0, ge=0, lt=2**31)
+    log_every: int = Field(50, ge=1)
+    valid_every: int = Field(1000, ge=1)
+    sample_every: int = Field(5000, ge=1)
+    checkpoint_every: int = Field(1000, ge=1)
+
+
+# May differ between the runs of one experiment: they change how long and how often, not what is learnt.
+_FREE = {"steps", "log_every", "valid_every", "sample_every", "checkpoint_every"}
+
+
+class Config(_Section):
+    """The whole experiment; see the sections for the fields."""
+
+    data: DataConfig = DataConfig()
+    model: ModelConfig = ModelConfig()
+    diffusion: DiffusionConfig = DiffusionConfig()
+    training: TrainingConfig = TrainingConfig()
+
+    @model_validator(mode="after")
+    def _sizes_fit(self) -> Config:
+        size, levels = self.data.size, len(self.model.multipliers)
+        if size is not None and size % 2 ** (levels - 1):
+            raise ValueError(
+                f"data.size {size} cannot be halved {levels - 1} times, as the {levels} levels of "
+                f"model.multipliers {list(self.model.multipliers)} need"
+            )
+        if size is not None:
+            resolutions = [size >> level for level in range(levels)]
+            for field in ("attention", "cross_attention"):
+                wrong = [r for r in getattr(self.model, field) or () if r not in resolutions]
+                if wrong:
+                    raise ValueError(
+                        f"model.{field} {wrong} is not among the U-Net's resolutions {resolutions}"
+                    )
+        width = self.model.channels
+        for multiplier in self.model.multipliers:
+            if width * multiplier % self.model.heads:
+                raise ValueError(
+                    f"model.heads {self.model.heads} does not divide the {width * multiplier} channels of a level"
+                )
+        return self
+
+    def experiment(self) -> dict[str, Any]:
+        """The fields that make the experiment what it is: two runs with equal ones may continue each other."""
+        tree = self.model_dump(mode="json")
+        tree["data"].pop("data_dir")
+        for name in _FREE:
+            tree["training"].pop(name)
+        return tree
+
+    def digest(self) -> str:
+        """Eight hexadecimal digits that name :meth:`experiment`."""
+        return hashlib.sha256(json.dumps(self.experiment(), sort_keys=True).encode()).hexdigest()[:8]
+
+
+def fields() -> dict[str, type[_Section]]:
+    """The sections by name."""
+    return {"data": DataConfig, "model": ModelConfig, "diffusion": DiffusionConfig, "training": TrainingConfig}
+
+
+def _known_keys() -> list[str]:
+    return [f"{section}.{name}" for section, cls in fields().items() for name in cls.model_fields]
+
+
+def parse(tree: Mapping[str, Any], source: str) -> Config:
+    """Validates a nested mapping.
+
+    Arguments:
+        tree: ``{"model": {"channels": 64}, …}``; what is left out takes its default.
+        source: What the mapping came from, for the error message.
+
+    Raises:
+        UserError: A key is unknown or a value does not fit.
+    """
+    try:
+        return Config.model_validate(tree)
+    except ValidationError as error:
+        first = error.errors()[0]
+        key = ".".join(str(part) for part in first["loc"][:2])
+        if first["type"] == "extra_forbidden":
+            raise UserError(
+                f"unknown setting '{key}' in {source}", did_you_mean(key, _known_keys(), "known settings")
+            ) from error
+        reason = first["msg"].removeprefix("Value error, ")
+        what = f"{key} = {first['input']!r}: " if key else ""
+        raise UserError(
+            f"{what}{reason[:1].lower()}{reason[1:]} (in {source})", "see dmz train --settings for all settings"
+        ) from error
+
+
+@cache
+def presets() -> dict[str, dict[str, Any]]:
+    """The shipped presets: nested overrides by name."""
+    return tomllib.loads((files("dmzcli") / "presets.toml").read_text(encoding="utf-8"))
+
+
+def preset(name: str) -> dict[str, Any]:
+    """One preset's overrides.
+
+    Raises:
+        UserError: There is none of that name.
+    """
+    if name not in presets():
+        raise UserError(f"unknown preset '{name}'", did_you_mean(name, presets(), "presets"))
+    return {section: dict(values) for section, values in presets()[name].items()}
+
+
+def _value(section: str, name: str, text: str) -> Any:
+    """A ``--set`` value: JSON where it reads as JSON, a comma list for tuples, else the text itself."""
+    annotation = str(fields()[section].model_fields[name].annotation)
+    if "tuple" in annotation and not text.startswith("[") and text not in ("", "null"):
+        return [part.strip() for part in text.split(",")]
+    if text in ("", "null", "none") and "None" in annotation:
+        return None
+    if text in get_args(fields()[section].model_fields[name].annotation) or annotation == "<class 'str'>":
+        return text
+    try:
+        return json.loads(text)
+    except ValueError:
+        return text
+
+
+def assignments(settings: Sequence[str]) -> dict[str, dict[str, Any]]:
+    """Turns ``["model.channels=64"]`` into ``{"model": {"channels": 64}}``.
+
+    Raises:
+        UserError: An entry has no ``=``, or its key is unknown.
+    """
+    tree: dict[str, dict[str, Any]] = {}
+    for setting in settings:
+        key, equals, text = setting.partition("=")
+        if not equals:
+            raise UserError(f"--set {setting} has no '='", "write it as --set model.channels=64")
+        if key not in _known_keys():
+            raise UserError(f"unknown setting '{key}'", did_you_mean(key, _known_keys(), "known settings"))
+        section, name = key.split(".")
+        tree.setdefault(section, {})[name] = _value(section, name, text)
+    return tree
+
+
+def merge(*trees: Mapping[str, Mapping[str, Any]]) -> dict[str, dict[str, Any]]:
+    """Merges nested overrides; the later one wins."""
+    merged: dict[str, dict[str, Any]] = {}
+    for tree in trees:
+        for section, values in tree.items():
+            merged.setdefault(section, {}).update(values)
+    return merged

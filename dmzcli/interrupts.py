@@ -1,0 +1,46 @@
+"""Interruptions that long work can answer in its own time."""
+
+from __future__ import annotations
+
+import signal
+from collections.abc import Iterator
+from contextlib import contextmanager
+from types import FrameType
+from typing import Any
+
+
+class Interrupted(Exception):
+    """A signal asked long work to stop, and what was done is saved.
+
+    Arguments:
+        number: The signal's.
+        kept: What was saved, for the user.
+    """
+
+    def __init__(self, number: int, kept: str) -> None:
+        super().__init__(f"{signal.Signals(number).name}: {kept}")
+        self.number, self.kept = number, kept
+
+
+@contextmanager
+def collected() -> Iterator[list[int]]:
+    """Collects SIGINT and SIGTERM in a list instead of dying of them; a second one is obeyed at once."""
+    caught: list[int] = []
+    previous: dict[int, Any] = {}
+
+    def note(number: int, frame: FrameType | None) -> None:
+        if caught:
+            signal.signal(number, previous[number])
+            signal.raise_signal(number)
+        caught.append(number)
+
+    try:
+        for number in (signal.SIGINT, signal.SIGTERM):
+            previous[number] = signal.signal(number, note)
+    except ValueError:  # not the main thread: signals are not ours to take
+        pass
+    try:
+        yield caught
+    finally:
+        for number, handler in previous.items():
+            signal.signal(number, handler)

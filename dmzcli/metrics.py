@@ -1,0 +1,47 @@
+"""What training writes down: ``metrics.jsonl``, and the same for TensorBoard."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from dmzcli.files import atomic, user_errors
+from dmzcli.runs import Run
+
+
+class Metrics:
+    """Appends rows to a run's metrics.
+
+    Arguments:
+        run: The run.
+        step: Where training goes on; rows beyond it, of steps that will be made again, are dropped.
+
+    Attributes:
+        latest: The last known value of every number.
+    """
+
+    def __init__(self, run: Run, step: int) -> None:
+        from torch.utils.tensorboard import SummaryWriter
+
+        self.file = run.metrics
+        kept = [row for row in run.read_metrics() if row["step"] <= step]
+        with atomic(self.file) as temporary:
+            temporary.write_text("".join(json.dumps(row) + "\n" for row in kept), encoding="utf-8")
+        self.latest = {name: value for row in kept for name, value in row.items()}
+        self.board = SummaryWriter(str(run.path / "tensorboard"), purge_step=step + 1 if step else None)
+
+    def write(self, step: int, row: dict[str, float]) -> None:
+        """Adds one row."""
+        with user_errors(self.file), self.file.open("a", encoding="utf-8") as out:
+            out.write(json.dumps({"step": step, **row}) + "\n")
+        for name, value in row.items():
+            self.board.add_scalar(name, value, step)
+
+    def picture(self, step: int, file: Path) -> None:
+        """Shows a grid on the board."""
+        image = np.asarray(Image.open(file).convert("RGB"))
+        self.board.add_image("samples", image, step, dataformats="HWC")
+        self.board.flush()

@@ -1,0 +1,195 @@
+"""Run directories: everything of one experiment in one folder.
+
+``config.json``, ``model.safetensors`` (averaged weights), ``train-state/``, ``metrics.jsonl``, ``bits.h5``,
+``priors/<kind>/``, ``samples/``, ``report.html``.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from dmzcli.config import Config, parse
+from dmzcli.errors import UserError
+from dmzcli.files import load_tensors, read_json, save_tensors, sha256, write_json
+
+if TYPE_CHECKING:
+    import torch
+
+    from dmzcli.autoencoder import Autoencoder
+
+ROOT = Path("runs")
+
+
+@dataclass(frozen=True)
+class Run:
+    """One run directory; files are read when they are asked for."""
+
+    path: Path
+
+    @property
+    def weights(self) -> Path:
+        """The averaged weights."""
+        return self.path / "model.safetensors"
+
+    @property
+    def state(self) -> Path:
+        """What training needs to go on."""
+        return self.path / "train-state" / "state.safetensors"
+
+    @property
+    def metrics(self) -> Path:
+        """One JSON object per line."""
+        return self.path / "metrics.jsonl"
+
+    @property
+    def bits(self) -> Path:
+        """The bit table that ``dmz encode`` writes without ``--out``."""
+        return self.path / "bits.h5"
+
+    @property
+    def priors(self) -> Path:
+        """One folder per fitted kind."""
+        return self.path / "priors"
+
+    @property
+    def samples(self) -> Path:
+        """Folders of generated images."""
+        return self.path / "samples"
+
+    @cached_property
+    def config(self) -> Config:
+        """The resolved configuration.
+
+        Raises:
+            UserError: ``config.json`` is missing or damaged.
+        """
+        file = self.path / "config.json"
+        if not file.exists():
+            raise UserError(f"{self.path} is no run directory: it has no config.json", "train one with dmz train")
+        return parse(read_json(file), str(file))
+
+    @cached_property
+    def weights_hash(self) -> str:
+        """SHA-256 of ``model.safetensors``."""
+        if not self.weights.exists():
+            raise UserError(f"{self.path} has no model.safetensors yet", f"train it with dmz train --run {self.path}")
+        return sha256(self.weights)
+
+    def read_metrics(self) -> list[dict[str, float]]:
+        """The rows of ``metrics.jsonl``; a last line cut short by a kill is left out."""
+        if not self.metrics.exists():
+            return []
+        rows = []
+        for line in self.metrics.read_text(encoding="utf-8").splitlines(keepends=True):
+            if line.endswith("\n"):
+                try:
+                    rows.append(json.loads(line))
+                except ValueError as error:
+                    raise UserError(f"{self.metrics} has a damaged line: {error}", "delete that line") from error
+        return rows
+
+    def save_config(self, config: Config) -> None:
+        """Writes ``config.json``."""
+        write_json(self.path / "config.json", config.model_dump(mode="json"))
+        self.__dict__.pop("config", None)
+
+    def load_model(self, device: torch.device) -> Autoencoder:
+        """The autoencoder with its averaged weights, in evaluation mode.
+
+        Raises:
+            UserError: A file is missing, damaged, or belongs to another model.
+        """
+        from dmzcli.autoencoder import Autoencoder
+
+        model = Autoencoder(self.config)
+        if not self.weights.exists():
+            raise UserError(f"{self.path} has no model.safetensors yet", f"train it with dmz train --run {self.path}")
+        load_into(model, self.weights)
+        return model.to(device).eval()
+
+
+def load_into(model: torch.nn.Module, path: Path) -> dict[str, str]:
+    """Loads weights into a model; every name and shape must agree.
+
+    Returns:
+        The file's metadata.
+    """
+    tensors, metadata = load_tensors(path)
+    wanted = {name: tuple(tensor.shape) for name, tensor in model.state_dict().items()}
+    found = {name: tuple(tensor.shape) for name, tensor in tensors.items()}
+    if wanted != found:
+        name = min(k for k in wanted.keys() | found.keys() if wanted.get(k) != found.get(k))
+        raise UserError(
+            f"{path} does not fit its config.json: {name} is {found.get(name, 'missing')}, "
+            f"not {wanted.get(name, 'there')}",
+            "weights and config.json must come from the same run",
+        )
+    model.load_state_dict(tensors)
+    return metadata
+
+
+def save_weights(path: Path, tensors: dict[str, torch.Tensor], step: int, config: Config) -> None:
+    """Writes a model's weights. One metadata entry only: their order in the file is not fixed, its bytes must be."""
+    facts = {"step": step, "config": config.model_dump(mode="json")}
+    save_tensors(path, tensors, {"dmz": json.dumps(facts, sort_keys=True)})
+
+
+def _newest(paths: Iterable[Path]) -> Path | None:
+    return max(paths, key=lambda path: path.stat().st_mtime_ns, default=None)
+
+
+def _weights(root: Path) -> list[Path]:
+    return [path for path in root.glob("*/model.safetensors") if (path.parent / "config.json").exists()]
+
+
+def find_run(path: Path | None = None, dataset: str | None = None, root: Path = ROOT) -> Run:
+    """The run that a command works on: the named one, or the newest trained on ``dataset``.
+
+    Raises:
+        UserError: There is none.
+    """
+    if path is not None:
+        run = Run(path)
+        run.config  # noqa: B018  complains here and now if this is no run
+        return run
+    found = [Run(weights.parent) for weights in _weights(root)]
+    if dataset is not None:
+        found = [run for run in found if run.config.data.dataset == dataset]
+    newest = _newest(run.weights for run in found)
+    if newest is None:
+        which = f" trained on '{dataset}'" if dataset else ""
+        target = f" {dataset}" if dataset else ""
+        raise UserError(f"there is no run{which} in {root}/", f"train one with dmz train{target}, or name it with --run")
+    return Run(newest.parent)
+
+
+def find_run_of(model: str, root: Path = ROOT) -> Run | None:
+    """The run whose weights have the SHA-256 ``model``."""
+    return next((run for run in map(Run, (w.parent for w in _weights(root))) if run.weights_hash == model), None)
+
+
+def find_bits(path: Path | None = None, run: Path | None = None, root: Path = ROOT) -> Path:
+    """The bit table that a command works on: the named one, a run's, or the newest in sight.
+
+    In sight are ``runs/*/bits.h5`` and the tables in the working folder.
+
+    Raises:
+        UserError: There is none.
+    """
+    from dmzcli.bits import is_bit_table
+
+    if path is not None:
+        return path
+    if run is not None:
+        if not Run(run).bits.exists():
+            raise UserError(f"{run} has no bits.h5", f"make it with dmz encode --run {run}")
+        return Run(run).bits
+    newest = _newest([*root.glob("*/bits.h5"), *filter(is_bit_table, Path().glob("*.h5"))])
+    if newest is None:
+        raise UserError(f"there is no bit table in {root}/ or here", "make one with dmz encode, or name it")
+    return newest

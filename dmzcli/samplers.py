@@ -1,0 +1,142 @@
+"""Samplers: from noise x_T to an image x_0 in a chosen number of steps, given the bits.
+
+The base class owns the loop; a sampler supplies one :meth:`~Sampler.step`. New ones register by name with
+:func:`register`.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from typing import ClassVar, Literal
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from dmzcli.config import DiffusionConfig
+from dmzcli.diffusion import Diffusion, Prediction, spaced_timesteps
+from dmzcli.errors import UserError, did_you_mean
+
+Denoiser = Callable[[Tensor, Tensor], Tensor]
+"""(x_t (B, C, H, W), t (B,) on the training scale) → network output (B, C or 2C, H, W)."""
+
+_SAMPLERS: dict[str, type[Sampler]] = {}
+
+
+class Sampler(ABC):
+    """A reverse process.
+
+    Arguments:
+        config: The diffusion that the network was trained for.
+        steps: T, the number of network evaluations.
+        spacing: Which timesteps are visited; see :func:`dmzcli.diffusion.spaced_timesteps`.
+        eta: How much noise a step adds, for samplers that let one choose (0 none, 1 the DDPM posterior's).
+
+    Raises:
+        UserError: ``steps`` does not fit, or ``eta`` is negative.
+    """
+
+    name: ClassVar[str]
+    summary: ClassVar[str]
+
+    def __init__(
+        self, config: DiffusionConfig, steps: int, spacing: Literal["uniform", "ddim"] = "uniform", eta: float = 0.0
+    ) -> None:
+        if eta < 0:
+            raise UserError(f"--eta {eta} is negative", "0 is deterministic, 1 adds the DDPM posterior's noise")
+        self.process = Diffusion(config, spaced_timesteps(config.timesteps, steps, spacing))
+        self.eta = eta
+
+    @abstractmethod
+    def step(self, x_t: Tensor, i: int, predicted: Prediction, noise: Callable[[], Tensor]) -> Tensor:
+        """x at position i − 1 from x_t at position i; at i = 0 the image itself.
+
+        Arguments:
+            x_t: (B, C, H, W).
+            i: Position in ``process.timesteps``.
+            predicted: What the network says at x_t.
+            noise: Draws the next standard normal noise of every image, (B, C, H, W); called only if needed.
+        """
+
+    @torch.no_grad()
+    def sample(self, denoiser: Denoiser, noise: Callable[[], Tensor], clip: bool = True) -> Tensor:
+        """Runs all steps from the first noise drawn.
+
+        Arguments:
+            denoiser: The network, with its bits bound.
+            noise: See :meth:`step`; its first draw is x_T.
+            clip: Clamps every x̂_0 to [−1, 1].
+
+        Returns:
+            x_0, (B, C, H, W).
+        """
+        x = noise()
+        for i in reversed(range(len(self.process))):
+            index = torch.full((len(x),), i, device=x.device)
+            output = denoiser(x, self.process.model_timesteps(index))
+            x = self.step(x, i, self.process.predict(output, x, index, clip), noise)
+        return x
+
+
+def register(sampler: type[Sampler]) -> type[Sampler]:
+    """Makes a sampler known by its name; usable as a decorator.
+
+    Raises:
+        ValueError: The name is taken, or name or summary is missing.
+    """
+    for attribute in ("name", "summary"):
+        if not isinstance(getattr(sampler, attribute, None), str):
+            raise ValueError(f"{sampler.__name__} has no class attribute {attribute!r}")
+    if sampler.name in _SAMPLERS:
+        raise ValueError(f"a sampler named {sampler.name!r} is registered already")
+    _SAMPLERS[sampler.name] = sampler
+    return sampler
+
+
+def available() -> list[str]:
+    """Names of the registered samplers."""
+    return sorted(_SAMPLERS)
+
+
+def create(name: str, config: DiffusionConfig, steps: int, spacing: str = "uniform", eta: float = 0.0) -> Sampler:
+    """A sampler by name.
+
+    Raises:
+        UserError: The name or the spacing is unknown, or the arguments do not fit.
+    """
+    if name not in _SAMPLERS:
+        raise UserError(f"unknown sampler '{name}'", did_you_mean(name, _SAMPLERS, "samplers"))
+    if spacing not in ("uniform", "ddim"):
+        raise UserError(f"unknown spacing '{spacing}'", did_you_mean(spacing, ["uniform", "ddim"], "spacings"))
+    return _SAMPLERS[name](config, steps, spacing, eta)  # type: ignore[arg-type]
+
+
+@register
+class Ancestral(Sampler):
+    """x_{t−1} ~ N(μ_θ, σ²_t), the DDPM's own reverse chain (Ho et al. 2020, algorithm 2)."""
+
+    name = "ancestral"
+    summary = "the DDPM's reverse chain, with the trained or fixed variance"
+
+    def step(self, x_t: Tensor, i: int, predicted: Prediction, noise: Callable[[], Tensor]) -> Tensor:
+        if i == 0:
+            return predicted.mean
+        return predicted.mean + torch.exp(0.5 * predicted.log_variance) * noise()
+
+
+@register
+class DDIM(Sampler):
+    """x_{t−1} = √ᾱ_{t−1} x̂_0 + √(1 − ᾱ_{t−1} − σ²) ε̂ + σ ξ.
+
+    J. Song, C. Meng, S. Ermon, "Denoising Diffusion Implicit Models", 2021, arXiv 2010.02502, eq. 12 and 16.
+    """
+
+    name = "ddim"
+    summary = "DDIM; deterministic given x_T at eta 0"
+
+    def step(self, x_t: Tensor, i: int, predicted: Prediction, noise: Callable[[], Tensor]) -> Tensor:
+        now, before = self.process.alphas_bar[i], self.process.alphas_bar_previous[i]
+        sigma = self.eta * np.sqrt((1 - before) / (1 - now) * (1 - now / before))
+        x = np.sqrt(before) * predicted.x0 + np.sqrt(max(1 - before - sigma**2, 0.0)) * predicted.epsilon
+        return x + sigma * noise() if sigma > 0 and i > 0 else x
