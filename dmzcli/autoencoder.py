@@ -16,7 +16,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from dmzcli.config import Config, ModelConfig
+from dmzcli.config import Config
 from dmzcli.errors import UserError
 from dmzcli.unet import KeysValues, UNet
 
@@ -84,8 +84,8 @@ class Autoencoder(nn.Module):
     def __init__(self, config: Config) -> None:
         super().__init__()
         size, colours, model = config.data.size, config.data.channels, config.model
-        if size is None or colours is None:
-            raise ValueError("data.size and data.channels must be resolved before the model is built")
+        if size is None or colours is None or model.attention is None or model.cross_attention is None:
+            raise ValueError("a model is built from a resolved configuration: call Config.resolved first")
         self.config = config
         self.dim = 0 if model.latent == "none" else model.bits
         single = model.tokens == "single"
@@ -98,7 +98,7 @@ class Autoencoder(nn.Module):
             multipliers=model.multipliers,
             blocks=model.blocks,
             attention=_factors(size, model.attention),
-            cross_attention=_factors(size, _cross_resolutions(model)) if self.dim else (),
+            cross_attention=_factors(size, model.cross_attention) if self.dim else (),
             heads=model.heads,
             dropout=model.dropout,
             scale_shift=model.time_conditioning == "scale-shift",
@@ -167,10 +167,6 @@ class Autoencoder(nn.Module):
         logits = self.logits(x0)
         pairs = F.one_hot(logits.argmax(-1), 2).to(logits.dtype) if gumbel is None else self.relax(logits, gumbel)
         return self.unet(x_t, t, self.context(pairs))
-
-
-def _cross_resolutions(model: ModelConfig) -> tuple[int, ...]:
-    return model.attention if model.cross_attention is None else model.cross_attention
 
 
 def _factors(size: int, resolutions: Sequence[int]) -> tuple[int, ...]:

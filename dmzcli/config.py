@@ -21,7 +21,7 @@ from dmzcli.errors import UserError, did_you_mean
 
 Latent = Literal["none", "bernoulli"]
 Fit = Literal["exact", "pad", "resize", "crop"]
-Precision = Literal["auto", "no", "bf16", "fp16"]
+Precision = Literal["auto", "no", "bf16"]
 
 
 class _Section(BaseModel):
@@ -45,7 +45,9 @@ class ModelConfig(_Section):
     channels: int = Field(64, ge=4, description="channels of the U-Net's first level")
     multipliers: tuple[int, ...] = Field((1, 2, 2), min_length=1, description="channel multiplier per level")
     blocks: int = Field(2, ge=1, description="residual blocks per level")
-    attention: tuple[int, ...] = Field((16, 8), description="resolutions with self-attention")
+    attention: tuple[int, ...] | None = Field(
+        None, description="resolutions with self-attention; empty: the two lowest, of 32 or less"
+    )
     cross_attention: tuple[int, ...] | None = Field(
         None, description="resolutions with cross-attention on the bits; empty: those of self-attention"
     )
@@ -133,6 +135,21 @@ class Config(_Section):
                     f"model.heads {self.model.heads} does not divide the {width * multiplier} channels of a level"
                 )
         return self
+
+    def resolved(self, size: int, channels: int) -> Config:
+        """The configuration for images of this size: nothing is left for later code to choose.
+
+        Raises:
+            UserError: The U-Net's levels do not divide the size, or a resolution is not among them.
+        """
+        tree = self.model_dump()
+        tree["data"].update(size=size, channels=channels)
+        if self.model.attention is None:
+            resolutions = [size >> level for level in range(len(self.model.multipliers))]
+            tree["model"]["attention"] = tuple(r for r in resolutions if r <= 32)[-2:]
+        if self.model.cross_attention is None:
+            tree["model"]["cross_attention"] = tree["model"]["attention"]
+        return parse(tree, "the settings for this dataset")
 
     def experiment(self) -> dict[str, Any]:
         """The fields that make the experiment what it is: two runs with equal ones may continue each other."""

@@ -26,7 +26,7 @@ SUFFIXES = frozenset(
     | {".ppm", ".pgm", ".pbm", ".pnm", ".tif", ".tiff"}
 )
 UNREAD = frozenset({".heic", ".heif", ".avif", ".jp2", ".jxl", ".psd", ".exr", ".svg", ".dng", ".tga"})
-_FORMATS = ("JPEG", "PNG", "BMP", "WEBP", "GIF", "PPM", "TIFF", "MPO")
+_FORMATS = ("JPEG", "PNG", "BMP", "WEBP", "GIF", "PPM", "TIFF")  # MPO opens as JPEG
 _CONVERT = "convert it to an 8-bit PNG, or remove it"
 _ORIENTATION = 0x0112
 
@@ -56,7 +56,7 @@ def decode(data: bytes, name: str) -> tuple[np.ndarray, bool]:
     except (UserError, MemoryError):
         raise
     except Image.UnidentifiedImageError as error:
-        what = "is empty" if not data else "is not a picture of a kind that is read"
+        what = "is empty" if not data else "is damaged, or not a picture of a kind that is read"
         raise UserError(f"{name} {what}", _CONVERT) from error
     except Exception as error:  # damaged bytes make Pillow's decoders raise exceptions of any type
         raise UserError(

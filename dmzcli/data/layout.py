@@ -58,9 +58,13 @@ def plan(pictures: Sequence[str], folders: Iterable[str], where: Path) -> Layout
         where: What an error calls the folder or archive.
 
     Raises:
-        UserError: A path is doubled, a class or split folder is empty, doubled or out of place, some
-            pictures lie in class folders and some do not, a class is missing from train, or train is.
+        UserError: A path is doubled or not UTF-8, a class or split folder is empty, doubled or out of
+            place, some pictures lie in class folders and some do not, a class is missing from train, or
+            train is.
     """
+    for name in pictures:
+        if not name.isascii() and name.encode("utf-8", "replace") != name.encode("utf-8", "surrogateescape"):
+            raise UserError(f"{where} holds a path that is not UTF-8: {name!a}", "rename it")
     order = np.array(sorted(range(len(pictures)), key=lambda i: pictures[i].split("/")), np.int64)
     paths = [tuple(pictures[i].split("/")) for i in order]
     for before, after in pairwise(paths):

@@ -129,15 +129,27 @@ def load(
             raise _better_hint(error, path) from error
         return Dataset.of(stem(path.resolve()), content, fit)
     source = _SOURCES[name]
-    where = source.find(search_folders(data_dir))
+    return Dataset.of(name, source.read(_find(source, data_dir, download), fitting, report), fit)
+
+
+def _find(source: Source, data_dir: str | Path | None, download: bool) -> Path:
+    """Where the source's files are, fetched first where that is needed and asked for."""
+    folders = search_folders(data_dir)
+    try:
+        where = source.find(folders)
+    except UserError:  # a part of the files; fetching completes them
+        if not download:
+            raise
+        where = None
     if where is None and download:
-        folder = cache_folder() if data_dir is None else Path(data_dir).expanduser()
+        folder = cache_folder() if data_dir is None else folders[0]
         source.download(folder)
         where = source.find([folder])
-    if where is None:
-        places = ", ".join(str(folder) for folder in search_folders(data_dir))
-        raise UserError(f"{name} is not in {places}", source.how_to_get)
-    return Dataset.of(name, source.read(where, fitting, report), fit)
+    if where is not None:
+        return where
+    if data_dir is not None and not os.path.exists(folders[0]):
+        raise UserError(f"the data folder {data_dir} does not exist", "check --data-dir")
+    raise UserError(f"{source.name} is not in {', '.join(map(str, folders))}", source.how_to_get)
 
 
 def _picture_path(name: str, data_dir: str | Path | None) -> Path:
@@ -151,8 +163,8 @@ def _picture_path(name: str, data_dir: str | Path | None) -> Path:
     bases = [Path(), *folders] if data_dir is None else [*folders, Path()]
     for base in bases:
         for suffix in ("", *SUFFIXES):
-            path = base / own.with_name(own.name + suffix) if own.name else base / own
-            if path.exists() if own.name else path.is_dir():
+            path = base / f"{own}{suffix}"
+            if name and os.path.exists(path):
                 return path
     places = ", ".join(str(folder) for folder in folders)
     if own.name != name or name.lower().endswith(SUFFIXES):

@@ -1,0 +1,43 @@
+"""The command line: which commands there are. Their bodies import what they need when they run."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from dmzcli import __version__
+from dmzcli.commands import data, demo, encode, fit_prior, info, probe, sample, train
+
+app = typer.Typer(
+    name="dmz",
+    help="Diffusion autoencoders with binary latents, and priors over their bits.",
+    no_args_is_help=True,
+    add_completion=False,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        print(f"dmz {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _main(
+    version: Annotated[bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")] = False,
+) -> None:
+    pass
+
+
+app.command("demo")(demo.demo)
+app.add_typer(data.app, name="data")
+app.command("train")(train.train)
+app.command("encode")(encode.encode)
+app.command("fit-prior")(fit_prior.fit_prior)
+app.command("sample")(sample.sample)
+app.command("probe")(probe.probe)
+app.command("info")(info.info)

@@ -1,0 +1,46 @@
+"""Options that have one spelling and one meaning in every command."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+if TYPE_CHECKING:
+    from dmzcli.config import DataConfig
+    from dmzcli.console import Console
+    from dmzcli.data import Dataset
+
+RunOption = Annotated[Path | None, typer.Option("--run", help="Run directory; by default the newest that fits.")]
+DataDirOption = Annotated[Path | None, typer.Option("--data-dir", help="Where the dataset lies.")]
+DownloadOption = Annotated[bool, typer.Option("--download", help="Fetch the dataset if it is not there.")]
+DeviceOption = Annotated[str | None, typer.Option("--device", help="cpu, cuda, cuda:0, … or mps; by default the best.")]
+SeedOption = Annotated[int, typer.Option("--seed", min=0, help="Seed of everything random.")]
+BatchSizeOption = Annotated[int | None, typer.Option("--batch-size", min=1, help="Images at a time.")]
+SetOption = Annotated[list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Change one setting; repeatable.")]
+JsonOption = Annotated[bool, typer.Option("--json", help="Print exactly one JSON object.")]
+QuietOption = Annotated[bool, typer.Option("--quiet", help="Say nothing on stderr but errors.")]
+
+
+def console(quiet: bool, as_json: bool) -> Console:
+    """The console of a command."""
+    from dmzcli.console import Console
+
+    return Console(quiet=quiet, as_json=as_json)
+
+
+def load_dataset(talk: Console, data: DataConfig, download: bool = False) -> Dataset:
+    """Loads a configuration's dataset, telling of it."""
+    from dmzcli.data import load
+
+    with talk.task(f"reading {data.dataset}", 1) as advance:
+        return load(
+            data.dataset,
+            data_dir=data.data_dir,
+            size=data.size,
+            fit=data.fit,
+            channels=data.channels,
+            download=download,
+            progress=lambda done, total: advance(done / max(total, done, 1), f"{done:,} images"),
+        )

@@ -1,0 +1,31 @@
+"""``dmz demo``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from dmzcli.commands import common
+
+
+def demo(
+    run: Annotated[Path, typer.Option("--run", help="Run directory.")] = Path("runs/demo"),
+    max_steps: Annotated[int | None, typer.Option("--max-steps", min=1, help="Optimiser steps, for a shorter demo.")] = None,
+    seed: common.SeedOption = 0,
+    device: common.DeviceOption = None,
+    as_json: common.JsonOption = False,
+    quiet: common.QuietOption = False,
+) -> None:
+    """Everything once, on scikit-learn's digits: train, encode, fit priors, sample, probe, and a report.
+
+    A few minutes on a CPU, no download. The same command again resumes.
+    """
+    talk = common.console(quiet, as_json)
+    from dmzcli.console import table
+    from dmzcli.demo import run_demo
+
+    facts = run_demo(run, max_steps, seed, device, talk)
+    talk.result(facts, table(f"dmz demo: {facts['run']}, {facts['seconds']:.0f} s", facts["results"]))
+    talk.say(f"report: {facts['report']}")

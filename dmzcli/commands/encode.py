@@ -1,0 +1,51 @@
+"""``dmz encode``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from dmzcli.commands import common
+
+
+def encode(
+    dataset: Annotated[
+        str | None, typer.Argument(help="The dataset to encode; by default the one that the run was trained on.")
+    ] = None,
+    run: common.RunOption = None,
+    out: Annotated[Path | None, typer.Option("--out", help="The table's file; by default bits.h5 in the run.")] = None,
+    mode: Annotated[str, typer.Option("--mode", help="mode: the most probable bits; sample: a draw from q(z|x).")] = "mode",
+    data_dir: common.DataDirOption = None,
+    download: common.DownloadOption = False,
+    batch_size: common.BatchSizeOption = None,
+    seed: common.SeedOption = 0,
+    device: common.DeviceOption = None,
+    as_json: common.JsonOption = False,
+    quiet: common.QuietOption = False,
+) -> None:
+    """Encode a dataset into a bit table (HDF5); the same command again resumes."""
+    talk = common.console(quiet, as_json)
+    from dmzcli.errors import UserError, did_you_mean
+
+    if mode not in ("mode", "sample"):
+        raise UserError(f"unknown --mode '{mode}'", did_you_mean(mode, ["mode", "sample"], "modes"))
+    from dmzcli.runs import find_run
+
+    chosen = find_run(run, dataset if run is None else None)
+    changes = {"dataset": dataset, "data_dir": None if data_dir is None else str(data_dir)}
+    data = chosen.config.data.model_copy(update={k: v for k, v in changes.items() if v is not None})
+    from dmzcli.devices import pick
+    from dmzcli.encoding import encode as encode_images
+
+    model = chosen.load_model(pick(device))
+    images = common.load_dataset(talk, data, download)
+    file = out or chosen.bits
+    talk.say(f"encoding {images.identity} with {chosen.path} into {file}")
+    done = encode_images(model, images, file, chosen.weights_hash, mode, seed, batch_size or 512, talk)  # type: ignore[arg-type]
+    table = done.table
+    facts = {"bits": str(file), "run": str(chosen.path), "rows": len(table.bits), "dim": table.dim}
+    facts |= {"dataset": table.dataset, "mode": mode, "mean_bit": float(table.bits.mean())}
+    facts |= {"seconds": done.seconds, "resumed_rows": done.resumed_rows}
+    talk.result(facts, f"{file}: {len(table.bits):,} codes of {table.dim} bits, {table.bits.mean():.3f} of them 1")

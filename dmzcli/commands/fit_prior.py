@@ -1,0 +1,53 @@
+"""``dmz fit-prior``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from dmzcli.commands import common
+
+
+def fit_prior(
+    bits: Annotated[Path | None, typer.Argument(help="A bit table; by default the newest.")] = None,
+    kind: Annotated[
+        str, typer.Option("--kind", help="Kind of prior; auto takes the best held-out likelihood of the kinds without a network.")
+    ] = "auto",
+    run: common.RunOption = None,
+    out: Annotated[Path | None, typer.Option("--out", help="Folder of the prior; by default priors/<kind> in the run.")] = None,
+    given: Annotated[str | None, typer.Option("--given", help="labels: fit p(bits | class).")] = None,
+    seed: common.SeedOption = 0,
+    settings: common.SetOption = None,
+    list_kinds: Annotated[bool, typer.Option("--kinds", help="List the kinds and their options, and stop.")] = False,
+    as_json: common.JsonOption = False,
+    quiet: common.QuietOption = False,
+) -> None:
+    """Fit a prior to the training codes of a bit table.
+
+    Options of the kind are given as --set name=value; see --kinds.
+    """
+    talk = common.console(quiet, as_json)
+    from dmzcli.prior_fitting import fit, kinds, listing
+
+    if list_kinds:
+        talk.result(kinds(), listing())
+        return
+    from dmzcli import bits as bit_tables
+    from dmzcli.runs import find_bits
+
+    path = find_bits(bits, run)
+    table = bit_tables.read(path)
+    talk.say(f"fitting to {path}: {len(table.rows('train')):,} training codes of {table.dim} bits")
+    fitted = fit(table, path, kind, settings or [], given, seed, out, talk)
+    report = fitted.prior.report.as_dict() if fitted.prior.report else {}
+    facts = {"prior": str(fitted.folder), "bits": str(path), **report}
+    if fitted.compared:
+        facts["compared"] = fitted.compared
+    held_out = report["valid_bits_per_code"]
+    talk.result(
+        facts,
+        f"{fitted.folder}: {fitted.prior.kind}, {held_out:.2f} held-out bits per code of {table.dim} "
+        f"({report['independent_bits_per_code']:.2f} if independent), fitted in {report['seconds']:.1f} s",
+    )

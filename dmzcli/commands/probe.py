@@ -1,0 +1,62 @@
+"""``dmz probe``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from dmzcli.commands import common
+
+
+def probe(
+    bits: Annotated[Path | None, typer.Argument(help="A bit table; by default the newest.")] = None,
+    run: common.RunOption = None,
+    data_dir: common.DataDirOption = None,
+    baselines: Annotated[
+        bool, typer.Option("--baselines/--no-baselines", help="Also probe pixels and an untrained encoder's bits.")
+    ] = True,
+    device: common.DeviceOption = None,
+    as_json: common.JsonOption = False,
+    quiet: common.QuietOption = False,
+) -> None:
+    """Classification accuracy of a bit table: logistic regression, fitted on train, chosen on valid, reported on test.
+
+    Beside it stand two baselines: the pixels, and the bits of the same encoder untrained.
+    """
+    talk = common.console(quiet, as_json)
+    from dmzcli import bits as bit_tables
+    from dmzcli.devices import pick
+    from dmzcli.probing import probe_table
+    from dmzcli.runs import find_bits, find_run, find_run_of
+
+    path = find_bits(bits, run)
+    table = bit_tables.read(path)
+    source = (find_run(run) if run else find_run_of(table.model)) if baselines else None
+    dataset = config = None
+    if source is not None:
+        config = source.config
+        update = {} if data_dir is None else {"data_dir": str(data_dir)}
+        dataset = common.load_dataset(talk, config.data.model_copy(update=update))
+    elif baselines:
+        talk.say(f"no run has the weights that made {path}: probing its bits alone")
+    talk.say(f"probing {path}: {len(table.bits):,} codes of {table.dim} bits")
+    probes = probe_table(table, dataset, config, pick(device), talk)
+    rows = {split: len(table.rows(split)) for split in bit_tables.SPLITS}
+    facts = {"bits": str(path), "dataset": table.dataset, "rows": rows, "probes": [p.facts() for p in probes]}
+    from dmzcli.console import table as make_table
+
+    shown = [
+        {
+            "representation": p.name,
+            "features": p.features,
+            "test accuracy": p.test_accuracy,
+            "valid accuracy": p.valid_accuracy,
+            "C": p.inverse_strength,
+            "converged": "yes" if p.converged else "no",
+        }
+        for p in probes
+    ]
+    title = f"logistic probes, fitted on {rows['train']:,}, chosen on {rows['valid']:,}, tested on {rows['test']:,} images"
+    talk.result(facts, make_table(title, shown))

@@ -1,0 +1,73 @@
+"""``dmz train``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from dmzcli.commands import common
+
+
+def train(
+    dataset: Annotated[
+        str | None,
+        typer.Argument(help="A registered dataset (see dmz data list), or a folder or archive of images. Default: digits."),
+    ] = None,
+    preset: Annotated[
+        str | None, typer.Option("--preset", help="Named settings; by default those named like the dataset, if any.")
+    ] = None,
+    run: Annotated[Path | None, typer.Option("--run", help="Run directory; by default runs/<name>.")] = None,
+    data_dir: common.DataDirOption = None,
+    download: common.DownloadOption = False,
+    latent: Annotated[str | None, typer.Option("--latent", help="bernoulli, or none for the plain diffusion model.")] = None,
+    bits: Annotated[int | None, typer.Option("--bits", min=1, help="|z|, the number of bits.")] = None,
+    max_steps: Annotated[int | None, typer.Option("--max-steps", min=1, help="Optimiser steps of the run.")] = None,
+    max_hours: Annotated[
+        float | None, typer.Option("--max-hours", min=0, help="Stop after so many hours, with a checkpoint.")
+    ] = None,
+    batch_size: common.BatchSizeOption = None,
+    seed: Annotated[int | None, typer.Option("--seed", min=0, help="Seed of everything random.")] = None,
+    device: common.DeviceOption = None,
+    settings: common.SetOption = None,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Print the resolved settings, parameters and memory, and stop.")
+    ] = False,
+    list_settings: Annotated[bool, typer.Option("--settings", help="List all settings and presets, and stop.")] = False,
+    as_json: common.JsonOption = False,
+    quiet: common.QuietOption = False,
+) -> None:
+    """Train an autoencoder; the same command again resumes.
+
+    Settings come from the defaults, then the preset, then flags and --set.
+    """
+    talk = common.console(quiet, as_json)
+    from dmzcli.planning import estimate, list_all_settings, plan
+
+    if list_settings:
+        facts, text = list_all_settings()
+        talk.result(facts, text)
+        return
+    flags = {
+        "data": {"data_dir": None if data_dir is None else str(data_dir.absolute())},
+        "model": {"latent": latent, "bits": bits},
+        "training": {"steps": max_steps, "batch_size": batch_size, "seed": seed},
+    }
+    wanted = plan(dataset, preset, flags, settings or [])
+    images = common.load_dataset(talk, wanted.config.data, download)
+    config = wanted.config.resolved(images.images.shape[1], images.images.shape[3])
+    where = wanted.directory(config, run)
+    if dry_run:
+        facts = {"run": str(where.path), "config": config.model_dump(mode="json"), **estimate(config)}
+        talk.result(facts, wanted.dry_run_text(facts))
+        return
+    from dmzcli.training import train as run_training
+
+    talk.say(f"{images.identity}: {len(images.rows('train')):,} training images; writing {where.path}")
+    outcome = run_training(config, images, where, device, max_hours, talk)
+    facts = {"run": str(where.path), "dataset": images.identity, **vars(outcome)}
+    end = "finished" if outcome.finished else "stopped"
+    loss = "" if outcome.loss is None else f", loss {outcome.loss:.4f}"
+    valid = "" if outcome.valid_loss is None else f", valid loss {outcome.valid_loss:.4f}"
+    talk.result(facts, f"{where.path}: {end} at step {outcome.step:,} of {config.training.steps:,}{loss}{valid}")

@@ -1,0 +1,158 @@
+"""Encoding: a dataset's images to their bit table, resumable after any kill.
+
+Rows are encoded in parts of fixed length. A finished part is a small file beside the table, written whole;
+the table itself appears only when every part is there.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+import torch
+
+from dmzcli import bits as bit_tables
+from dmzcli.autoencoder import Autoencoder, pick_bits
+from dmzcli.batches import to_unit
+from dmzcli.data import Dataset
+from dmzcli.errors import UserError
+from dmzcli.files import load_tensors, read_json, save_tensors, user_errors, write_json
+from dmzcli.generation import model_device
+from dmzcli.interrupts import Interrupted, collected
+from dmzcli.progress import Silence, Talk
+from dmzcli.randomness import stream
+
+PART = 8192
+"""Rows per part."""
+
+Mode = Literal["mode", "sample"]
+
+
+@dataclass(frozen=True)
+class Encoded:
+    """How encoding ended."""
+
+    table: bit_tables.BitTable
+    seconds: float
+    resumed_rows: int
+
+
+def probabilities_of(model: Autoencoder, images: np.ndarray, batch_size: int = 512) -> np.ndarray:
+    """q(z_i = 1 | x), float32 (N, D), of uint8 images (N, H, W, C)."""
+    device = model_device(model)
+    batches = (images[i : i + batch_size] for i in range(0, len(images), batch_size))
+    with torch.inference_mode():
+        return torch.cat([model.probabilities(to_unit(batch, device)) for batch in batches]).cpu().numpy()
+
+
+def _part(
+    model: Autoencoder, images: np.ndarray, number: int, mode: Mode, seed: int, batch_size: int
+) -> dict[str, torch.Tensor]:
+    probabilities = probabilities_of(model, images, batch_size)
+    if mode == "mode":
+        bits = pick_bits(torch.from_numpy(probabilities)).numpy()
+    else:
+        uniforms = stream("encode", seed, number).random(probabilities.shape, np.float32)
+        bits = (uniforms < probabilities).astype(np.uint8)
+    return {
+        "bits": torch.from_numpy(np.packbits(bits, axis=1, bitorder="big")),
+        "probs": torch.from_numpy(probabilities.astype(np.float16)),
+    }
+
+
+def encode(
+    model: Autoencoder,
+    dataset: Dataset,
+    out: Path,
+    weights_hash: str,
+    mode: Mode = "mode",
+    seed: int = 0,
+    batch_size: int = 512,
+    talk: Talk | None = None,
+) -> Encoded:
+    """Encodes every image of a dataset and writes the table.
+
+    Arguments:
+        model: In evaluation mode, trained for images of this size.
+        dataset: Its images, labels, attributes and splits.
+        out: The table's file; replaced when the new one is whole.
+        weights_hash: SHA-256 of the model's weights.
+        mode: ``mode``, the most probable bits, or ``sample``, a draw from q(z | x).
+        seed: Of the draw.
+        batch_size: Images at a time.
+        talk: Who listens.
+
+    Raises:
+        UserError: The model has no bits, the images do not fit it, or the disk is full.
+        Interrupted: SIGINT or SIGTERM came; finished parts are kept.
+    """
+    talk = talk or Silence()
+    _check(model, dataset)
+    started = datetime.now(UTC)
+    facts = {"dataset": dataset.identity, "model": weights_hash, "mode": mode, "seed": seed, "part": PART}
+    parts = out.parent / f".{out.name}.parts"
+    _claim(parts, facts)
+    count = len(dataset.images)
+    numbers = range((count + PART - 1) // PART)
+    files = [parts / f"{number:06d}.safetensors" for number in numbers]
+    resumed = sum(file.exists() for file in files) * PART
+    if resumed:
+        talk.say(f"resuming: {min(resumed, count):,} of {count:,} images are encoded already")
+    with collected() as signals, talk.task("encoding", count) as advance:
+        for number, file in enumerate(files):
+            if not file.exists():
+                images = dataset.images[number * PART : (number + 1) * PART]
+                save_tensors(file, _part(model, images, number, mode, seed, batch_size))
+            advance(min((number + 1) * PART, count), "")
+            if signals:
+                raise Interrupted(signals[0], "finished parts are kept; run the same command to go on")
+    loaded = [load_tensors(file)[0] for file in files]
+    packed = torch.cat([part["bits"] for part in loaded]).numpy()
+    table = bit_tables.BitTable(
+        bits=np.unpackbits(packed, axis=1, count=model.dim, bitorder="big"),
+        split=dataset.split,
+        index=np.arange(count, dtype=np.int64),
+        family=model.config.model.latent,
+        cardinalities=np.full(model.dim, 2, np.int64),
+        dataset=dataset.identity,
+        model=weights_hash,
+        created=started.isoformat(timespec="seconds"),
+        probs=torch.cat([part["probs"] for part in loaded]).numpy(),
+        labels=dataset.labels,
+        label_names=dataset.label_names,
+        attributes=dataset.attributes,
+        attribute_names=dataset.attribute_names,
+        facts={"mode": mode, "seed": seed, "lossy": dataset.lossy},
+    )
+    bit_tables.write(out, table)
+    shutil.rmtree(parts)
+    return Encoded(table, (datetime.now(UTC) - started).total_seconds(), min(resumed, count))
+
+
+def _check(model: Autoencoder, dataset: Dataset) -> None:
+    if model.dim == 0:
+        raise UserError("a model with latent 'none' has no bits to encode", "train one with --latent bernoulli")
+    size, channels = model.config.data.size, model.config.data.channels
+    if dataset.images.shape[1:] != (size, size, channels):
+        found = "x".join(map(str, dataset.images.shape[1:]))
+        raise UserError(
+            f"{dataset.name} has images of {found}, the model takes {size}x{size}x{channels}",
+            "encode the dataset that the run was trained on, or fit the images with --set data.size and data.fit",
+        )
+
+
+def _claim(parts: Path, facts: dict[str, object]) -> None:
+    """Takes the folder of parts for this very encoding; parts of another one are dropped."""
+    header = parts / "encoding.json"
+    if header.exists() and json.dumps(read_json(header), sort_keys=True) == json.dumps(facts, sort_keys=True):
+        return
+    with user_errors(parts):
+        if parts.exists():
+            shutil.rmtree(parts)
+        parts.mkdir(parents=True)
+    write_json(header, facts)

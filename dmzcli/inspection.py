@@ -1,0 +1,106 @@
+"""What a file or folder of ours is, as plain facts."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from dmzcli.errors import UserError
+from dmzcli.files import load_tensors, read_json
+from dmzcli.runs import Run
+
+HINT = "dmz info takes a run directory, a bit table, a prior's folder, model.safetensors, or a folder of samples"
+
+
+def describe(path: Path) -> dict[str, Any]:
+    """The facts of a run, bit table, prior, weights file or folder of samples.
+
+    Raises:
+        UserError: It is none of these, or damaged.
+    """
+    if not path.exists():
+        raise UserError(f"{path} does not exist", "check the path")
+    if path.is_dir():
+        for name, reader in (("config.json", _run), ("prior.json", _prior), ("plan.json", _samples)):
+            if (path / name).exists():
+                return reader(path)
+        raise UserError(f"{path} is no run, prior or folder of samples", HINT)
+    if path.suffix in (".h5", ".hdf5"):
+        return _table(path)
+    if path.suffix == ".safetensors":
+        return _weights(path)
+    raise UserError(f"{path} is no file of dmz", HINT)
+
+
+def _run(path: Path) -> dict[str, Any]:
+    run = Run(path)
+    config = run.config
+    facts: dict[str, Any] = {"what": "run", "path": str(path), "dataset": config.data.dataset}
+    facts["images"] = f"{config.data.size}x{config.data.size}x{config.data.channels}"
+    facts["latent"] = config.model.latent
+    facts["bits"] = 0 if config.model.latent == "none" else config.model.bits
+    if run.weights.exists():
+        weights = _weights(run.weights)
+        facts |= {"step": weights["step"], "steps": config.training.steps, "parameters": weights["parameters"]}
+        facts["model"] = run.weights_hash
+    rows = run.read_metrics()
+    latest: dict[str, float] = {name: value for row in rows for name, value in row.items()}
+    facts |= {name: latest[name] for name in ("loss", "valid_loss", "images_per_second") if name in latest}
+    facts["bit_table"] = str(run.bits) if run.bits.exists() else None
+    facts["priors"] = sorted(file.parent.name for file in run.priors.glob("*/prior.json"))
+    facts["samples"] = sorted(file.parent.name for file in run.samples.glob("*/samples.json"))
+    facts["config"] = config.model_dump(mode="json")
+    return facts
+
+
+def _table(path: Path) -> dict[str, Any]:
+    from dmzcli import bits
+
+    table = bits.read(path)
+    facts: dict[str, Any] = {"what": "bit table", "path": str(path), "rows": len(table.bits), "dim": table.dim}
+    facts |= {"family": table.family, "dataset": table.dataset, "model": table.model, "created": table.created}
+    facts["splits"] = {split: len(table.rows(split)) for split in bits.SPLITS}
+    facts["mean_bit"] = float(table.bits.mean())
+    marginals = table.bits.mean(0)
+    facts["constant_bits"] = int(((marginals == 0) | (marginals == 1)).sum())
+    facts |= {"labels": list(table.label_names), "attributes": list(table.attribute_names)}
+    return facts | {name: getattr(value, "item", lambda v=value: v)() for name, value in table.facts.items()}
+
+
+def _prior(path: Path) -> dict[str, Any]:
+    import priors
+
+    prior = priors.load(path)
+    facts: dict[str, Any] = {"what": "prior", "path": str(path), "kind": prior.kind, "dim": prior.dim}
+    facts |= {"given_dim": prior.given_dim, "exact": prior.exact, "memorises": prior.memorises}
+    facts |= {"options": vars(prior.options), "report": prior.report.as_dict() if prior.report else None}
+    return facts | {"metadata": prior.metadata}
+
+
+def _samples(path: Path) -> dict[str, Any]:
+    finished = (path / "samples.json").exists()
+    card = read_json(path / ("samples.json" if finished else "plan.json"))
+    return {"what": "samples", "path": str(path), "finished": finished, **card}
+
+
+def _weights(path: Path) -> dict[str, Any]:
+    tensors, metadata = load_tensors(path)
+    if "dmz" not in metadata:
+        raise UserError(f"{path} holds tensors, but no weights of dmz", HINT)
+    facts = json.loads(metadata["dmz"])
+    count = sum(tensor.numel() for tensor in tensors.values())
+    return {"what": "weights", "path": str(path), "step": facts["step"], "parameters": count, "config": facts["config"]}
+
+
+def lines(facts: Mapping[str, Any], indent: str = "") -> str:
+    """Facts for a person, one a line."""
+    made = []
+    for name, value in facts.items():
+        if isinstance(value, Mapping) and value:
+            made += [f"{indent}{name}:", lines(value, indent + "  ")]
+        else:
+            shown = ", ".join(map(str, value)) if isinstance(value, list | tuple) else value
+            made.append(f"{indent}{name}: {f'{shown:.4g}' if isinstance(shown, float) else shown}")
+    return "\n".join(made)

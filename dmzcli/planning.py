@@ -1,0 +1,169 @@
+"""Before a run: which settings, which run directory, how many parameters, how much memory."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from dmzcli.config import Config, assignments, fields, merge, parse, preset, presets
+from dmzcli.errors import UserError
+from dmzcli.runs import ROOT, Run
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Settings, not yet fitted to the dataset's images.
+
+    Attributes:
+        config: The settings.
+        name: Of the default run directory.
+        base: The settings of the preset alone.
+    """
+
+    config: Config
+    name: str
+    base: Config
+
+    def directory(self, config: Config, named: Path | None) -> Run:
+        """The run directory: the named one, or ``runs/<name>``, with a digest where settings differ from the preset's.
+
+        Arguments:
+            config: The resolved settings.
+            named: What the user asked for.
+
+        Raises:
+            UserError: The directory holds another experiment.
+        """
+        if named is None:
+            assert config.data.size is not None and config.data.channels is not None
+            usual = self.base.resolved(config.data.size, config.data.channels)
+            suffix = "" if usual.experiment() == config.experiment() else f"-{config.digest()}"
+            named = ROOT / f"{self.name}{suffix}"
+        run = Run(named)
+        if named.exists() and not named.is_dir():
+            raise UserError(f"{named} is a file, not a run directory", "name a folder with --run")
+        if (named / "config.json").exists():
+            difference = first_difference(run.config.experiment(), config.experiment())
+            if difference:
+                raise UserError(
+                    f"{named} holds another experiment: {difference}", "use the same settings, or another --run"
+                )
+        return run
+
+    def dry_run_text(self, facts: Mapping[str, Any]) -> str:
+        """What a dry run prints for a person."""
+        gigabytes = {name: value / 2**30 for name, value in facts["memory_bytes"].items()}
+        memory = ", ".join(f"{name} {value:.3f}" for name, value in gigabytes.items())
+        return "\n".join(
+            [
+                json.dumps(facts["config"], indent=2),
+                f"run directory: {facts['run']}",
+                f"parameters: {facts['parameters']:,}",
+                f"memory in GiB: {memory}; together {sum(gigabytes.values()):.3f}",
+            ]
+        )
+
+
+def first_difference(old: Mapping[str, Any], new: Mapping[str, Any]) -> str | None:
+    """The first setting that differs, in words; ``None`` if all agree."""
+    for section in new:
+        for key, value in new[section].items():
+            if old[section][key] != value:
+                return f"{section}.{key} is {old[section][key]!r} there, {value!r} here"
+    return None
+
+
+def plan(
+    dataset: str | None, preset_name: str | None, flags: Mapping[str, Mapping[str, Any]], settings: Sequence[str]
+) -> Plan:
+    """Merges defaults, preset, flags and ``--set`` entries.
+
+    Arguments:
+        dataset: Registered name or path; ``None`` takes the preset's, or digits.
+        preset_name: ``None`` takes the preset named like the dataset, if there is one.
+        flags: Nested; entries of ``None`` were not given.
+        settings: ``key=value`` entries.
+
+    Raises:
+        UserError: A preset, key or value is wrong.
+    """
+    if preset_name is None:
+        name = dataset or "digits"
+        preset_name = name if name in presets() else None
+    table = {} if preset_name is None else preset(preset_name)
+    dataset = dataset or table.get("data", {}).get("dataset", "digits")
+    path = Path(dataset).expanduser()
+    is_path = path.exists() and dataset not in _registered()
+    source: dict[str, dict[str, Any]] = {"data": {"dataset": str(path.absolute()) if is_path else dataset}}
+    given = {section: {k: v for k, v in values.items() if v is not None} for section, values in flags.items()}
+    where = f"preset {preset_name}" if preset_name else "the defaults"
+    base = parse(merge(table, source), where)
+    config = parse(merge(table, source, given, assignments(settings)), "flags and --set")
+    stem = path.name.split(".")[0] if is_path else dataset
+    name = stem if preset_name in (None, dataset) else f"{stem}-{preset_name}".replace("cifar10-cifar10", "cifar10")
+    return Plan(config, name, base)
+
+
+def _registered() -> list[str]:
+    from dmzcli.data import names
+
+    return names()
+
+
+def estimate(config: Config) -> dict[str, Any]:
+    """Parameters, and the memory that training takes, without training.
+
+    Activations are what one training step of the whole batch keeps for its backward pass, counted by running
+    the step's forward pass on tensors without storage. The framework's own overhead comes on top.
+
+    Returns:
+        ``parameters``, and ``memory_bytes`` by kind.
+    """
+    import torch
+
+    from dmzcli.autoencoder import Autoencoder
+    from dmzcli.diffusion import Diffusion
+
+    with torch.device("meta"):
+        model = Autoencoder(config)
+        batch, size, channels = config.training.batch_size, config.data.size, config.data.channels
+        assert size is not None and channels is not None
+        x = torch.empty(batch, channels, size, size)
+        t = torch.zeros(batch, dtype=torch.long)
+        gumbel = torch.empty(batch, model.dim, 2) if model.dim else None
+    weights = {parameter.untyped_storage()._cdata for parameter in model.parameters()}
+    kept: dict[int, int] = {}
+
+    def note(tensor: torch.Tensor) -> torch.Tensor:
+        storage = tensor.untyped_storage()
+        if storage._cdata not in weights:
+            kept[storage._cdata] = storage.nbytes()
+            alive.append(tensor)  # so that no address is used twice
+        return tensor
+
+    alive: list[torch.Tensor] = []
+    with torch.autograd.graph.saved_tensors_hooks(note, lambda tensor: tensor):
+        output = model.train()(x, x, t, gumbel)
+    expected = channels * (2 if Diffusion(config.diffusion).config.variance == "learned-range" else 1)
+    assert output.shape[1] == expected
+    size_of_weights = sum(parameter.nbytes for parameter in model.parameters())
+    memory = {"weights": size_of_weights, "gradients": size_of_weights, "optimiser": 2 * size_of_weights}
+    memory |= {"average": size_of_weights, "activations": sum(kept.values())}
+    return {"parameters": sum(p.numel() for p in model.parameters()), "memory_bytes": memory}
+
+
+def list_all_settings() -> tuple[dict[str, Any], str]:
+    """Every setting with its default and meaning, and the presets."""
+    facts: dict[str, Any] = {"settings": {}, "presets": presets()}
+    lines = []
+    for section, cls in fields().items():
+        for name, field in cls.model_fields.items():
+            default = list(field.default) if isinstance(field.default, tuple) else field.default
+            facts["settings"][f"{section}.{name}"] = {"default": default, "help": field.description}
+            shown = "empty" if default is None else str(default)
+            lines.append(f"{f'{section}.{name} = {shown}':<44} {field.description or ''}".rstrip())
+    lines += ["", f"presets: {', '.join(presets())}"]
+    return facts, "\n".join(lines)

@@ -1,0 +1,200 @@
+"""Fitting priors to bit tables, and keeping with each what it was fitted to."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+import priors
+from dmzcli.bits import BitTable
+from dmzcli.errors import UserError, did_you_mean
+from dmzcli.files import sha256
+from dmzcli.progress import Silence, Talk
+from dmzcli.runs import Run, find_run_of
+
+
+@dataclass(frozen=True)
+class Fitted:
+    """A fitted prior.
+
+    Attributes:
+        prior: It.
+        folder: Where it was saved.
+        compared: Held-out bits per code of every kind that ``auto`` tried.
+    """
+
+    prior: priors.Prior
+    folder: Path
+    compared: dict[str, float]
+
+
+def kinds() -> dict[str, Any]:
+    """The registered kinds, with their options."""
+    return {kind: priors.describe(kind) for kind in priors.available()}
+
+
+def listing() -> str:
+    """The kinds for a person."""
+    lines = []
+    for kind, facts in kinds().items():
+        lines.append(f"{kind}: {facts['summary']}")
+        for name, (type_, default, help_) in facts["options"].items():
+            lines.append(f"    {name} = {default} ({type_})  {help_}")
+    return "\n".join(lines)
+
+
+def _settings(kind: str, settings: Sequence[str]) -> dict[str, Any]:
+    pairs = {}
+    for setting in settings:
+        name, equals, text = setting.partition("=")
+        if not equals:
+            raise UserError(f"--set {setting} has no '='", "write it as --set name=value")
+        pairs[name] = text
+    return priors.parse_options(kind, pairs)
+
+
+def one_hot_labels(table: BitTable) -> np.ndarray:
+    """The labels as uint8 (N, classes), one-hot.
+
+    Raises:
+        UserError: The table has none.
+    """
+    if table.labels is None:
+        raise UserError("the bit table has no labels", "leave --given out, or encode a labelled dataset")
+    return (table.labels[:, None] == np.arange(len(table.label_names))).astype(np.uint8)
+
+
+def prior_folder(table: BitTable, path: Path, kind: str) -> Path:
+    """Where a prior of a table belongs: in the run whose weights made the table, or beside the table."""
+    run = find_run_of(table.model)
+    if run is None and (path.parent / "config.json").exists():
+        run = Run(path.parent)
+    return (run.priors if run else path.parent / f"{path.stem}-priors") / kind
+
+
+def fit(
+    table: BitTable,
+    path: Path,
+    kind: str = "auto",
+    settings: Sequence[str] = (),
+    given: str | None = None,
+    seed: int = 0,
+    out: Path | None = None,
+    talk: Talk | None = None,
+) -> Fitted:
+    """Fits a prior to a table's train split, makes its choices on the valid split, and saves it.
+
+    Arguments:
+        table: The codes.
+        path: The table's file.
+        kind: A registered kind, or ``auto``: the best held-out likelihood of the automatic ones.
+        settings: Options as ``name=value``; not with ``auto``.
+        given: ``labels`` for p(bits | class), or ``None``.
+        seed: Of the fit.
+        out: The prior's folder; by default in the table's run.
+        talk: Who listens.
+
+    Raises:
+        UserError: The kind is unknown, or the table has no training rows or labels.
+        priors.PriorError: An option does not fit.
+    """
+    talk = talk or Silence()
+    if kind != "auto" and kind not in priors.available():
+        raise UserError(f"unknown kind '{kind}'", did_you_mean(kind, ["auto", *priors.available()], "kinds"))
+    if kind == "auto" and settings:
+        raise UserError("--set needs one kind, not auto", "name it with --kind")
+    if given not in (None, "labels"):
+        raise UserError(f"unknown --given '{given}'", did_you_mean(given or "", ["labels"], "one of"))
+    train, valid = table.rows("train"), table.rows("valid")
+    if len(train) < 2:
+        raise UserError(f"{path} has {len(train)} training rows", "a prior is fitted to the train split")
+    conditions = None if given is None else one_hot_labels(table)
+    candidates = priors.automatic() if kind == "auto" else [kind]
+    fitted: dict[str, priors.Prior] = {}
+    with talk.task("fitting", len(candidates)) as advance:
+        for done, name in enumerate(candidates):
+
+            def progress(share: float, message: str, done: int = done, name: str = name) -> None:
+                advance(done + share, f"{name} {message}")
+
+            prior = priors.create(name, dim=table.dim, seed=seed, **_settings(name, settings))
+            folder = out or prior_folder(table, path, name)
+            prior.fit(
+                table.bits[train],
+                valid=table.bits[valid] if len(valid) else None,
+                given=None if conditions is None else conditions[train],
+                given_valid=None if conditions is None or not len(valid) else conditions[valid],
+                progress=progress,
+                checkpoint=folder.parent / f".{folder.name}.fit",
+            )
+            fitted[name] = prior
+    compared = {name: prior.report.valid_bits_per_code for name, prior in fitted.items() if prior.report}
+    best = min(compared, key=lambda name: compared[name])
+    folder = out or prior_folder(table, path, best)
+    facts = {"model": table.model, "dataset": table.dataset, "given": given, "bits": str(path), "bits_sha256": sha256(path)}
+    fitted[best].save(folder, facts)
+    _drop_checkpoints(out or prior_folder(table, path, name) for name in candidates)
+    return Fitted(fitted[best], folder, compared if kind == "auto" else {})
+
+
+def _drop_checkpoints(folders: Any) -> None:
+    import shutil
+
+    for folder in folders:
+        shutil.rmtree(folder.parent / f".{folder.name}.fit", ignore_errors=True)
+
+
+def find_prior(run: Run, name: str | None) -> Path:
+    """The folder of a run's prior: a kind's, a path, or the newest.
+
+    Raises:
+        UserError: There is none.
+    """
+    found = {file.parent.name: file for file in run.priors.glob("*/prior.json")}
+    if name is None:
+        if not found:
+            raise UserError(f"{run.path} has no prior", f"fit one with dmz fit-prior --run {run.path}")
+        return max(found.values(), key=lambda file: file.stat().st_mtime_ns).parent
+    if name in found:
+        return found[name].parent
+    if Path(name).is_dir():
+        return Path(name)
+    if name in priors.available():
+        raise UserError(f"{run.path} has no prior '{name}'", f"fit it with dmz fit-prior --run {run.path} --kind {name}")
+    raise UserError(f"there is no prior '{name}'", did_you_mean(name, [*found, *priors.available()], "kinds"))
+
+
+def load_prior(folder: Path, run: Run, dim: int) -> priors.Prior:
+    """A saved prior that fits a run.
+
+    Raises:
+        UserError: It has another dimension, or was fitted to the bits of another model.
+        priors.PriorError: The folder is damaged.
+    """
+    prior = priors.load(folder)
+    if prior.dim != dim:
+        raise UserError(
+            f"{folder} is a prior of {prior.dim} bits, the model of {run.path} has {dim}",
+            f"fit one to its bits with dmz fit-prior --run {run.path}",
+        )
+    model = prior.metadata.get("model")
+    if model is not None and model != run.weights_hash:
+        raise UserError(
+            f"{folder} was fitted to the bits of another model than {run.weights}",
+            "encode and fit again: dmz encode, then dmz fit-prior",
+        )
+    return prior
+
+
+def conditions(prior: priors.Prior, count: int) -> np.ndarray | None:
+    """What to condition ``count`` draws on: the classes in turn, for a prior fitted with ``--given labels``.
+
+    Image i gets class i mod K, so that every class comes equally often and a longer run keeps the shorter one's images.
+    """
+    if not prior.given_dim:
+        return None
+    return np.eye(prior.given_dim, dtype=np.uint8)[np.arange(count) % prior.given_dim]

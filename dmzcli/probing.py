@@ -1,0 +1,162 @@
+"""Linear probes: how much of the labels a representation makes linearly readable.
+
+Multinomial logistic regression p(y | r) ∝ exp(w_y · r + b_y), fitted on the train split, its L2 strength chosen on
+the valid split, its accuracy reported on the test split.
+"""
+
+from __future__ import annotations
+
+import warnings
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+
+from dmzcli.batches import to_unit
+from dmzcli.bits import BitTable
+from dmzcli.config import Config
+from dmzcli.data import Dataset
+from dmzcli.encoding import probabilities_of
+from dmzcli.errors import UserError
+from dmzcli.progress import Silence, Talk
+
+Array = np.ndarray
+INVERSE_STRENGTHS = (0.01, 0.1, 1.0, 10.0)
+MAX_ITERATIONS = 500
+
+
+@dataclass(frozen=True)
+class Probe:
+    """One probe's result.
+
+    Attributes:
+        name: Of the representation.
+        features: Its width.
+        inverse_strength: C of the chosen L2 penalty ‖w‖² / 2C.
+        converged: Whether the solver met its tolerance within 500 iterations.
+        valid_accuracy, test_accuracy: On the splits of these names.
+        confusion: Counts (true class, predicted class) on test, int64.
+    """
+
+    name: str
+    features: int
+    inverse_strength: float
+    converged: bool
+    valid_accuracy: float
+    test_accuracy: float
+    confusion: Array
+
+    def facts(self) -> dict[str, Any]:
+        """As JSON."""
+        return {**vars(self), "confusion": self.confusion.tolist()}
+
+
+def probe(name: str, features: Array, labels: Array, rows: dict[str, Array], classes: int) -> Probe:
+    """Fits one probe.
+
+    Arguments:
+        name: Of the representation.
+        features: float32 (N, F).
+        labels: int64 (N,).
+        rows: Positions of ``train``, ``valid`` and ``test``.
+        classes: Number of classes.
+
+    Raises:
+        UserError: A split is empty, or train has a single class.
+    """
+    from sklearn.exceptions import ConvergenceWarning
+    from sklearn.linear_model import LogisticRegression
+    from sklearn.metrics import confusion_matrix
+
+    for split in ("train", "valid", "test"):
+        if not len(rows[split]):
+            raise UserError(f"the split '{split}' is empty", "a probe is fitted on train, chosen on valid, tested on test")
+    if len(np.unique(labels[rows["train"]])) < 2:
+        raise UserError("all training images have one label", "a probe needs at least two classes")
+    best, best_accuracy, converged = None, -1.0, True
+    for strength in INVERSE_STRENGTHS:
+        model = LogisticRegression(C=strength, max_iter=MAX_ITERATIONS)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", ConvergenceWarning)  # told by `converged` instead
+            model.fit(features[rows["train"]], labels[rows["train"]])
+        accuracy = model.score(features[rows["valid"]], labels[rows["valid"]])
+        if accuracy > best_accuracy:
+            best, best_accuracy, converged = model, accuracy, bool(model.n_iter_.max() < MAX_ITERATIONS)
+    assert best is not None
+    predicted = best.predict(features[rows["test"]])
+    truth = labels[rows["test"]]
+    return Probe(
+        name=name,
+        features=features.shape[1],
+        inverse_strength=float(best.C),
+        converged=converged,
+        valid_accuracy=float(best_accuracy),
+        test_accuracy=float((predicted == truth).mean()),
+        confusion=confusion_matrix(truth, predicted, labels=np.arange(classes)),
+    )
+
+
+def untrained_bits(config: Config, dataset: Dataset, device: torch.device, batch_size: int = 512) -> Array:
+    """Bits of the same encoder at its initialisation, uint8 (N, D).
+
+    Its batch-norm statistics are measured on the training images, as training would: without that, an untrained
+    encoder's bits are nearly constant and the baseline is a straw man.
+    """
+    from dmzcli.training import build
+
+    model = build(config).to(device)
+    for module in model.modules():
+        if isinstance(module, torch.nn.BatchNorm2d):
+            module.momentum = None  # a plain average over the batches
+    images = dataset.images[dataset.rows("train")]
+    model.train()
+    with torch.no_grad():
+        for start in range(0, len(images), batch_size):
+            model.logits(to_unit(images[start : start + batch_size], device))
+    return (probabilities_of(model.eval(), dataset.images, batch_size) > 0.5).astype(np.uint8)
+
+
+def probe_table(
+    table: BitTable,
+    dataset: Dataset | None,
+    config: Config | None,
+    device: torch.device,
+    talk: Talk | None = None,
+) -> list[Probe]:
+    """Probes a table's bits and, where the dataset and the configuration are at hand, two baselines.
+
+    Arguments:
+        table: With labels.
+        dataset: The one that was encoded, for the pixels; ``None`` leaves the baselines out.
+        config: The model's, for the untrained encoder.
+        device: For the untrained encoder.
+        talk: Who listens.
+
+    Returns:
+        The probes of ``bits``, ``untrained bits`` and ``pixels``, in this order.
+
+    Raises:
+        UserError: The table has no labels, or the dataset is another one.
+    """
+    talk = talk or Silence()
+    if table.labels is None:
+        raise UserError("the bit table has no labels", "probe the table of a labelled dataset")
+    if dataset is not None and dataset.identity != table.dataset:
+        raise UserError(
+            f"the dataset is {dataset.identity}, but the table was made from {table.dataset}",
+            "name the same dataset with --data-dir, or encode anew",
+        )
+    rows = {split: table.rows(split) for split in ("train", "valid", "test")}
+    inputs = [("bits", table.bits)]
+    if dataset is not None and config is not None:
+        inputs.append(("untrained bits", untrained_bits(config, dataset, device)[table.index]))
+        inputs.append(("pixels", dataset.images.reshape(len(dataset.images), -1)[table.index]))
+    results = []
+    with talk.task("probing", len(inputs)) as advance:
+        for done, (name, features) in enumerate(inputs):
+            advance(done, name)
+            scaled = features.astype(np.float32) / max(int(features.max()), 1)
+            results.append(probe(name, scaled, table.labels, rows, len(table.label_names)))
+        advance(len(inputs), "")
+    return results

@@ -1,0 +1,209 @@
+"""A sampling run: images from a prior's bits, as files, resumable and seeded per image.
+
+A folder of samples holds ``images/000000.png`` and on, ``samples.npz`` (``images`` uint8 (N, H, W, C), ``bits``
+packed), ``grid.png``, and ``samples.json``, the card that says how they were made. The card and the archive are
+written last: a folder without them is unfinished, and the same run goes on with it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image, UnidentifiedImageError
+
+from dmzcli.autoencoder import Autoencoder
+from dmzcli.errors import UserError
+from dmzcli.files import atomic, read_json, sha256, user_errors, write_json
+from dmzcli.generation import decode
+from dmzcli.interrupts import Interrupted, collected
+from dmzcli.pictures import grid, write_png
+from dmzcli.progress import Silence, Talk
+from dmzcli.runs import Run
+from dmzcli.samplers import create
+
+Array = np.ndarray
+GRID_IMAGES = 100
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What makes a set of samples what it is; equal plans make equal images.
+
+    Attributes:
+        model: SHA-256 of the weights.
+        prior: Name of the prior, or ``none`` for a model without a latent.
+        prior_hash: SHA-256 of the prior's tensors.
+        count: How many images.
+        seed: Of bits and noise.
+        sampler, steps, spacing, eta, temperature: As the commands name them.
+    """
+
+    model: str
+    prior: str
+    prior_hash: str
+    count: int
+    seed: int = 0
+    sampler: str = "ancestral"
+    steps: int = 20
+    spacing: str = "uniform"
+    eta: float = 0.0
+    temperature: float = 1.0
+
+    def folder_name(self) -> str:
+        """A readable name of the plan's own folder."""
+        name = f"{self.prior}-{self.sampler}-{self.steps}-seed{self.seed}"
+        if self.spacing != "uniform":
+            name += f"-{self.spacing}"
+        if self.eta:
+            name += f"-eta{self.eta:g}"
+        return name + (f"-t{self.temperature:g}" if self.temperature != 1 else "")
+
+
+@dataclass(frozen=True)
+class Codes:
+    """Bits to decode, and where they are from.
+
+    Attributes:
+        bits: uint8 (N, D), or ``None`` for a model without a latent.
+        name: The prior's, or ``none``.
+        sha256: Of the prior's tensors and header.
+    """
+
+    bits: Array | None
+    name: str
+    sha256: str
+
+
+def draw_bits(run: Run, dim: int, prior: str | None, count: int, seed: int, temperature: float = 1.0) -> Codes:
+    """Draws codes from a run's prior; fewer codes are a prefix of more.
+
+    Arguments:
+        run: Whose prior it is.
+        dim: The model's D; 0 without a latent.
+        prior: A kind, a folder, or ``None`` for the newest.
+        count: How many.
+        seed: Of the draw.
+        temperature: Of the prior.
+
+    Raises:
+        UserError: There is no such prior, it is of another model, or needs something given.
+    """
+    if dim == 0:
+        if prior is not None:
+            raise UserError(f"a model with latent 'none' takes no prior, but '{prior}' was given", "leave it out")
+        return Codes(None, "none", "")
+    from dmzcli.prior_fitting import conditions, find_prior, load_prior
+
+    folder = find_prior(run, prior)
+    fitted = load_prior(folder, run, dim)
+    bits = fitted.sample(count, seed=seed, given=conditions(fitted, count), temperature=temperature)
+    files = sorted(path for path in folder.iterdir() if path.is_file() and not path.name.startswith("."))
+    return Codes(bits, fitted.kind, " ".join(sha256(file)[:16] for file in files))
+
+
+def _restored(file: Path, shape: tuple[int, ...]) -> Array | None:
+    """A finished image of an earlier, interrupted call; ``None`` if it is not there."""
+    if not file.exists():
+        return None
+    try:
+        image = np.asarray(Image.open(file))
+    except UnidentifiedImageError as error:
+        raise UserError(f"{file} is not an image of this run", "delete the folder, or choose another --out") from error
+    image = image.reshape(*image.shape[:2], -1)
+    if image.shape != shape:
+        raise UserError(f"{file} is not an image of this run", "delete the folder, or choose another --out")
+    return image
+
+
+def _claim(out: Path, plan: Plan, facts: dict[str, Any]) -> None:
+    """Takes a folder for this plan: it is new, empty, or holds the same plan, perhaps for fewer images.
+
+    Raises:
+        UserError: It holds something else.
+    """
+    card = out / "plan.json"
+    if card.exists():
+        earlier = read_json(card)
+        if {k: v for k, v in earlier.items() if k != "count"} != {k: v for k, v in facts.items() if k != "count"}:
+            differs = min(k for k in facts if k != "count" and earlier.get(k) != facts[k])
+            raise UserError(
+                f"{out} holds other samples: {differs} is {earlier.get(differs)!r} there, {facts[differs]!r} here",
+                "choose another --out, or delete the folder",
+            )
+        if earlier["count"] > plan.count:
+            raise UserError(
+                f"{out} holds {earlier['count']} images already, more than {plan.count}",
+                f"use --count {earlier['count']}, or another --out",
+            )
+    elif out.exists() and (not out.is_dir() or any(out.iterdir())):
+        raise UserError(f"{out} is there already and holds no samples of dmz", "choose another --out")
+    write_json(card, facts)
+
+
+def sample(
+    model: Autoencoder,
+    bits: Array | None,
+    plan: Plan,
+    out: Path,
+    batch_size: int = 64,
+    talk: Talk | None = None,
+) -> Array:
+    """Makes a plan's images and writes its folder.
+
+    Arguments:
+        model: In evaluation mode.
+        bits: uint8 (N, D) from the plan's prior, or ``None`` for a model without a latent.
+        plan: What to make.
+        out: The folder.
+        batch_size: Images at a time.
+        talk: Who listens.
+
+    Returns:
+        uint8 (N, H, W, C).
+
+    Raises:
+        UserError: The plan does not fit the model, the folder holds something else, the disk is full.
+        Interrupted: SIGINT or SIGTERM came; finished images are kept.
+    """
+    talk = talk or Silence()
+    sampler = create(plan.sampler, model.config.diffusion, plan.steps, plan.spacing, plan.eta)
+    if plan.sampler == "ddim" and model.config.diffusion.perturbation > 0:
+        talk.say("DDIM works poorly for models trained with input perturbation; prefer --sampler ancestral")
+    size, channels = model.config.data.size, model.config.data.channels
+    assert size is not None and channels is not None
+    _claim(out, plan, asdict(plan))
+    folder = out / "images"
+    with user_errors(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+    files = [folder / f"{i:06d}.png" for i in range(plan.count)]
+    images = np.empty((plan.count, size, size, channels), np.uint8)
+    missing = []
+    for i, file in enumerate(files):
+        restored = _restored(file, images.shape[1:])
+        if restored is None:
+            missing.append(i)
+        else:
+            images[i] = restored
+    if len(missing) < plan.count:
+        talk.say(f"{plan.count - len(missing):,} of {plan.count:,} images are there already")
+    with collected() as signals, talk.task("sampling", plan.count, plan.count - len(missing)) as advance:
+        for start in range(0, len(missing), batch_size):
+            part = missing[start : start + batch_size]
+            made = decode(model, None if bits is None else bits[part], sampler, part, plan.seed, batch_size)
+            images[part] = made
+            for i, image in zip(part, made, strict=True):
+                write_png(files[i], image)
+            advance(plan.count - len(missing) + start + len(part), "")
+            if signals:
+                raise Interrupted(signals[0], "finished images are kept; run the same command to go on")
+    write_png(out / "grid.png", grid(images[:GRID_IMAGES]))
+    with atomic(out / "samples.npz") as temporary, temporary.open("wb") as stream:
+        arrays = {"images": images}
+        if bits is not None:
+            arrays["bits"] = np.packbits(bits, axis=1, bitorder="big")
+        np.savez(stream, **arrays)  # type: ignore[arg-type]
+    write_json(out / "samples.json", {**asdict(plan), "size": size, "channels": channels, "encoding": "png"})
+    return images

@@ -1,0 +1,23 @@
+"""Mistakes on the command line itself, in the words of every other mistake."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from dmzcli.errors import did_you_mean
+
+
+def explain(error: Any) -> tuple[str, str]:
+    """Message and hint of one of the command-line parser's errors."""
+    context = getattr(error, "ctx", None)
+    path = context.command_path if context is not None else "dmz"
+    message = error.format_message().split("Did you mean")[0].strip().rstrip(".")
+    hint = f"see {path} --help"
+    option = getattr(error, "option_name", None)
+    commands = getattr(getattr(context, "command", None), "commands", None)
+    if option and context is not None:
+        known = [name for parameter in context.command.params for name in parameter.opts]
+        hint = did_you_mean(option, known, "options")
+    elif message.startswith("No such command") and commands:
+        hint = did_you_mean(message.split("'")[1], commands, "commands")
+    return message[:1].lower() + message[1:], hint
