@@ -17,7 +17,6 @@ from priors.registry import register
 from priors.storage import State
 
 SMOOTHING = (0.01, 0.1, 0.5, 1.0, 2.0, 5.0, 10.0, 30.0, 100.0)
-PENALTY = (300.0, 100.0, 30.0, 10.0, 3.0, 1.0, 0.3)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -77,13 +76,22 @@ class Bernoulli(Prior):
 
     def _fit_given(self, train: Rows, valid: Rows, run: Run) -> float:
         """Fits the regressions; from the strongest penalty down while the held-out rows gain."""
-        penalties = PENALTY if self.options.penalty is None else (self.options.penalty,)
+        penalties = regression.PENALTIES if self.options.penalty is None else (self.options.penalty,)
         assert train.given is not None
         best, score, weights = penalties[0], -np.inf, None
         for i, penalty in enumerate(penalties):
             part = run.part(i / len(penalties), (i + 1) / len(penalties))
             tick = functools.partial(part.progress, message=f"penalty {penalty:g}")
-            weights = regression.fit_logistic(train.given, train.bits, self._offset, penalty, weights, tick)
+            weights = regression.fit(
+                train.given,
+                lambda rows: train.bits[rows],
+                regression.sigmoid,
+                0.25,
+                self._offset,
+                penalty,
+                weights,
+                tick=tick,
+            )
             kept, self._weights = self._weights, weights
             new = self._score(valid)
             if new <= score:

@@ -1,14 +1,15 @@
-"""Logistic regressions of many bits on the same given bits, fitted together.
+"""Linear models of many targets on the same given bits, fitted together.
 
-Each bit i has its own log-odds l_i(g) = c_i + w_iᵀ(1, g): a fixed offset c_i and a penalised deviation w_i
-(including its intercept). All share the curvature bound XᵀX / 4 of the logistic loss (Böhning and Lindsay,
-"Monotonicity of quadratic-approximation algorithms", 1988, doi:10.1007/BF00049423), so one factorisation
-serves every bit, and every step is two matrix products. Nesterov's momentum with restarts speeds it up.
+Logits l(g) = c + Wᵀ(1, g) with a fixed offset c and a penalised deviation W (its intercept too). The
+curvature of the logistic loss is at most κ XᵀX, κ = 1/4 for single bits and 1/2 for softmax groups
+(Böhning, "Multinomial logistic regression algorithm", 1992, doi:10.1007/BF00048682), so one factorisation
+serves all targets and a step is two matrix products. Nesterov's momentum with restarts speeds it up.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,17 +17,24 @@ from numpy.typing import NDArray
 from priors.fitting import Bits
 
 CHUNK = 16384  # rows of a product
-STEPS = 200
+PENALTIES = (300.0, 100.0, 30.0, 10.0, 3.0, 1.0, 0.3)  # from strong to weak, for choices on valid
+Floats = NDArray[np.floating[Any]]
 
 
-def log_sigmoid(x: NDArray[np.floating]) -> NDArray[np.floating]:
+def log_sigmoid(x: Floats) -> Floats:
     """log σ(x), without overflow."""
     return -np.logaddexp(0, -x)
 
 
-def sigmoid(x: NDArray[np.floating]) -> NDArray[np.floating]:
+def sigmoid(x: Floats) -> Floats:
     """σ(x) = 1 / (1 + e^−x), without overflow."""
     return 0.5 * (1 + np.tanh(0.5 * x))
+
+
+def softmax(x: Floats) -> Floats:
+    """exp x_j / Σ_k exp x_k along the last axis, without overflow."""
+    powers = np.exp(x - x.max(-1, keepdims=True))
+    return powers / powers.sum(-1, keepdims=True)
 
 
 def design(given: Bits) -> NDArray[np.float32]:
@@ -34,47 +42,52 @@ def design(given: Bits) -> NDArray[np.float32]:
     return np.hstack([np.ones((len(given), 1), np.float32), given.astype(np.float32)])
 
 
-def fit_logistic(
+def fit(
     given: Bits,
-    bits: Bits,
+    target: Callable[[slice], NDArray[Any]],
+    mean: Callable[[Floats], Floats],
+    curvature: float,
     offset: NDArray[np.float64],
     penalty: float,
     start: NDArray[np.float64] | None = None,
+    steps: int = 200,
     tick: Callable[[float], None] | None = None,
 ) -> NDArray[np.float64]:
-    r"""Minimises :math:`\sum_n -\log p(b_n \mid g_n) + \tfrac{\lambda}{2} \lVert w \rVert^2`.
+    r"""Minimises :math:`\sum_n -\log p(y_n \mid g_n) + \tfrac{\lambda}{2} \lVert W \rVert^2`.
 
     Arguments:
         given: uint8 (N, G).
-        bits: uint8 (N, D).
-        offset: c, float64 (D,).
+        target: The targets (n, O) of a slice of rows: bits, or shares of a softmax group.
+        mean: Logits (n, O) to expected targets.
+        curvature: κ, 1/4 for single bits, 1/2 for softmax groups.
+        offset: c, float64 (O,).
         penalty: λ > 0; toward infinity the fit becomes the offset alone.
-        start: Weights to start from, (G + 1, D).
+        start: W to start from.
+        steps: At most so many.
         tick: Called with the fraction of the steps done.
 
     Returns:
-        Weights w, float64 (G + 1, D).
+        W, float64 (G + 1, O).
     """
     x = design(given)
-    hessian = 0.25 * (x.T @ x).astype(np.float64) + penalty * np.eye(x.shape[1])
-    inverse = np.linalg.inv(hessian)
-    w = np.zeros((x.shape[1], bits.shape[1])) if start is None else start.copy()
-    ahead, momentum = w.copy(), 1.0
-    for step in range(STEPS):
+    inverse = np.linalg.inv(curvature * (x.T @ x).astype(np.float64) + penalty * np.eye(x.shape[1]))
+    weights = np.zeros((x.shape[1], len(offset))) if start is None else start.copy()
+    ahead, momentum = weights.copy(), 1.0
+    for step in range(steps):
         gradient = -penalty * ahead
+        narrow, base = ahead.astype(np.float32), offset.astype(np.float32)
         for at in range(0, len(x), CHUNK):
-            block = x[at : at + CHUNK]
-            logits = block @ ahead.astype(np.float32) + offset.astype(np.float32)
-            gradient += block.T @ (bits[at : at + CHUNK] - sigmoid(logits))
+            rows = slice(at, min(at + CHUNK, len(x)))
+            gradient += x[rows].T @ (target(rows) - mean(x[rows] @ narrow + base))
         move = inverse @ gradient
         new = ahead + move
-        if np.sum(gradient * (new - w)) < 0:  # the momentum points uphill: begin it anew
+        if np.sum(gradient * (new - weights)) < 0:  # the momentum points uphill: begin it anew
             momentum = 1.0
         following = 0.5 * (1 + np.sqrt(1 + 4 * momentum**2))
-        ahead = new + (momentum - 1) / following * (new - w)
-        momentum, w = following, new
+        ahead = new + (momentum - 1) / following * (new - weights)
+        momentum, weights = following, new
         if tick is not None:
-            tick((step + 1) / STEPS)
+            tick((step + 1) / steps)
         if np.abs(move).max() < 1e-3:
             break
-    return w
+    return weights
