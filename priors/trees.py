@@ -124,9 +124,9 @@ def fit_tree(pairs: NDArray[np.float64], roots: int) -> Trees:
 class Likelihood:
     r"""log p_k(b | g) of all trees at once, by matrix products.
 
-    With t = ``table``, one factor is linear in b_i, v_π and their product:
+    With t = ``table``, one factor is linear in x = v_π, y = b_i and their product:
 
-    .. math:: t_{00} + (t_{01} - t_{00}) b_i + (t_{10} - t_{00}) v_\pi + (t_{11} - t_{10} - t_{01} + t_{00}) b_i v_\pi
+    .. math:: t_{00} + (t_{01} - t_{00}) y + (t_{10} - t_{00}) x + (t_{11} - t_{10} - t_{01} + t_{00}) x y
 
     The trees share edges, so the products are made once per distinct edge.
 

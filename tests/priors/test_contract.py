@@ -14,7 +14,10 @@ import priors
 KINDS = priors.available()
 EXACT = [kind for kind in KINDS if priors.describe(kind)["exact"]]
 LEARNING = [kind for kind in KINDS if kind != "uniform"]
-SMALL: dict[str, dict[str, object]] = {}
+SMALL: dict[str, dict[str, object]] = {
+    "mixture": {"components": 6, "restarts": 2, "steps": 30},
+    "chow-liu-mixture": {"components": 4, "restarts": 2, "steps": 20},
+}
 
 
 def codes(dim: int) -> np.ndarray:

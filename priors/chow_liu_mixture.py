@@ -1,0 +1,69 @@
+"""The mixture of Chow–Liu trees."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from priors import trees
+from priors.chow_liu import independent, variables
+from priors.em import Floats, MixturePrior
+from priors.fitting import Bits, Rows
+from priors.registry import register
+from priors.storage import State
+
+LEAST_SHARE = 1e-4  # a row counts for a component from this share on
+
+
+@register
+class ChowLiuMixture(MixturePrior):
+    r"""A mixture of trees, each bit depending on one other in each tree.
+
+    .. math:: p(b \mid g) = \sum_k w_k(g) \prod_i p_k(b_i \mid v_{\pi_k(i)}), \qquad v = (g, b)
+
+    fitted as in Meilă and Jordan ("Learning with mixtures of trees", Journal of Machine Learning Research 1,
+    2000, section 3, https://jmlr.org/papers/v1/meila00a.html): every maximisation step finds each
+    component's Chow–Liu tree anew from its weighted pairwise marginals, here shrunk toward those of all
+    codes by ``smoothing`` codes' worth, so that no component starves. Given bits act on the weights and may
+    be parents.
+
+    Arguments:
+        dim: Number of bits, D.
+        seed: Chooses the starts, and the held-out rows where none are given.
+        options: :class:`priors.em.MixtureOptions`.
+    """
+
+    kind = "chow-liu-mixture"
+    summary = "a mixture of Chow-Liu trees"
+    automatic = True
+    grid = (8, 16, 32, 64, 128)
+    smoothings = (1.0, 3.0, 10.0, 30.0, 100.0)
+
+    def _variables(self, rows: Rows) -> NDArray[np.float32]:
+        return variables(rows)
+
+    def _maximise(
+        self, variables: NDArray[np.float32], shares: NDArray[np.float32], smoothing: float
+    ) -> State:
+        counts, totals = [], []
+        for share in shares:
+            rows = np.nonzero(share > LEAST_SHARE)[0]
+            counts.append(trees.pair_counts(variables[rows], share[rows]))
+            totals.append(float(share[rows].sum(dtype=np.float64)))
+        everything, n = np.sum(counts, axis=0), float(np.sum(totals))
+        common = trees.shrink(everything, n, independent(everything, n), 1.0)
+        shrunk = [trees.shrink(c, t, common, smoothing) for c, t in zip(counts, totals, strict=True)]
+        return trees.state(trees.join([trees.fit_tree(pairs, self.given_dim) for pairs in shrunk]))
+
+    def _evaluate(self, components: State, variables: NDArray[Any], dtype: Any) -> Floats:
+        return trees.Likelihood(trees.from_state(components, self.dim), self.given_dim, dtype)(variables)
+
+    def _draw(
+        self, which: NDArray[np.intp], u: NDArray[np.float32], given: Bits | None, temperature: float
+    ) -> Bits:
+        return trees.sample(trees.from_state(self._components, self.dim), which, u, given, temperature)
+
+    def _parameters(self) -> int:
+        return trees.parameters(trees.from_state(self._components, self.dim)) + self._gate.size

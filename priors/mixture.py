@@ -1,0 +1,63 @@
+"""The mixture of Bernoulli products: latent classes."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from priors import regression
+from priors.em import Floats, MixturePrior
+from priors.fitting import Bits, Rows
+from priors.registry import register
+from priors.storage import State
+
+
+@register
+class Mixture(MixturePrior):
+    r"""A mixture of independent bits.
+
+    .. math::
+        p(b \mid g) = \sum_k w_k(g) \prod_i p_{ki}^{b_i} (1 - p_{ki})^{1 - b_i}, \qquad
+        p_{ki} = \frac{n_{ki} + a p_i}{n_k + a}
+
+    with the expected counts n of the expectation step, marginals p_i and ``smoothing`` a: latent class
+    analysis, in the form of McLachlan and Peel ("Finite Mixture Models", 2000, section 5.8,
+    doi:10.1002/0471721182). What is given acts on the weights alone, as in :mod:`priors.em`.
+
+    Arguments:
+        dim: Number of bits, D.
+        seed: Chooses the starts, and the held-out rows where none are given.
+        options: :class:`priors.em.MixtureOptions`.
+    """
+
+    kind = "mixture"
+    summary = "a mixture of Bernoulli products (latent classes)"
+    automatic = True
+    grid = (8, 16, 32, 64, 128, 256)
+    smoothings = (0.3, 1.0, 3.0, 10.0, 30.0)
+
+    def _variables(self, rows: Rows) -> NDArray[np.float32]:
+        return rows.bits.astype(np.float32)
+
+    def _maximise(
+        self, variables: NDArray[np.float32], shares: NDArray[np.float32], smoothing: float
+    ) -> State:
+        n = len(variables)
+        common = (variables.sum(0, dtype=np.float64) + 0.5) / (n + 1.0)
+        counts = (shares @ variables).astype(np.float64)
+        total = shares.sum(1, dtype=np.float64)[:, None]
+        p = np.clip((counts + smoothing * common) / (total + smoothing), 1e-9, 1 - 1e-9)
+        return {"logits": np.log(p) - np.log1p(-p)}
+
+    def _evaluate(self, components: State, variables: NDArray[Any], dtype: Any) -> Floats:
+        logits = components["logits"]
+        constant = regression.log_sigmoid(-logits).sum(1).astype(dtype)
+        return logits.astype(dtype) @ variables.T.astype(dtype) + constant[:, None]
+
+    def _draw(
+        self, which: NDArray[np.intp], u: NDArray[np.float32], given: Bits | None, temperature: float
+    ) -> Bits:
+        p = regression.sigmoid(self._components["logits"] / temperature).astype(np.float32)
+        return (u < p[which]).astype(np.uint8)
