@@ -45,7 +45,10 @@ def _outcome(error: BaseException) -> int:
     import traceback
 
     traceback.print_exception(error)
-    print("error: this is a defect of dmz, not of your input; please report it with the lines above", file=sys.stderr)
+    print(
+        "error: this is a defect of dmz, not of your input; please report it with the lines above",
+        file=sys.stderr,
+    )
     return 1
 
 

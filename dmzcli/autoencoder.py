@@ -28,7 +28,7 @@ def encoder_channels(size: int) -> tuple[int, ...]:
         >>> encoder_channels(32)
         (32, 64, 128, 256)
     """
-    channels = []
+    channels: list[int] = []
     while size > 2:
         channels.append(32 << len(channels))
         size = (size + 1) // 2
@@ -89,7 +89,11 @@ class Autoencoder(nn.Module):
         self.config = config
         self.dim = 0 if model.latent == "none" else model.bits
         single = model.tokens == "single"
-        self.encoder = Encoder(colours, size, model.encoder_channels or encoder_channels(size), self.dim) if self.dim else None
+        self.encoder = (
+            Encoder(colours, size, model.encoder_channels or encoder_channels(size), self.dim)
+            if self.dim
+            else None
+        )
         self.tokens = BitTokens(self.dim, model.token_width) if self.dim and not single else None
         self.unet = UNet(
             in_channels=colours,
@@ -147,8 +151,10 @@ class Autoencoder(nn.Module):
             return None
         if bits is None or bits.shape[-1] != self.dim:
             given = "none" if bits is None else str(bits.shape[-1])
-            raise UserError(f"the model has {self.dim} bits, but {given} were given", "use bits of this model")
-        return self.context(F.one_hot(bits.long(), 2).to(self.unet.time_embed[0].weight.dtype))
+            raise UserError(
+                f"the model has {self.dim} bits, but {given} were given", "use bits of this model"
+            )
+        return self.context(F.one_hot(bits.long(), 2).to(next(self.parameters()).dtype))
 
     def forward(self, x0: Tensor, x_t: Tensor, t: Tensor, gumbel: Tensor | None) -> Tensor:
         """One training evaluation: encodes x_0, relaxes its bits, and denoises x_t given them.
@@ -165,7 +171,9 @@ class Autoencoder(nn.Module):
         if self.dim == 0:
             return self.unet(x_t, t)
         logits = self.logits(x0)
-        pairs = F.one_hot(logits.argmax(-1), 2).to(logits.dtype) if gumbel is None else self.relax(logits, gumbel)
+        pairs = (
+            F.one_hot(logits.argmax(-1), 2).to(logits.dtype) if gumbel is None else self.relax(logits, gumbel)
+        )
         return self.unet(x_t, t, self.context(pairs))
 
 

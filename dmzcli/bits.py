@@ -104,7 +104,9 @@ def write(path: str | Path, table: BitTable) -> None:
 
 
 def _names(dataset: h5py.Dataset) -> tuple[str, ...]:
-    return tuple(name.decode() if isinstance(name, bytes) else str(name) for name in dataset.attrs.get("names", ()))
+    return tuple(
+        name.decode() if isinstance(name, bytes) else str(name) for name in dataset.attrs.get("names", ())
+    )
 
 
 def read(path: str | Path) -> BitTable:
@@ -123,7 +125,9 @@ def read(path: str | Path) -> BitTable:
             if facts.pop("format", None) != FORMAT:
                 raise UserError(f"{path} is an HDF5 file, but not a bit table", hint)
             if (version := facts.pop("version", None)) != VERSION:
-                raise UserError(f"{path} is a bit table of version {version}, not {VERSION}", "update dmz, or encode anew")
+                raise UserError(
+                    f"{path} is a bit table of version {version}, not {VERSION}", "update dmz, or encode anew"
+                )
             columns = {name: stream[name][()] for name in stream}
             names = {name: _names(stream[name]) for name in ("labels", "attributes") if name in stream}
     except OSError as error:

@@ -166,7 +166,12 @@ class Config(_Section):
 
 def fields() -> dict[str, type[_Section]]:
     """The sections by name."""
-    return {"data": DataConfig, "model": ModelConfig, "diffusion": DiffusionConfig, "training": TrainingConfig}
+    return {
+        "data": DataConfig,
+        "model": ModelConfig,
+        "diffusion": DiffusionConfig,
+        "training": TrainingConfig,
+    }
 
 
 def _known_keys() -> list[str]:
@@ -195,7 +200,8 @@ def parse(tree: Mapping[str, Any], source: str) -> Config:
         reason = first["msg"].removeprefix("Value error, ")
         what = f"{key} = {first['input']!r}: " if key else ""
         raise UserError(
-            f"{what}{reason[:1].lower()}{reason[1:]} (in {source})", "see dmz train --settings for all settings"
+            f"{what}{reason[:1].lower()}{reason[1:]} (in {source})",
+            "see dmz train --settings for all settings",
         ) from error
 
 

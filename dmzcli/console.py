@@ -10,7 +10,14 @@ from contextlib import contextmanager
 from typing import Any
 
 from rich.console import Console as RichConsole
-from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.progress import (
+    BarColumn,
+    Progress,
+    TaskProgressColumn,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
 from rich.table import Table
 
 from dmzcli.progress import Advance
@@ -55,10 +62,13 @@ class Console:
         if outer is None:
             live.start()
             self._live = live
-        bar = live.add_task(description, total=total, completed=done, message="")
+        bar = live.add_task(description, total=total, message="")
+        live.update(bar, completed=done)
 
         def advance(done: float, message: str) -> None:
-            live.update(bar, completed=done, **({"message": message} if message else {}))
+            live.update(bar, completed=done)
+            if message:
+                live.update(bar, message=message)
 
         try:
             yield advance
@@ -91,7 +101,9 @@ class Console:
             width = None if sys.stdout.isatty() else 160
             RichConsole(highlight=False, width=width).print(text)
         else:
-            print(text if text is not None else "\n".join(f"{name}: {value}" for name, value in facts.items()))
+            print(
+                text if text is not None else "\n".join(f"{name}: {value}" for name, value in facts.items())
+            )
 
 
 def table(title: str, rows: list[dict[str, Any]]) -> Table:

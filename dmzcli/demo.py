@@ -17,7 +17,6 @@ from dmzcli.planning import plan
 from dmzcli.prior_fitting import fit
 from dmzcli.probing import probe_table
 from dmzcli.report import Page, write_report
-from dmzcli.runs import Run
 from dmzcli.sampling import Plan, draw_bits, sample
 from dmzcli.training import train
 
@@ -37,7 +36,9 @@ def _flat(images: np.ndarray) -> np.ndarray:
     return images.reshape(len(images), -1) / 255.0
 
 
-def run_demo(directory: Path, max_steps: int | None, seed: int, device: str | None, talk: Console) -> dict[str, Any]:
+def run_demo(
+    directory: Path, max_steps: int | None, seed: int, device: str | None, talk: Console
+) -> dict[str, Any]:
     """Runs the demonstration; see the command.
 
     Returns:
@@ -90,7 +91,10 @@ def run_demo(directory: Path, max_steps: int | None, seed: int, device: str | No
         "training": vars(outcome),
         "probes": [p.facts() for p in probes],
         "results": [
-            *[{"what": f"probe of {p.name}", "value": f"{p.test_accuracy:.3f} test accuracy"} for p in probes],
+            *[
+                {"what": f"probe of {p.name}", "value": f"{p.test_accuracy:.3f} test accuracy"}
+                for p in probes
+            ],
             *[
                 {
                     "what": f"samples, {row['prior']} prior",

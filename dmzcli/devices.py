@@ -21,5 +21,7 @@ def pick(name: str | None = None) -> torch.device:
         device = torch.device(name)
         torch.empty(1, device=device)
     except (RuntimeError, AssertionError, NotImplementedError) as error:
-        raise UserError(f"no device '{name}' here", "use cpu, cuda, cuda:0, … or mps, or leave --device out") from error
+        raise UserError(
+            f"no device '{name}' here", "use cpu, cuda, cuda:0, … or mps, or leave --device out"
+        ) from error
     return device

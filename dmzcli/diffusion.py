@@ -56,12 +56,13 @@ def spaced_timesteps(timesteps: int, steps: int, spacing: Literal["uniform", "dd
             f"--steps {steps} does not fit a model of {timesteps} timesteps", f"choose 1 to {timesteps}"
         )
     if spacing == "ddim":
-        for stride in range(1, timesteps + 1):
-            kept = np.arange(0, timesteps, stride)
+        for whole in range(1, timesteps + 1):
+            kept = np.arange(0, timesteps, whole)
             if len(kept) == steps:
                 return kept
         raise UserError(
-            f"no whole stride takes {steps} of {timesteps} timesteps", "use --spacing uniform, or another --steps"
+            f"no whole stride takes {steps} of {timesteps} timesteps",
+            "use --spacing uniform, or another --steps",
         )
     if steps == 1:  # one step has to start at the noise
         return np.array([timesteps - 1])
@@ -192,7 +193,9 @@ class Diffusion:
         nll = _discretised_nll(x0, predicted.mean, 0.5 * predicted.log_variance).flatten(1)
         return torch.where(index == 0, nll.mean(1), kl.mean(1)) / math.log(2)
 
-    def losses(self, output: Tensor, x0: Tensor, x_t: Tensor, index: Tensor, noise: Tensor) -> dict[str, Tensor]:
+    def losses(
+        self, output: Tensor, x0: Tensor, x_t: Tensor, index: Tensor, noise: Tensor
+    ) -> dict[str, Tensor]:
         """Training losses per image.
 
         Returns:

@@ -136,7 +136,9 @@ def encode(
 
 def _check(model: Autoencoder, dataset: Dataset) -> None:
     if model.dim == 0:
-        raise UserError("a model with latent 'none' has no bits to encode", "train one with --latent bernoulli")
+        raise UserError(
+            "a model with latent 'none' has no bits to encode", "train one with --latent bernoulli"
+        )
     size, channels = model.config.data.size, model.config.data.channels
     if dataset.images.shape[1:] != (size, size, channels):
         found = "x".join(map(str, dataset.images.shape[1:]))

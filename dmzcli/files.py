@@ -34,7 +34,9 @@ def user_errors(path: Path) -> Iterator[None]:
         if error.errno in _FULL:
             raise UserError(f"no space left to write {path}", "free some space and run it again") from error
         if error.errno in _DENIED:
-            raise UserError(f"no permission to use {path}", "choose another folder with --out or --run") from error
+            raise UserError(
+                f"no permission to use {path}", "choose another folder with --out or --run"
+            ) from error
         if isinstance(error, FileNotFoundError):
             raise UserError(f"{path} does not exist", "check the path") from error
         if isinstance(error, (IsADirectoryError, NotADirectoryError, FileExistsError)):
@@ -85,7 +87,9 @@ def read_json(path: str | Path) -> dict[str, Any]:
         try:
             value = json.loads(path.read_text(encoding="utf-8"))
         except ValueError as error:
-            raise UserError(f"{path} is not valid JSON: {error}", "restore the file or make it anew") from error
+            raise UserError(
+                f"{path} is not valid JSON: {error}", "restore the file or make it anew"
+            ) from error
     if not isinstance(value, dict):
         raise UserError(f"{path} holds a JSON {type(value).__name__}, not an object", "check the path")
     return value
@@ -100,7 +104,9 @@ def save_tensors(
 
     with atomic(path) as temporary:
         try:
-            save_file({k: v.detach().contiguous() for k, v in tensors.items()}, temporary, dict(metadata or {}))
+            save_file(
+                {k: v.detach().contiguous() for k, v in tensors.items()}, temporary, dict(metadata or {})
+            )
         except SafetensorError as error:  # its I/O errors carry the system's code in their text only
             if "No space left" in str(error) or "os error 28" in str(error):
                 raise OSError(errno.ENOSPC, str(error)) from error
@@ -120,7 +126,9 @@ def load_tensors(path: str | Path) -> tuple[dict[str, torch.Tensor], dict[str, s
         path.stat()
         try:
             with safe_open(path, framework="pt") as stream:
-                return {name: stream.get_tensor(name) for name in stream.keys()}, dict(stream.metadata() or {})
+                return {name: stream.get_tensor(name) for name in stream.keys()}, dict(
+                    stream.metadata() or {}
+                )
         except SafetensorError as error:
             raise UserError(
                 f"{path} is not a whole safetensors file: {error}", "restore the file or make it anew"

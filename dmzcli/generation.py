@@ -22,7 +22,9 @@ def model_device(model: torch.nn.Module) -> torch.device:
 
 
 @torch.no_grad()
-def decode_batch(model: Autoencoder, bits: Tensor | None, sampler: Sampler, noise: Callable[[], Tensor]) -> Tensor:
+def decode_batch(
+    model: Autoencoder, bits: Tensor | None, sampler: Sampler, noise: Callable[[], Tensor]
+) -> Tensor:
     """Images (B, C, H, W) in [−1, 1] from bits (B, D); their keys and values are computed once."""
     context = model.bits_context(bits)
     return sampler.sample(lambda x, t: model.unet(x, t, context), noise)

@@ -11,7 +11,9 @@ from dmzcli.errors import UserError
 from dmzcli.files import load_tensors, read_json
 from dmzcli.runs import Run
 
-HINT = "dmz info takes a run directory, a bit table, a prior's folder, model.safetensors, or a folder of samples"
+HINT = (
+    "dmz info takes a run directory, a bit table, a prior's folder, model.safetensors, or a folder of samples"
+)
 
 
 def describe(path: Path) -> dict[str, Any]:
@@ -43,7 +45,11 @@ def _run(path: Path) -> dict[str, Any]:
     facts["bits"] = 0 if config.model.latent == "none" else config.model.bits
     if run.weights.exists():
         weights = _weights(run.weights)
-        facts |= {"step": weights["step"], "steps": config.training.steps, "parameters": weights["parameters"]}
+        facts |= {
+            "step": weights["step"],
+            "steps": config.training.steps,
+            "parameters": weights["parameters"],
+        }
         facts["model"] = run.weights_hash
     rows = run.read_metrics()
     latest: dict[str, float] = {name: value for row in rows for name, value in row.items()}
@@ -59,8 +65,18 @@ def _table(path: Path) -> dict[str, Any]:
     from dmzcli import bits
 
     table = bits.read(path)
-    facts: dict[str, Any] = {"what": "bit table", "path": str(path), "rows": len(table.bits), "dim": table.dim}
-    facts |= {"family": table.family, "dataset": table.dataset, "model": table.model, "created": table.created}
+    facts: dict[str, Any] = {
+        "what": "bit table",
+        "path": str(path),
+        "rows": len(table.bits),
+        "dim": table.dim,
+    }
+    facts |= {
+        "family": table.family,
+        "dataset": table.dataset,
+        "model": table.model,
+        "created": table.created,
+    }
     facts["splits"] = {split: len(table.rows(split)) for split in bits.SPLITS}
     facts["mean_bit"] = float(table.bits.mean())
     marginals = table.bits.mean(0)
@@ -91,7 +107,13 @@ def _weights(path: Path) -> dict[str, Any]:
         raise UserError(f"{path} holds tensors, but no weights of dmz", HINT)
     facts = json.loads(metadata["dmz"])
     count = sum(tensor.numel() for tensor in tensors.values())
-    return {"what": "weights", "path": str(path), "step": facts["step"], "parameters": count, "config": facts["config"]}
+    return {
+        "what": "weights",
+        "path": str(path),
+        "step": facts["step"],
+        "parameters": count,
+        "config": facts["config"],
+    }
 
 
 def lines(facts: Mapping[str, Any], indent: str = "") -> str:

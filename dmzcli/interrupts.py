@@ -35,8 +35,8 @@ def collected() -> Iterator[list[int]]:
         caught.append(number)
 
     try:
-        for number in (signal.SIGINT, signal.SIGTERM):
-            previous[number] = signal.signal(number, note)
+        for wanted in (signal.SIGINT, signal.SIGTERM):
+            previous[wanted] = signal.signal(wanted, note)
     except ValueError:  # not the main thread: signals are not ours to take
         pass
     try:

@@ -49,7 +49,8 @@ class Plan:
             difference = first_difference(run.config.experiment(), config.experiment())
             if difference:
                 raise UserError(
-                    f"{named} holds another experiment: {difference}", "use the same settings, or another --run"
+                    f"{named} holds another experiment: {difference}",
+                    "use the same settings, or another --run",
                 )
         return run
 
@@ -77,7 +78,10 @@ def first_difference(old: Mapping[str, Any], new: Mapping[str, Any]) -> str | No
 
 
 def plan(
-    dataset: str | None, preset_name: str | None, flags: Mapping[str, Mapping[str, Any]], settings: Sequence[str]
+    dataset: str | None,
+    preset_name: str | None,
+    flags: Mapping[str, Mapping[str, Any]],
+    settings: Sequence[str],
 ) -> Plan:
     """Merges defaults, preset, flags and ``--set`` entries.
 
@@ -103,7 +107,11 @@ def plan(
     base = parse(merge(table, source), where)
     config = parse(merge(table, source, given, assignments(settings)), "flags and --set")
     stem = path.name.split(".")[0] if is_path else dataset
-    name = stem if preset_name in (None, dataset) else f"{stem}-{preset_name}".replace("cifar10-cifar10", "cifar10")
+    name = (
+        stem
+        if preset_name in (None, dataset)
+        else f"{stem}-{preset_name}".replace("cifar10-cifar10", "cifar10")
+    )
     return Plan(config, name, base)
 
 

@@ -135,7 +135,13 @@ def fit(
     compared = {name: prior.report.valid_bits_per_code for name, prior in fitted.items() if prior.report}
     best = min(compared, key=lambda name: compared[name])
     folder = out or prior_folder(table, path, best)
-    facts = {"model": table.model, "dataset": table.dataset, "given": given, "bits": str(path), "bits_sha256": sha256(path)}
+    facts = {
+        "model": table.model,
+        "dataset": table.dataset,
+        "given": given,
+        "bits": str(path),
+        "bits_sha256": sha256(path),
+    }
     fitted[best].save(folder, facts)
     _drop_checkpoints(out or prior_folder(table, path, name) for name in candidates)
     return Fitted(fitted[best], folder, compared if kind == "auto" else {})
@@ -164,7 +170,9 @@ def find_prior(run: Run, name: str | None) -> Path:
     if Path(name).is_dir():
         return Path(name)
     if name in priors.available():
-        raise UserError(f"{run.path} has no prior '{name}'", f"fit it with dmz fit-prior --run {run.path} --kind {name}")
+        raise UserError(
+            f"{run.path} has no prior '{name}'", f"fit it with dmz fit-prior --run {run.path} --kind {name}"
+        )
     raise UserError(f"there is no prior '{name}'", did_you_mean(name, [*found, *priors.available()], "kinds"))
 
 

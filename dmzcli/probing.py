@@ -71,7 +71,9 @@ def probe(name: str, features: Array, labels: Array, rows: dict[str, Array], cla
 
     for split in ("train", "valid", "test"):
         if not len(rows[split]):
-            raise UserError(f"the split '{split}' is empty", "a probe is fitted on train, chosen on valid, tested on test")
+            raise UserError(
+                f"the split '{split}' is empty", "a probe is fitted on train, chosen on valid, tested on test"
+            )
     if len(np.unique(labels[rows["train"]])) < 2:
         raise UserError("all training images have one label", "a probe needs at least two classes")
     best, best_accuracy, converged = None, -1.0, True

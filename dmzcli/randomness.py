@@ -46,7 +46,9 @@ class ImageNoise:
         device: Where the noise is needed. It is drawn on the CPU, so that devices agree.
     """
 
-    def __init__(self, seed: int, indices: Sequence[int], shape: tuple[int, ...], device: torch.device) -> None:
+    def __init__(
+        self, seed: int, indices: Sequence[int], shape: tuple[int, ...], device: torch.device
+    ) -> None:
         self.streams = [stream("image", seed, int(index)) for index in indices]
         self.shape, self.device = shape, device
 

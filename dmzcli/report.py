@@ -25,7 +25,7 @@ from dmzcli.samplers import create
 Array = np.ndarray
 
 STYLE = """
-body{font:16px/1.5 system-ui,sans-serif;max-width:60rem;margin:2rem auto;padding:0 1rem;color:#1b1f24;background:#fff}
+body{font:16px/1.5 system-ui,sans-serif;max-width:60rem;margin:2rem auto;padding:0 1rem;color:#1b1f24}
 h1{font-size:1.7rem}h2{font-size:1.2rem;margin-top:2.2rem;border-bottom:1px solid #d8dee4;padding-bottom:.2rem}
 table{border-collapse:collapse;margin:.5rem 0}th,td{padding:.25rem .8rem;border-bottom:1px solid #d8dee4;text-align:left}
 td.n{text-align:right;font-variant-numeric:tabular-nums}img{max-width:100%}figure{margin:.5rem 0}
@@ -102,7 +102,9 @@ def training_curve(rows: list[dict[str, float]]) -> Image.Image:
     for name, style in (("loss", "-"), ("valid_loss", "o-")):
         points = [(row["step"], row[name]) for row in rows if name in row]
         if points:
-            axes.plot(*zip(*points, strict=True), style, label=name.replace("_", " "), markersize=4, linewidth=1.4)
+            axes.plot(
+                *zip(*points, strict=True), style, label=name.replace("_", " "), markersize=4, linewidth=1.4
+            )
     axes.set(xlabel="step", ylabel="loss", yscale="log")
     axes.grid(alpha=0.3, which="both")
     axes.legend()
@@ -117,14 +119,24 @@ def confusion_plot(probe: Probe, names: tuple[str, ...]) -> Image.Image:
     for (row, column), count in np.ndenumerate(probe.confusion):
         if count:
             axes.text(
-                column, row, str(count), ha="center", va="center", fontsize=8, color="white" if count > limit else "black"
+                column,
+                row,
+                str(count),
+                ha="center",
+                va="center",
+                fontsize=8,
+                color="white" if count > limit else "black",
             )
     ticks = range(len(names))
-    axes.set(xlabel="predicted", ylabel="true", xticks=ticks, yticks=ticks, xticklabels=names, yticklabels=names)
+    axes.set(
+        xlabel="predicted", ylabel="true", xticks=ticks, yticks=ticks, xticklabels=names, yticklabels=names
+    )
     return _to_image(figure)
 
 
-def reconstructions(model: Autoencoder, dataset: Dataset, table: BitTable, steps: int, count: int = 20) -> Array:
+def reconstructions(
+    model: Autoencoder, dataset: Dataset, table: BitTable, steps: int, count: int = 20
+) -> Array:
     """Test images (first row) above their reconstructions from bits, as one sheet."""
     rows = dataset.rows("test")[:count]
     sampler = create("ancestral", model.config.diffusion, steps)
@@ -164,27 +176,36 @@ def write_report(page: Page, model: Autoencoder, steps: int = 20) -> Path:
     )
     sections = [
         ("Run", _html_table(facts)),
-        ("Training", _figure(training_curve(run.read_metrics()), "loss per step; validation on averaged weights", False)),
+        (
+            "Training",
+            _figure(
+                training_curve(run.read_metrics()), "loss per step; validation on averaged weights", False
+            ),
+        ),
         (
             "Reconstructions",
             _figure(
                 to_pil(reconstructions(model, page.dataset, page.table, steps)),
-                f"test images above their reconstructions from {page.table.dim} bits, ancestral sampling, {steps} steps",
+                f"test images above reconstructions from their {page.table.dim} bits, ancestral sampling, {steps} steps",
             ),
         ),
         (
             "Priors",
             _html_table(page.priors)
-            + f"<p>Digits are counted among {len(next(iter(page.samples.values())))} samples a prior by a classifier "
-            f"trained on the training pixels (test accuracy {page.classifier_accuracy:.3f}). Held-out bits per code are "
-            "measured on the valid split; fewer are better. The empirical prior resamples training codes: it memorises.</p>"
-            + f'<div class="row">{samples}</div>',
+            + f"<p>Digits are counted among {len(next(iter(page.samples.values())))} samples a prior "
+            f"by a classifier trained on the training pixels (test accuracy {page.classifier_accuracy:.3f}). Held-out bits per code are "
+            "measured on the valid split; fewer are better. The empirical prior resamples training codes: "
+            "it memorises.</p>" + f'<div class="row">{samples}</div>',
         ),
         (
             "Probe",
             _html_table(probes)
             + "<p>Logistic regression, fitted on train, its strength chosen on valid, reported on test.</p>"
-            + _figure(confusion_plot(page.probes[0], page.table.label_names), "test confusion of the probe on the bits", False),
+            + _figure(
+                confusion_plot(page.probes[0], page.table.label_names),
+                "test confusion of the bits' probe",
+                False,
+            ),
         ),
     ]
     body = "".join(f"<h2>{title}</h2>{content}" for title, content in sections)

@@ -70,14 +70,18 @@ class Run:
         """
         file = self.path / "config.json"
         if not file.exists():
-            raise UserError(f"{self.path} is no run directory: it has no config.json", "train one with dmz train")
+            raise UserError(
+                f"{self.path} is no run directory: it has no config.json", "train one with dmz train"
+            )
         return parse(read_json(file), str(file))
 
     @cached_property
     def weights_hash(self) -> str:
         """SHA-256 of ``model.safetensors``."""
         if not self.weights.exists():
-            raise UserError(f"{self.path} has no model.safetensors yet", f"train it with dmz train --run {self.path}")
+            raise UserError(
+                f"{self.path} has no model.safetensors yet", f"train it with dmz train --run {self.path}"
+            )
         return sha256(self.weights)
 
     def read_metrics(self) -> list[dict[str, float]]:
@@ -90,7 +94,9 @@ class Run:
                 try:
                     rows.append(json.loads(line))
                 except ValueError as error:
-                    raise UserError(f"{self.metrics} has a damaged line: {error}", "delete that line") from error
+                    raise UserError(
+                        f"{self.metrics} has a damaged line: {error}", "delete that line"
+                    ) from error
         return rows
 
     def save_config(self, config: Config) -> None:
@@ -108,7 +114,9 @@ class Run:
 
         model = Autoencoder(self.config)
         if not self.weights.exists():
-            raise UserError(f"{self.path} has no model.safetensors yet", f"train it with dmz train --run {self.path}")
+            raise UserError(
+                f"{self.path} has no model.safetensors yet", f"train it with dmz train --run {self.path}"
+            )
         load_into(model, self.weights)
         return model.to(device).eval()
 
@@ -164,13 +172,17 @@ def find_run(path: Path | None = None, dataset: str | None = None, root: Path = 
     if newest is None:
         which = f" trained on '{dataset}'" if dataset else ""
         target = f" {dataset}" if dataset else ""
-        raise UserError(f"there is no run{which} in {root}/", f"train one with dmz train{target}, or name it with --run")
+        raise UserError(
+            f"there is no run{which} in {root}/", f"train one with dmz train{target}, or name it with --run"
+        )
     return Run(newest.parent)
 
 
 def find_run_of(model: str, root: Path = ROOT) -> Run | None:
     """The run whose weights have the SHA-256 ``model``."""
-    return next((run for run in map(Run, (w.parent for w in _weights(root))) if run.weights_hash == model), None)
+    return next(
+        (run for run in map(Run, (w.parent for w in _weights(root))) if run.weights_hash == model), None
+    )
 
 
 def find_bits(path: Path | None = None, run: Path | None = None, root: Path = ROOT) -> Path:

@@ -41,10 +41,16 @@ class Sampler(ABC):
     summary: ClassVar[str]
 
     def __init__(
-        self, config: DiffusionConfig, steps: int, spacing: Literal["uniform", "ddim"] = "uniform", eta: float = 0.0
+        self,
+        config: DiffusionConfig,
+        steps: int,
+        spacing: Literal["uniform", "ddim"] = "uniform",
+        eta: float = 0.0,
     ) -> None:
         if eta < 0:
-            raise UserError(f"--eta {eta} is negative", "0 is deterministic, 1 adds the DDPM posterior's noise")
+            raise UserError(
+                f"--eta {eta} is negative", "0 is deterministic, 1 adds the DDPM posterior's noise"
+            )
         self.process = Diffusion(config, spaced_timesteps(config.timesteps, steps, spacing))
         self.eta = eta
 
@@ -99,7 +105,9 @@ def available() -> list[str]:
     return sorted(_SAMPLERS)
 
 
-def create(name: str, config: DiffusionConfig, steps: int, spacing: str = "uniform", eta: float = 0.0) -> Sampler:
+def create(
+    name: str, config: DiffusionConfig, steps: int, spacing: str = "uniform", eta: float = 0.0
+) -> Sampler:
     """A sampler by name.
 
     Raises:
@@ -108,7 +116,9 @@ def create(name: str, config: DiffusionConfig, steps: int, spacing: str = "unifo
     if name not in _SAMPLERS:
         raise UserError(f"unknown sampler '{name}'", did_you_mean(name, _SAMPLERS, "samplers"))
     if spacing not in ("uniform", "ddim"):
-        raise UserError(f"unknown spacing '{spacing}'", did_you_mean(spacing, ["uniform", "ddim"], "spacings"))
+        raise UserError(
+            f"unknown spacing '{spacing}'", did_you_mean(spacing, ["uniform", "ddim"], "spacings")
+        )
     return _SAMPLERS[name](config, steps, spacing, eta)  # type: ignore[arg-type]
 
 

@@ -77,7 +77,9 @@ class Codes:
     sha256: str
 
 
-def draw_bits(run: Run, dim: int, prior: str | None, count: int, seed: int, temperature: float = 1.0) -> Codes:
+def draw_bits(
+    run: Run, dim: int, prior: str | None, count: int, seed: int, temperature: float = 1.0
+) -> Codes:
     """Draws codes from a run's prior; fewer codes are a prefix of more.
 
     Arguments:
@@ -93,7 +95,9 @@ def draw_bits(run: Run, dim: int, prior: str | None, count: int, seed: int, temp
     """
     if dim == 0:
         if prior is not None:
-            raise UserError(f"a model with latent 'none' takes no prior, but '{prior}' was given", "leave it out")
+            raise UserError(
+                f"a model with latent 'none' takes no prior, but '{prior}' was given", "leave it out"
+            )
         return Codes(None, "none", "")
     from dmzcli.prior_fitting import conditions, find_prior, load_prior
 
@@ -111,7 +115,9 @@ def _restored(file: Path, shape: tuple[int, ...]) -> Array | None:
     try:
         image = np.asarray(Image.open(file))
     except UnidentifiedImageError as error:
-        raise UserError(f"{file} is not an image of this run", "delete the folder, or choose another --out") from error
+        raise UserError(
+            f"{file} is not an image of this run", "delete the folder, or choose another --out"
+        ) from error
     image = image.reshape(*image.shape[:2], -1)
     if image.shape != shape:
         raise UserError(f"{file} is not an image of this run", "delete the folder, or choose another --out")
@@ -127,7 +133,9 @@ def _claim(out: Path, plan: Plan, facts: dict[str, Any]) -> None:
     card = out / "plan.json"
     if card.exists():
         earlier = read_json(card)
-        if {k: v for k, v in earlier.items() if k != "count"} != {k: v for k, v in facts.items() if k != "count"}:
+        if {k: v for k, v in earlier.items() if k != "count"} != {
+            k: v for k, v in facts.items() if k != "count"
+        }:
             differs = min(k for k in facts if k != "count" and earlier.get(k) != facts[k])
             raise UserError(
                 f"{out} holds other samples: {differs} is {earlier.get(differs)!r} there, {facts[differs]!r} here",

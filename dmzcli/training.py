@@ -13,7 +13,7 @@ import os
 import time
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from accelerate import Accelerator
 
 VALID_IMAGES = 1024
+Model = TypeVar("Model", bound=nn.Module)
 
 
 @dataclass(frozen=True)
@@ -60,15 +61,15 @@ class Outcome:
     valid_loss: float | None
 
 
-class Average:
+class Average(Generic[Model]):
     """Exponential moving average of a model's weights; buffers (batch-norm statistics) are copied.
 
     The decay starts low, min(decay, (1 + n) / (10 + n)), so that short runs are no averages of noise.
     """
 
-    def __init__(self, model: nn.Module, decay: float) -> None:
+    def __init__(self, model: Model, decay: float) -> None:
         self.decay = decay
-        self.model = copy.deepcopy(model).eval().requires_grad_(False)
+        self.model: Model = copy.deepcopy(model).eval().requires_grad_(False)
 
     @torch.no_grad()
     def update(self, model: nn.Module, step: int) -> None:
@@ -188,9 +189,12 @@ class Trainer:
             self.bare.load_state_dict(parts["model"])
             self.average.model.load_state_dict(parts["average"])
             for name, parameter in self.bare.named_parameters():
-                state = {key: parts["optimiser"][f"{name}.{key}"] for key in ("step", "exp_avg", "exp_avg_sq")}
+                state = {
+                    key: parts["optimiser"][f"{name}.{key}"] for key in ("step", "exp_avg", "exp_avg_sq")
+                }
                 inner.state[parameter] = {
-                    key: value if key == "step" else value.to(parameter.device) for key, value in state.items()
+                    key: value if key == "step" else value.to(parameter.device)
+                    for key, value in state.items()
                 }
         except (KeyError, ValueError, RuntimeError) as error:
             raise UserError(
@@ -363,7 +367,9 @@ def _loop(trainer: Trainer, max_hours: float | None, talk: Talk, signals: list[i
                 trainer.save()
                 saved = step
             if signals:
-                raise Interrupted(signals[0], f"the checkpoint of step {step} is saved; run the same command to go on")
+                raise Interrupted(
+                    signals[0], f"the checkpoint of step {step} is saved; run the same command to go on"
+                )
             if stop:
                 break
     seconds = time.monotonic() - started

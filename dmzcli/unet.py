@@ -10,8 +10,9 @@ network with imported weights first computes what it computed before.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
-from typing import NamedTuple
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import NamedTuple, cast
 
 import torch
 import torch.nn.functional as F
@@ -40,7 +41,9 @@ def timestep_embedding(t: Tensor, width: int) -> Tensor:
         (B, width) float32.
     """
     half = width // 2
-    frequencies = torch.exp(torch.arange(half, device=t.device, dtype=torch.float32) * (-math.log(10000) / half))
+    frequencies = torch.exp(
+        torch.arange(half, device=t.device, dtype=torch.float32) * (-math.log(10000) / half)
+    )
     angles = t[:, None].float() * frequencies
     return torch.cat([angles.cos(), angles.sin()], dim=1)
 
@@ -61,7 +64,9 @@ class ResBlock(nn.Module):
     def __init__(self, channels: int, out: int, width: int, dropout: float, scale_shift: bool) -> None:
         super().__init__()
         self.scale_shift = scale_shift
-        self.in_layers = nn.Sequential(_normalisation(channels), nn.SiLU(), nn.Conv2d(channels, out, 3, padding=1))
+        self.in_layers = nn.Sequential(
+            _normalisation(channels), nn.SiLU(), nn.Conv2d(channels, out, 3, padding=1)
+        )
         self.emb_layers = nn.Sequential(nn.SiLU(), nn.Linear(width, 2 * out if scale_shift else out))
         self.out_layers = nn.Sequential(
             _normalisation(out), nn.SiLU(), nn.Dropout(dropout), _zeroed(nn.Conv2d(out, out, 3, padding=1))
@@ -157,6 +162,18 @@ class Upsample(nn.Module):
         return self.conv(F.interpolate(x, scale_factor=2, mode="nearest"))
 
 
+class Stage(nn.ModuleList):
+    """The layers at one position of the U-Net: residual block, self-attention, change of resolution."""
+
+    def forward(self, h: Tensor, e: Tensor, attend: Callable[[Tensor], Tensor] = lambda h: h) -> Tensor:
+        """Runs the layers; ``attend`` is applied at their resolution, before an upsampling."""
+        for layer in self:
+            if isinstance(layer, Upsample):
+                return layer(attend(h))
+            h = layer(h, e) if isinstance(layer, ResBlock) else layer(h)
+        return attend(h)
+
+
 class UNet(nn.Module):
     """The I-DDPM U-Net.
 
@@ -194,7 +211,7 @@ class UNet(nn.Module):
         self.channels = channels
         width = 4 * channels
         self.time_embed = nn.Sequential(nn.Linear(channels, width), nn.SiLU(), nn.Linear(width, width))
-        self.input_blocks = nn.ModuleList([nn.ModuleList([nn.Conv2d(in_channels, channels, 3, padding=1)])])
+        self.input_blocks = nn.ModuleList([Stage([nn.Conv2d(in_channels, channels, 3, padding=1)])])
         self.output_blocks = nn.ModuleList()
         self.cross = nn.ModuleDict()
 
@@ -214,14 +231,16 @@ class UNet(nn.Module):
                     layers.append(AttentionBlock(current, heads))
                 if factor in cross_attention:
                     cross(f"input_{len(self.input_blocks)}", current)
-                self.input_blocks.append(nn.ModuleList(layers))
+                self.input_blocks.append(Stage(layers))
                 skips.append(current)
             if level + 1 < len(multipliers):
-                self.input_blocks.append(nn.ModuleList([Downsample(current)]))
+                self.input_blocks.append(Stage([Downsample(current)]))
                 skips.append(current)
                 factor *= 2
 
-        self.middle_block = nn.ModuleList([res(current, current), AttentionBlock(current, heads), res(current, current)])
+        self.middle_block = nn.ModuleList(
+            [res(current, current), AttentionBlock(current, heads), res(current, current)]
+        )
         cross("middle", current)
 
         for level, multiplier in reversed(list(enumerate(multipliers))):
@@ -235,7 +254,7 @@ class UNet(nn.Module):
                 if level and block == blocks:
                     layers.append(Upsample(current))
                     factor //= 2
-                self.output_blocks.append(nn.ModuleList(layers))
+                self.output_blocks.append(Stage(layers))
         self.out = nn.Sequential(
             _normalisation(current), nn.SiLU(), _zeroed(nn.Conv2d(current, out_channels, 3, padding=1))
         )
@@ -246,17 +265,10 @@ class UNet(nn.Module):
         Arguments:
             tokens: (B, tokens, token_width).
         """
-        return {position: block.keys_values(tokens) for position, block in self.cross.items()}
+        return {name: cast(CrossAttention, block).keys_values(tokens) for name, block in self.cross.items()}
 
-    def _block(self, layers: nn.ModuleList, position: str, h: Tensor, e: Tensor, bits: dict[str, KeysValues]) -> Tensor:
-        # A level's upsampling comes last: the cross-attention belongs to the resolution before it.
-        for layer in layers:
-            if isinstance(layer, Upsample) and position in bits:
-                h = self.cross[position](h, bits[position])
-            h = layer(h, e) if isinstance(layer, ResBlock) else layer(h)
-        if position in bits and not isinstance(layers[-1], Upsample):
-            h = self.cross[position](h, bits[position])
-        return h
+    def _attend(self, position: str, h: Tensor, bits: dict[str, KeysValues]) -> Tensor:
+        return self.cross[position](h, bits[position]) if position in bits else h
 
     def forward(self, x: Tensor, t: Tensor, bits: dict[str, KeysValues] | None = None) -> Tensor:
         """Evaluates the network.
@@ -272,14 +284,12 @@ class UNet(nn.Module):
         bits = bits or {}
         e = self.time_embed(timestep_embedding(t, self.channels))
         h, skips = x, []
-        for index, layers in enumerate(self.input_blocks):
-            h = self._block(layers, f"input_{index}", h, e, bits)
+        for index, stage in enumerate(self.input_blocks):
+            h = self._attend(f"input_{index}", stage(h, e), bits)
             skips.append(h)
         first, attention, last = self.middle_block
-        h = attention(first(h, e))
-        if "middle" in bits:
-            h = self.cross["middle"](h, bits["middle"])
-        h = last(h, e)
-        for index, layers in enumerate(self.output_blocks):
-            h = self._block(layers, f"output_{index}", torch.cat([h, skips.pop()], dim=1), e, bits)
+        h = last(self._attend("middle", attention(first(h, e)), bits), e)
+        for index, stage in enumerate(self.output_blocks):
+            h = torch.cat([h, skips.pop()], dim=1)
+            h = stage(h, e, partial(self._attend, f"output_{index}", bits=bits))
         return self.out(h)

@@ -12,13 +12,19 @@ if TYPE_CHECKING:
     from dmzcli.console import Console
     from dmzcli.data import Dataset
 
-RunOption = Annotated[Path | None, typer.Option("--run", help="Run directory; by default the newest that fits.")]
+RunOption = Annotated[
+    Path | None, typer.Option("--run", help="Run directory; by default the newest that fits.")
+]
 DataDirOption = Annotated[Path | None, typer.Option("--data-dir", help="Where the dataset lies.")]
 DownloadOption = Annotated[bool, typer.Option("--download", help="Fetch the dataset if it is not there.")]
-DeviceOption = Annotated[str | None, typer.Option("--device", help="cpu, cuda, cuda:0, … or mps; by default the best.")]
+DeviceOption = Annotated[
+    str | None, typer.Option("--device", help="cpu, cuda, cuda:0, … or mps; by default the best.")
+]
 SeedOption = Annotated[int, typer.Option("--seed", min=0, help="Seed of everything random.")]
 BatchSizeOption = Annotated[int | None, typer.Option("--batch-size", min=1, help="Images at a time.")]
-SetOption = Annotated[list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Change one setting; repeatable.")]
+SetOption = Annotated[
+    list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Change one setting; repeatable.")
+]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print exactly one JSON object.")]
 QuietOption = Annotated[bool, typer.Option("--quiet", help="Say nothing on stderr but errors.")]
 

@@ -6,7 +6,11 @@ import typer
 
 from dmzcli.commands import common
 
-app = typer.Typer(help="The datasets: which are here, and how to get the others.", no_args_is_help=True, rich_markup_mode=None)
+app = typer.Typer(
+    help="The datasets: which are here, and how to get the others.",
+    no_args_is_help=True,
+    rich_markup_mode=None,
+)
 
 
 @app.callback()
@@ -16,7 +20,9 @@ def _data() -> None:
 
 @app.command("list")
 def list_(
-    data_dir: common.DataDirOption = None, as_json: common.JsonOption = False, quiet: common.QuietOption = False
+    data_dir: common.DataDirOption = None,
+    as_json: common.JsonOption = False,
+    quiet: common.QuietOption = False,
 ) -> None:
     """Which datasets are present, where, and how to get the others."""
     talk = common.console(quiet, as_json)

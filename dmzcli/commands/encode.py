@@ -12,11 +12,16 @@ from dmzcli.commands import common
 
 def encode(
     dataset: Annotated[
-        str | None, typer.Argument(help="The dataset to encode; by default the one that the run was trained on.")
+        str | None,
+        typer.Argument(help="The dataset to encode; by default the one that the run was trained on."),
     ] = None,
     run: common.RunOption = None,
-    out: Annotated[Path | None, typer.Option("--out", help="The table's file; by default bits.h5 in the run.")] = None,
-    mode: Annotated[str, typer.Option("--mode", help="mode: the most probable bits; sample: a draw from q(z|x).")] = "mode",
+    out: Annotated[
+        Path | None, typer.Option("--out", help="The table's file; by default bits.h5 in the run.")
+    ] = None,
+    mode: Annotated[
+        str, typer.Option("--mode", help="mode: the most probable bits; sample: a draw from q(z|x).")
+    ] = "mode",
     data_dir: common.DataDirOption = None,
     download: common.DownloadOption = False,
     batch_size: common.BatchSizeOption = None,
@@ -48,4 +53,6 @@ def encode(
     facts = {"bits": str(file), "run": str(chosen.path), "rows": len(table.bits), "dim": table.dim}
     facts |= {"dataset": table.dataset, "mode": mode, "mean_bit": float(table.bits.mean())}
     facts |= {"seconds": done.seconds, "resumed_rows": done.resumed_rows}
-    talk.result(facts, f"{file}: {len(table.bits):,} codes of {table.dim} bits, {table.bits.mean():.3f} of them 1")
+    talk.result(
+        facts, f"{file}: {len(table.bits):,} codes of {table.dim} bits, {table.bits.mean():.3f} of them 1"
+    )

@@ -13,14 +13,22 @@ from dmzcli.commands import common
 def fit_prior(
     bits: Annotated[Path | None, typer.Argument(help="A bit table; by default the newest.")] = None,
     kind: Annotated[
-        str, typer.Option("--kind", help="Kind of prior; auto takes the best held-out likelihood of the kinds without a network.")
+        str,
+        typer.Option(
+            "--kind",
+            help="Kind of prior; auto takes the best held-out likelihood of the kinds without a network.",
+        ),
     ] = "auto",
     run: common.RunOption = None,
-    out: Annotated[Path | None, typer.Option("--out", help="Folder of the prior; by default priors/<kind> in the run.")] = None,
+    out: Annotated[
+        Path | None, typer.Option("--out", help="Folder of the prior; by default priors/<kind> in the run.")
+    ] = None,
     given: Annotated[str | None, typer.Option("--given", help="labels: fit p(bits | class).")] = None,
     seed: common.SeedOption = 0,
     settings: common.SetOption = None,
-    list_kinds: Annotated[bool, typer.Option("--kinds", help="List the kinds and their options, and stop.")] = False,
+    list_kinds: Annotated[
+        bool, typer.Option("--kinds", help="List the kinds and their options, and stop.")
+    ] = False,
     as_json: common.JsonOption = False,
     quiet: common.QuietOption = False,
 ) -> None:

@@ -11,7 +11,9 @@ from dmzcli.commands import common
 
 
 def info(
-    path: Annotated[Path, typer.Argument(help="A run directory, a bit table, a prior's folder, weights, or samples.")],
+    path: Annotated[
+        Path, typer.Argument(help="A run directory, a bit table, a prior's folder, weights, or samples.")
+    ],
     as_json: common.JsonOption = False,
     quiet: common.QuietOption = False,
 ) -> None:

@@ -15,7 +15,8 @@ def probe(
     run: common.RunOption = None,
     data_dir: common.DataDirOption = None,
     baselines: Annotated[
-        bool, typer.Option("--baselines/--no-baselines", help="Also probe pixels and an untrained encoder's bits.")
+        bool,
+        typer.Option("--baselines/--no-baselines", help="Also probe pixels and an untrained encoder's bits."),
     ] = True,
     device: common.DeviceOption = None,
     as_json: common.JsonOption = False,
@@ -58,5 +59,6 @@ def probe(
         }
         for p in probes
     ]
-    title = f"logistic probes, fitted on {rows['train']:,}, chosen on {rows['valid']:,}, tested on {rows['test']:,} images"
+    sizes = f"fitted on {rows['train']:,}, chosen on {rows['valid']:,}, tested on {rows['test']:,} images"
+    title = f"logistic probes, {sizes}"
     talk.result(facts, make_table(title, shown))

@@ -12,17 +12,26 @@ from dmzcli.commands import common
 
 def sample(
     prior: Annotated[
-        str | None, typer.Argument(help="A prior of the run by its kind, or a prior's folder; by default the newest.")
+        str | None,
+        typer.Argument(help="A prior of the run by its kind, or a prior's folder; by default the newest."),
     ] = None,
     run: common.RunOption = None,
     count: Annotated[int, typer.Option("--count", "-n", min=1, help="How many images.")] = 64,
     steps: Annotated[int, typer.Option("--steps", min=1, help="T, denoising steps.")] = 20,
     sampler: Annotated[str, typer.Option("--sampler", help="ancestral or ddim.")] = "ancestral",
-    spacing: Annotated[str, typer.Option("--spacing", help="Which timesteps: uniform, or ddim's whole stride.")] = "uniform",
-    eta: Annotated[float, typer.Option("--eta", help="DDIM's noise: 0 none, 1 as much as the ancestral sampler.")] = 0.0,
-    temperature: Annotated[float, typer.Option("--temperature", help="Of the prior; below 1 its likelier codes.")] = 1.0,
+    spacing: Annotated[
+        str, typer.Option("--spacing", help="Which timesteps: uniform, or ddim's whole stride.")
+    ] = "uniform",
+    eta: Annotated[
+        float, typer.Option("--eta", help="DDIM's noise: 0 none, 1 as much as the ancestral sampler.")
+    ] = 0.0,
+    temperature: Annotated[
+        float, typer.Option("--temperature", help="Of the prior; below 1 its likelier codes.")
+    ] = 1.0,
     seed: common.SeedOption = 0,
-    out: Annotated[Path | None, typer.Option("--out", help="Folder; by default samples/<plan> in the run.")] = None,
+    out: Annotated[
+        Path | None, typer.Option("--out", help="Folder; by default samples/<plan> in the run.")
+    ] = None,
     batch_size: common.BatchSizeOption = None,
     device: common.DeviceOption = None,
     as_json: common.JsonOption = False,

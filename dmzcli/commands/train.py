@@ -13,17 +13,24 @@ from dmzcli.commands import common
 def train(
     dataset: Annotated[
         str | None,
-        typer.Argument(help="A registered dataset (see dmz data list), or a folder or archive of images. Default: digits."),
+        typer.Argument(
+            help="A registered dataset (see dmz data list), or a folder or archive of images. Default: digits."
+        ),
     ] = None,
     preset: Annotated[
-        str | None, typer.Option("--preset", help="Named settings; by default those named like the dataset, if any.")
+        str | None,
+        typer.Option("--preset", help="Named settings; by default those named like the dataset, if any."),
     ] = None,
     run: Annotated[Path | None, typer.Option("--run", help="Run directory; by default runs/<name>.")] = None,
     data_dir: common.DataDirOption = None,
     download: common.DownloadOption = False,
-    latent: Annotated[str | None, typer.Option("--latent", help="bernoulli, or none for the plain diffusion model.")] = None,
+    latent: Annotated[
+        str | None, typer.Option("--latent", help="bernoulli, or none for the plain diffusion model.")
+    ] = None,
     bits: Annotated[int | None, typer.Option("--bits", min=1, help="|z|, the number of bits.")] = None,
-    max_steps: Annotated[int | None, typer.Option("--max-steps", min=1, help="Optimiser steps of the run.")] = None,
+    max_steps: Annotated[
+        int | None, typer.Option("--max-steps", min=1, help="Optimiser steps of the run.")
+    ] = None,
     max_hours: Annotated[
         float | None, typer.Option("--max-hours", min=0, help="Stop after so many hours, with a checkpoint.")
     ] = None,
@@ -34,7 +41,9 @@ def train(
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Print the resolved settings, parameters and memory, and stop.")
     ] = False,
-    list_settings: Annotated[bool, typer.Option("--settings", help="List all settings and presets, and stop.")] = False,
+    list_settings: Annotated[
+        bool, typer.Option("--settings", help="List all settings and presets, and stop.")
+    ] = False,
     as_json: common.JsonOption = False,
     quiet: common.QuietOption = False,
 ) -> None:
@@ -49,7 +58,7 @@ def train(
         facts, text = list_all_settings()
         talk.result(facts, text)
         return
-    flags = {
+    flags: dict[str, dict[str, object]] = {
         "data": {"data_dir": None if data_dir is None else str(data_dir.absolute())},
         "model": {"latent": latent, "bits": bits},
         "training": {"steps": max_steps, "batch_size": batch_size, "seed": seed},
@@ -70,4 +79,6 @@ def train(
     end = "finished" if outcome.finished else "stopped"
     loss = "" if outcome.loss is None else f", loss {outcome.loss:.4f}"
     valid = "" if outcome.valid_loss is None else f", valid loss {outcome.valid_loss:.4f}"
-    talk.result(facts, f"{where.path}: {end} at step {outcome.step:,} of {config.training.steps:,}{loss}{valid}")
+    talk.result(
+        facts, f"{where.path}: {end} at step {outcome.step:,} of {config.training.steps:,}{loss}{valid}"
+    )
