@@ -92,7 +92,7 @@ class ChowLiu(Prior):
         pairs = trees.pair_counts(variables(train))
 
         def fit(smoothing: float) -> tuple[trees.Trees, Bits, int]:
-            shrunk = trees.shrink(pairs, len(train), independent(pairs, len(train)), smoothing)
+            shrunk = trees.shrink(pairs, len(train), trees.independent(pairs, len(train)), smoothing)
             return trees.fit_tree(shrunk, self.given_dim), np.zeros((0, 0), np.uint8), self.given_dim
 
         return fit
@@ -112,7 +112,7 @@ class ChowLiu(Prior):
         bits, index = train.bits.astype(np.float32), index.reshape(-1)
         counts = [trees.pair_counts(bits[index == v]) for v in range(len(values))]
         total = np.sum(counts, axis=0)
-        common = trees.shrink(total, len(train), independent(total, len(train)), 1.0)
+        common = trees.shrink(total, len(train), trees.independent(total, len(train)), 1.0)
 
         def fit(smoothing: float) -> tuple[trees.Trees, Bits, int]:
             parts = [
@@ -158,11 +158,3 @@ def variables(rows: Rows) -> NDArray[np.float32]:
     """v = (g, b), float32 (N, G + D)."""
     bits = rows.bits.astype(np.float32)
     return bits if rows.given is None else np.hstack([rows.given.astype(np.float32), bits])
-
-
-def independent(pairs: NDArray[np.float64], n: float) -> NDArray[np.float64]:
-    """Pairwise marginals of independent variables with the smoothed marginals of ``pairs``, (V, V)."""
-    single = (np.diag(pairs) + 0.5) / (n + 1)
-    product = np.outer(single, single)
-    np.fill_diagonal(product, single)
-    return product

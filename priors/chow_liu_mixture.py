@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from priors import trees
-from priors.chow_liu import independent, variables
+from priors.chow_liu import variables
 from priors.em import Floats, MixturePrior
 from priors.fitting import Bits, Rows
 from priors.registry import register
@@ -53,7 +53,7 @@ class ChowLiuMixture(MixturePrior):
             counts.append(trees.pair_counts(variables[rows], share[rows]))
             totals.append(float(share[rows].sum(dtype=np.float64)))
         everything, n = np.sum(counts, axis=0), float(np.sum(totals))
-        common = trees.shrink(everything, n, independent(everything, n), 1.0)
+        common = trees.shrink(everything, n, trees.independent(everything, n), 1.0)
         shrunk = [trees.shrink(c, t, common, smoothing) for c, t in zip(counts, totals, strict=True)]
         return trees.state(trees.join([trees.fit_tree(pairs, self.given_dim) for pairs in shrunk]))
 

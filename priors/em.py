@@ -298,7 +298,7 @@ def cluster(variables: NDArray[np.float32], size: int, rng: np.random.Generator)
             nearest[at : at + regression.CHUNK] = (block @ centres.T - half).argmax(1)
         counts = np.bincount(nearest, minlength=size)
         sums = _hard(nearest, size) @ variables
-        centres = sums / np.maximum(counts, 1)[:, None].astype(np.float32)
+        centres = (sums / np.maximum(counts, 1)[:, None]).astype(np.float32)
         empty = np.nonzero(counts == 0)[0]
         centres[empty] = variables[rng.choice(len(variables), len(empty))]
     return nearest

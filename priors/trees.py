@@ -65,6 +65,14 @@ def shrink(
     return (counts + weight * toward) / (n + weight)
 
 
+def independent(pairs: NDArray[np.float64], n: float) -> NDArray[np.float64]:
+    """Pairwise marginals of independent variables with the smoothed marginals of ``pairs``, (V, V)."""
+    single = (np.diag(pairs) + 0.5) / (n + 1)
+    product = np.outer(single, single)
+    np.fill_diagonal(product, single)
+    return product
+
+
 def _cells(pairs: NDArray[np.float64]) -> NDArray[np.float64]:
     """p(v_i = x, v_j = y) at [x, y, i, j] from p(v_i = 1, v_j = 1)."""
     single = np.diag(pairs)
@@ -79,6 +87,12 @@ def mutual_information(pairs: NDArray[np.float64]) -> NDArray[np.float64]:
     marginal = np.log(np.maximum(np.array([1 - single, single]), LEAST))
     ratio = np.log(cells) - marginal[:, None, :, None] - marginal[None, :, None, :]
     return np.einsum("xyij,xyij->ij", cells, ratio)
+
+
+def information(bits: Bits) -> NDArray[np.float64]:
+    """The mutual information of every pair of bits (D, D), in nats, from codes (N, D)."""
+    pairs = pair_counts(bits.astype(np.float32))
+    return mutual_information(shrink(pairs, len(bits), independent(pairs, len(bits)), 1.0))
 
 
 def spanning_tree(weights: NDArray[np.float64], roots: int) -> tuple[NDArray[np.int32], NDArray[np.int32]]:

@@ -1,0 +1,256 @@
+"""Blocks of bits as categorical variables: exact within a block, independent between blocks."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from priors import regression, trees
+from priors.base import Prior
+from priors.fitting import Bits, Rows, Run
+from priors.options import option
+from priors.registry import register
+from priors.storage import State
+
+WIDTHS = (1, 2, 4, 6, 8, 10)
+WIDTHS_GIVEN = (1, 2, 4)  # a regression has 2^b targets a block
+SMOOTHING = (1.0, 3.0, 10.0, 30.0, 100.0, 300.0, 1000.0)
+NEVER = -1e4  # logit of a value that a shorter last block cannot take
+
+
+@dataclasses.dataclass(frozen=True)
+class CategoricalOptions:
+    """Options of :class:`Categorical`."""
+
+    block: int | None = option(None, "bits of a block; auto chooses on valid", low=1, high=12)
+    grouping: str | None = option(
+        None,
+        "bits beside each other, or those that share most information; auto chooses on valid",
+        choices=("adjacent", "information"),
+    )
+    smoothing: float | None = option(
+        None, "codes' worth of shrinkage toward independent bits; auto chooses on valid", low=1e-6
+    )
+    penalty: float | None = option(
+        None, "L2 penalty of the regression on the given bits; auto chooses on valid", low=1e-6
+    )
+
+
+@dataclasses.dataclass(frozen=True)
+class Blocks:
+    """Bits cut into blocks: ``bits`` int64 (M, b) holds the bits of each block, D where a block is short."""
+
+    bits: NDArray[np.int64]
+    dim: int
+
+    @property
+    def values(self) -> int:
+        """2^b."""
+        return 1 << self.bits.shape[1]
+
+    def encode(self, codes: Bits) -> NDArray[np.int64]:
+        """The value of each block, int64 (N, M); the first bit of a block is the highest."""
+        padded = np.hstack([codes, np.zeros((len(codes), 1), np.uint8)])
+        out = np.zeros((len(codes), len(self.bits)), np.int64)
+        for column in self.bits.T:
+            out = 2 * out + padded[:, column]
+        return out
+
+    def decode(self, values: NDArray[np.int64]) -> Bits:
+        """The codes of block values (N, M): uint8 (N, D)."""
+        padded = np.zeros((len(values), self.dim + 1), np.uint8)
+        width = self.bits.shape[1]
+        for j, column in enumerate(self.bits.T):
+            padded[:, column] = (values >> (width - 1 - j)) & 1
+        return padded[:, : self.dim]
+
+    def independent(self, p: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Probabilities (M, 2^b) of independent bits with marginals ``p`` (D,)."""
+        marginal = np.append(p, 0.0)[self.bits]  # a missing bit is always 0
+        table = np.ones((len(self.bits), 1))
+        for column in marginal.T:
+            factors = np.stack([1 - column, column], axis=1)
+            table = (table[:, :, None] * factors[:, None, :]).reshape(len(table), -1)
+        return table
+
+
+@register
+class Categorical(Prior):
+    r"""Blocks of b bits, each a 2^b-way variable; blocks are independent.
+
+    .. math::
+        \log p(b \mid g) = \sum_m \log \mathrm{softmax}\bigl(\log\theta_m + W_m^\top (1, g)\bigr)_{v_m(b)}, \qquad
+        \theta_{mv} = \frac{n_{mv} + a \prod_{i \in m} p_i(v)}{N + a}
+
+    with counts n of the value v of block m, its probability under independent bits, and ``smoothing`` a: the
+    posterior mean of a Dirichlet prior (Gelman et al., "Bayesian Data Analysis", third edition, 2013,
+    equation 3.3). W is 0 without given bits, else a penalised softmax regression per block. Blocks are
+    adjacent bits, or grown greedily by mutual information; b, grouping and a are chosen on held-out codes.
+
+    Arguments:
+        dim: Number of bits, D.
+        seed: Chooses the held-out rows where none are given; the fit itself is deterministic.
+        options: :class:`CategoricalOptions`.
+    """
+
+    kind = "categorical"
+    summary = "blocks of b bits as independent 2^b-way variables"
+    automatic = True
+    Options = CategoricalOptions
+    sample_rows = 1024
+    log_prob_rows = 1024
+
+    _blocks: Blocks
+    _logits: NDArray[np.float64]  # (M, 2^b)
+    _weights: NDArray[np.float64]  # (G + 1, M 2^b)
+
+    def _fit(self, train: Rows, valid: Rows, run: Run) -> dict[str, Any]:
+        widths: tuple[int, ...] = WIDTHS if train.given is None else WIDTHS_GIVEN
+        if self.options.block is not None:
+            widths = (self.options.block,)
+        widths = tuple(sorted({min(width, self.dim) for width in widths}))
+        information = trees.information(train.bits)
+        best_score, best, chosen = -np.inf, None, {}
+        for i, width in enumerate(widths):
+            part = run.part(i / len(widths), (i + 1) / len(widths))
+            facts = {"block": width, **self._fit_tables(width, information, train, valid)}
+            if train.given is not None:
+                facts["penalty"] = self._fit_given(train, valid, part)
+            score = self._score(valid)
+            part.progress(1.0, f"blocks of {width}")
+            if score > best_score:
+                best_score, best, chosen = score, (self._blocks, self._logits, self._weights), facts
+        assert best is not None
+        self._blocks, self._logits, self._weights = best
+        return chosen
+
+    def _fit_tables(
+        self, width: int, information: NDArray[np.float64], train: Rows, valid: Rows
+    ) -> dict[str, Any]:
+        """The best grouping and smoothing of blocks of one width, whatever is given."""
+        groupings = ("adjacent", "information") if self.options.grouping is None else (self.options.grouping,)
+        smoothings = SMOOTHING if self.options.smoothing is None else (self.options.smoothing,)
+        marginals = (train.bits.sum(0, dtype=np.float64) + 0.5) / (len(train) + 1)
+        best_score, best, chosen = -np.inf, None, {}
+        for grouping in groupings if width > 1 else groupings[:1]:
+            blocks = group(information, width, grouping)
+            counts, held = count(blocks, train.bits), count(blocks, valid.bits)
+            for smoothing in smoothings:
+                theta = (counts + smoothing * blocks.independent(marginals)) / (len(train) + smoothing)
+                logits = np.log(
+                    np.maximum(theta, np.exp(NEVER)), where=theta > 0, out=np.full(theta.shape, NEVER)
+                )
+                score = float((held * logits).sum())
+                if score > best_score:
+                    best_score, best = score, (blocks, logits)
+                    chosen = {"grouping": grouping, "smoothing": smoothing}
+        assert best is not None
+        self._blocks, self._logits = best
+        self._weights = np.zeros((self.given_dim + 1, self._logits.size))
+        return chosen
+
+    def _fit_given(self, train: Rows, valid: Rows, run: Run) -> float:
+        """The softmax regressions; from the strongest penalty down while the held-out rows gain."""
+        assert train.given is not None
+        values, size = self._blocks.encode(train.bits), self._blocks.values
+        penalties = regression.PENALTIES if self.options.penalty is None else (self.options.penalty,)
+
+        def target(rows: slice) -> NDArray[np.bool_]:
+            return (values[rows][:, :, None] == np.arange(size)).reshape(-1, self._logits.size)
+
+        def mean(logits: regression.Floats) -> regression.Floats:
+            return regression.softmax(logits.reshape(-1, *self._logits.shape)).reshape(logits.shape)
+
+        best, score = penalties[0], -np.inf
+        for i, penalty in enumerate(penalties):
+            part = run.part(i / len(penalties), (i + 1) / len(penalties))
+            tick = functools.partial(part.progress, message=f"penalty {penalty:g}")
+            kept, offset = self._weights, self._logits.ravel()
+            self._weights = regression.fit(
+                train.given, target, mean, 0.5, offset, penalty, kept, steps=100, tick=tick
+            )
+            new = self._score(valid)
+            if new <= score:
+                self._weights = kept
+                break
+            best, score = penalty, new
+        return best
+
+    def _log_tables(self, given: Bits | None, temperature: float = 1.0) -> NDArray[np.float64]:
+        """log p(v | g) of every block's values, (N, M, 2^b), or (1, M, 2^b) where nothing is given."""
+        logits = self._logits[None]
+        if given is not None:
+            moved = regression.design(given).astype(np.float64) @ self._weights
+            logits = logits + moved.reshape(-1, *self._logits.shape)
+        logits = logits / temperature
+        logits = logits - logits.max(-1, keepdims=True)
+        return logits - np.log(np.exp(logits).sum(-1, keepdims=True))
+
+    def _log_prob(self, rows: Rows) -> NDArray[np.float64]:
+        tables, values = self._log_tables(rows.given), self._blocks.encode(rows.bits)
+        row = np.zeros(1, np.int64) if rows.given is None else np.arange(len(rows))
+        return tables[row[:, None], np.arange(len(self._logits)), values].sum(1)
+
+    def _sample(self, u: NDArray[np.float32], given: Bits | None, temperature: float) -> Bits:
+        cumulative = np.cumsum(np.exp(self._log_tables(given, temperature)), axis=-1)
+        if given is None:
+            pairs = zip(cumulative[0], u.T, strict=True)
+            values = np.stack([np.searchsorted(c, x * c[-1], side="right") for c, x in pairs], axis=1)
+        else:
+            values = (cumulative <= u[:, :, None] * cumulative[..., -1:]).sum(-1)
+        return self._blocks.decode(np.minimum(values, self._blocks.values - 1))
+
+    def _width(self) -> int:
+        return len(self._logits)
+
+    def _state(self) -> State:
+        state: State = {"blocks": self._blocks.bits, "logits": self._logits}
+        return {**state, "weights": self._weights} if self.given_dim else state
+
+    def _load_state(self, state: State) -> None:
+        self._blocks, self._logits = Blocks(state["blocks"], self.dim), state["logits"]
+        if self._logits.shape != (len(self._blocks.bits), self._blocks.values):
+            raise ValueError(f"logits of shape {self._logits.shape} for blocks {self._blocks.bits.shape}")
+        shape = (self.given_dim + 1, self._logits.size)
+        self._weights = state["weights"].reshape(shape) if self.given_dim else np.zeros(shape)
+
+    def _parameters(self) -> int:
+        free = int((self._logits > NEVER).sum()) - len(self._logits)
+        return free * (1 + (self.given_dim + 1 if self.given_dim else 0))
+
+
+def group(information: NDArray[np.float64], width: int, grouping: str) -> Blocks:
+    """Cuts D bits into blocks of ``width``: in their order, or each grown from the pair that shares most.
+
+    Arguments:
+        information: Mutual information of the bits, (D, D).
+        width: b.
+        grouping: ``adjacent`` or ``information``.
+    """
+    dim = len(information)
+    order = list(range(dim))
+    if grouping == "information":
+        left, order = np.ones(dim, bool), []
+        shared = information - np.diag(np.diag(information))
+        while left.any():
+            open_ = np.where(left, shared[:, left].max(1), -np.inf)
+            block = [int(open_.argmax())]
+            left[block[0]] = False
+            while len(block) < width and left.any():
+                block.append(int(np.where(left, shared[block].sum(0), -np.inf).argmax()))
+                left[block[-1]] = False
+            order += block
+    padded = np.full(-(-dim // width) * width, dim)
+    padded[:dim] = order
+    return Blocks(padded.reshape(-1, width).astype(np.int64), dim)
+
+
+def count(blocks: Blocks, bits: Bits) -> NDArray[np.float64]:
+    """How often each block has each value, (M, 2^b)."""
+    values, size = blocks.encode(bits), blocks.values
+    flat = (values + size * np.arange(values.shape[1])).ravel()
+    return np.bincount(flat, minlength=values.shape[1] * size).reshape(-1, size).astype(np.float64)
