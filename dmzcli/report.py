@@ -27,7 +27,8 @@ Array = np.ndarray
 STYLE = """
 body{font:16px/1.5 system-ui,sans-serif;max-width:60rem;margin:2rem auto;padding:0 1rem;color:#1b1f24}
 h1{font-size:1.7rem}h2{font-size:1.2rem;margin-top:2.2rem;border-bottom:1px solid #d8dee4;padding-bottom:.2rem}
-table{border-collapse:collapse;margin:.5rem 0}th,td{padding:.25rem .8rem;border-bottom:1px solid #d8dee4;text-align:left}
+table{border-collapse:collapse;margin:.5rem 0}
+th,td{padding:.25rem .8rem;border-bottom:1px solid #d8dee4;text-align:left}
 td.n{text-align:right;font-variant-numeric:tabular-nums}img{max-width:100%}figure{margin:.5rem 0}
 figcaption{color:#57606a;font-size:.9rem}.pixel img{image-rendering:pixelated}
 .row{display:flex;flex-wrap:wrap;gap:1.2rem}
@@ -144,14 +145,37 @@ def reconstructions(
     return grid(np.concatenate([dataset.images[rows], made]), columns=len(rows))
 
 
-def write_report(page: Page, model: Autoencoder, steps: int = 20) -> Path:
-    """Writes ``report.html`` into the run.
+def _about(page: Page, model: Autoencoder) -> str:
+    config = page.run.config
+    counts = {split: len(page.table.rows(split)) for split in ("train", "valid", "test")}
+    facts = {
+        "dataset": page.dataset.identity,
+        "images": ", ".join(f"{count:,} {split}" for split, count in counts.items()),
+        "bits": f"{page.table.dim}, {page.table.bits.mean():.3f} of them 1",
+        "parameters": f"{sum(p.numel() for p in model.parameters()):,}",
+        "training": f"{config.training.steps:,} steps of {config.training.batch_size} images",
+        "weights (SHA-256)": page.run.weights_hash,
+        "seed": str(config.training.seed),
+    }
+    return _html_table([{"": name, " ": value} for name, value in facts.items()])
 
-    Returns:
-        The file.
-    """
-    run, config = page.run, page.run.config
-    probes = [
+
+def _priors(page: Page, steps: int) -> str:
+    count = len(next(iter(page.samples.values())))
+    note = (
+        f"Digits are counted among {count} samples a prior by a classifier trained on the training pixels "
+        f"(test accuracy {page.classifier_accuracy:.3f}). Held-out bits per code are measured on the valid split; "
+        "fewer are better. The empirical prior resamples training codes: it memorises."
+    )
+    sheets = [
+        _figure(to_pil(grid(images[:100], columns=10, scale=3)), f"{kind} prior, {steps} steps")
+        for kind, images in page.samples.items()
+    ]
+    return f'{_html_table(page.priors)}<p>{note}</p><div class="row">{"".join(sheets)}</div>'
+
+
+def _probes(page: Page) -> str:
+    rows = [
         {
             "representation": p.name,
             "features": p.features,
@@ -160,62 +184,42 @@ def write_report(page: Page, model: Autoencoder, steps: int = 20) -> Path:
         }
         for p in page.probes
     ]
-    counts = {split: len(page.table.rows(split)) for split in ("train", "valid", "test")}
-    facts = [
-        {"": "dataset", " ": page.dataset.identity},
-        {"": "images", " ": ", ".join(f"{count:,} {split}" for split, count in counts.items())},
-        {"": "bits", " ": f"{page.table.dim}, {page.table.bits.mean():.3f} of them 1"},
-        {"": "parameters", " ": f"{sum(p.numel() for p in model.parameters()):,}"},
-        {"": "training", " ": f"{config.training.steps:,} steps of {config.training.batch_size} images"},
-        {"": "weights (SHA-256)", " ": run.weights_hash},
-        {"": "seed", " ": str(config.training.seed)},
-    ]
-    samples = "".join(
-        _figure(to_pil(grid(images[:100], columns=10, scale=3)), f"{kind} prior, {steps} steps")
-        for kind, images in page.samples.items()
+    note = "Logistic regression, fitted on train, its strength chosen on valid, reported on test."
+    plot = confusion_plot(page.probes[0], page.table.label_names)
+    return (
+        f"{_html_table(rows)}<p>{note}</p>{_figure(plot, 'test confusion of the probe on the bits', False)}"
     )
-    sections = [
-        ("Run", _html_table(facts)),
-        (
-            "Training",
-            _figure(
-                training_curve(run.read_metrics()), "loss per step; validation on averaged weights", False
-            ),
-        ),
-        (
-            "Reconstructions",
-            _figure(
-                to_pil(reconstructions(model, page.dataset, page.table, steps)),
-                f"test images above reconstructions from their {page.table.dim} bits, ancestral sampling, {steps} steps",
-            ),
-        ),
-        (
-            "Priors",
-            _html_table(page.priors)
-            + f"<p>Digits are counted among {len(next(iter(page.samples.values())))} samples a prior "
-            f"by a classifier trained on the training pixels (test accuracy {page.classifier_accuracy:.3f}). Held-out bits per code are "
-            "measured on the valid split; fewer are better. The empirical prior resamples training codes: "
-            "it memorises.</p>" + f'<div class="row">{samples}</div>',
-        ),
-        (
-            "Probe",
-            _html_table(probes)
-            + "<p>Logistic regression, fitted on train, its strength chosen on valid, reported on test.</p>"
-            + _figure(
-                confusion_plot(page.probes[0], page.table.label_names),
-                "test confusion of the bits' probe",
-                False,
-            ),
-        ),
-    ]
-    body = "".join(f"<h2>{title}</h2>{content}" for title, content in sections)
-    title = html.escape(f"dmz: {run.path.name}")
+
+
+def write_report(page: Page, model: Autoencoder, steps: int = 20) -> Path:
+    """Writes ``report.html`` into the run.
+
+    Arguments:
+        page: What to tell of.
+        model: The run's, in evaluation mode.
+        steps: T of the reconstructions and of the samples.
+
+    Returns:
+        The file.
+    """
+    curve = training_curve(page.run.read_metrics())
+    sheet = to_pil(reconstructions(model, page.dataset, page.table, steps))
+    caption = f"test images above reconstructions from their {page.table.dim} bits; ancestral, {steps} steps"
+    sections = {
+        "Run": _about(page, model),
+        "Training": _figure(curve, "loss per step; validation on averaged weights and hard bits", False),
+        "Reconstructions": _figure(sheet, caption),
+        "Priors": _priors(page, steps),
+        "Probe": _probes(page),
+    }
+    body = "".join(f"<h2>{title}</h2>{content}" for title, content in sections.items())
+    title = html.escape(f"dmz: {page.run.path.name}")
     text = (
         f'<!doctype html><html lang="en"><head><meta charset="utf-8"><title>{title}</title>'
         f'<meta name="viewport" content="width=device-width"><style>{STYLE}</style></head>'
         f"<body><h1>{title}</h1>{body}</body></html>"
     )
-    file = run.path / "report.html"
+    file = page.run.path / "report.html"
     with atomic(file) as temporary:
         temporary.write_text(text, encoding="utf-8")
     return file
