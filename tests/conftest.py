@@ -1,0 +1,286 @@
+"""What all tests share: options, isolation from the user's files, and one tiny trained run."""
+
+import contextlib
+import dataclasses
+import io
+import json
+import os
+import shutil
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+TINY = {
+    "model.channels": 8,
+    "model.multipliers": (1, 2),
+    "model.blocks": 1,
+    "model.attention": (4,),
+    "model.heads": 2,
+    "model.bits": 8,
+    "model.encoder_channels": (8, 16),
+    "diffusion.timesteps": 50,
+    "training.batch_size": 16,
+    "training.steps": 12,
+    "training.learning_rate": 2e-3,
+    "training.ema": 0.9,
+    "training.log_every": 2,
+    "training.valid_every": 4,
+    "training.sample_every": 1000,
+    "training.checkpoint_every": 4,
+}
+"""A model of some thousand parameters, and twelve steps of it."""
+
+
+def pytest_addoption(parser):
+    parser.addoption("--slow", action="store_true", help="also run the tests marked slow")
+    parser.addoption("--device", default="cpu", help="where the tests compute: cpu, cuda, cuda:0, mps")
+
+
+def pytest_collection_modifyitems(config, items):
+    slow = pytest.mark.skip(reason="slow; run with --slow")
+    gpu = pytest.mark.skip(reason="needs a CUDA device")
+    for item in items:
+        if "slow" in item.keywords and not config.getoption("--slow"):
+            item.add_marker(slow)
+        if "gpu" in item.keywords and not torch.cuda.is_available():
+            item.add_marker(gpu)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def one_thread():
+    """The models are too small to share: threads would only wait for each other."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
+@pytest.fixture(autouse=True)
+def isolated(tmp_path, monkeypatch):
+    """Home, cache and working folder are the test's own, and empty."""
+    home, here = tmp_path / "home", tmp_path / "here"
+    home.mkdir()
+    here.mkdir()
+    monkeypatch.setenv("HOME", str(home))
+    monkeypatch.setenv("DMZ_CACHE", str(home / "cache"))
+    monkeypatch.chdir(here)
+
+
+@pytest.fixture(scope="session")
+def device(request):
+    return torch.device(request.config.getoption("--device"))
+
+
+def config_of(**changes):
+    """The tiny configuration for digits; ``model__bits=4`` changes ``model.bits``."""
+    from dmzcli.config import parse
+
+    tree = {"data": {"dataset": "digits"}}
+    for key, value in {**TINY, **{key.replace("__", "."): v for key, v in changes.items()}}.items():
+        section, name = key.split(".")
+        tree.setdefault(section, {})[name] = value
+    size, channels = tree["data"].get("size") or 8, tree["data"].get("channels") or 1
+    return parse(tree, "the test").resolved(size, channels)
+
+
+@pytest.fixture(scope="session")
+def tiny():
+    return config_of
+
+
+@pytest.fixture(scope="session")
+def tiny_settings():
+    """The tiny configuration as ``--set`` arguments."""
+    arguments = []
+    for key, value in TINY.items():
+        text = ",".join(map(str, value)) if isinstance(value, tuple) else str(value)
+        arguments += ["--set", f"{key}={text}"]
+    return tuple(arguments)
+
+
+@pytest.fixture(scope="session")
+def digits():
+    from dmzcli.data import load
+
+    return load("digits")
+
+
+def subset(dataset, rows):
+    """Some rows of a dataset, as a dataset."""
+    from dmzcli.data import Dataset
+
+    fields = {field.name: getattr(dataset, field.name) for field in dataclasses.fields(dataset)}
+    for name in ("images", "split", "labels", "attributes"):
+        if fields[name] is not None:
+            fields[name] = fields[name][rows]
+    fields["identity"] = f"{dataset.name}-subset/{len(rows)}"
+    return Dataset(**fields)
+
+
+@pytest.fixture(scope="session")
+def few(digits):
+    """160 digits: the first 100 of train, 20 of valid and 40 of test."""
+    parts = [digits.rows("train")[:100], digits.rows("valid")[:20], digits.rows("test")[:40]]
+    return subset(digits, np.sort(np.concatenate(parts)))
+
+
+@pytest.fixture(scope="session")
+def subset_of():
+    return subset
+
+
+@pytest.fixture(scope="session")
+def make_run(tmp_path_factory):
+    """Trains a tiny run on digits, encodes it and fits three priors; gives the folder that holds ``runs/``."""
+
+    def make(name="tiny", **changes):
+        from dmzcli.data import load
+        from dmzcli.encoding import encode
+        from dmzcli.prior_fitting import fit
+        from dmzcli.runs import Run
+        from dmzcli.training import train
+
+        folder = tmp_path_factory.mktemp("workshop")
+        before = Path.cwd()
+        os.chdir(folder)
+        try:
+            run, dataset = Run(Path("runs") / name), load("digits")
+            train(config_of(**changes), dataset, run, "cpu")
+            model = run.load_model(torch.device("cpu"))
+            if model.dim:
+                table = encode(model, dataset, run.bits, run.weights_hash).table
+                for kind in ("uniform", "empirical", "bernoulli"):
+                    fit(table, run.bits, kind, out=run.priors / kind)
+        finally:
+            os.chdir(before)
+        return folder
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def pristine(make_run):
+    """The folder of the shared run; read it, change nothing in it."""
+    return make_run()
+
+
+@pytest.fixture
+def workshop(pristine):
+    """The working folder with a copy of the shared run in ``runs/tiny``; the copy may be changed."""
+    shutil.copytree(pristine / "runs", "runs")
+    return Path.cwd()
+
+
+@pytest.fixture
+def run(workshop):
+    """The copied run."""
+    from dmzcli.runs import Run
+
+    return Run(Path("runs/tiny"))
+
+
+@pytest.fixture
+def model(run):
+    return run.load_model(torch.device("cpu"))
+
+
+@dataclass
+class Ended:
+    """How a command ended."""
+
+    code: int
+    out: str
+    err: str
+
+    @property
+    def json(self):
+        """The one object on stdout; fails where there is anything else."""
+        assert self.out.count("\n") == 1, self.out
+        value = json.loads(self.out)
+        assert isinstance(value, dict)
+        return value
+
+    def mistake(self):
+        """Asserts the form of a user's mistake; gives the ``error:`` and the ``hint:`` line."""
+        lines = self.err.splitlines()
+        errors = [line for line in lines if line.startswith("error: ")]
+        hints = [line for line in lines if line.startswith("hint: ")]
+        assert (self.code, len(errors), len(hints)) == (2, 1, 1), self
+        assert "Traceback" not in self.err, self.err
+        assert len(errors[0]) > len("error: ") and len(hints[0]) > len("hint: ")
+        return errors[0], hints[0]
+
+
+@pytest.fixture
+def dmz(monkeypatch):
+    """Runs the command line in this process: ``dmz("train", "--json")``."""
+
+    def call(*arguments):
+        from dmzcli.__main__ import main
+
+        out, err = io.StringIO(), io.StringIO()
+        monkeypatch.setattr(sys, "argv", ["dmz", *map(str, arguments)])
+        with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
+            try:
+                main()
+                code = 0
+            except SystemExit as end:
+                code = end.code if isinstance(end.code, int) else int(end.code is not None)
+        return Ended(code, out.getvalue(), err.getvalue())
+
+    return call
+
+
+def environment():
+    """For subprocesses: one thread each, and no accelerator."""
+    return {**os.environ, "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": "", "COLUMNS": "200"}
+
+
+@pytest.fixture
+def spawn():
+    """Starts the command line as a process of its own."""
+    started = []
+
+    def start(*arguments, **options):
+        command = [sys.executable, "-m", "dmzcli", *map(str, arguments)]
+        options = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True, **options}
+        process = subprocess.Popen(command, env=environment(), **options)
+        started.append(process)
+        return process
+
+    yield start
+    for process in started:
+        if process.poll() is None:
+            process.kill()
+        process.communicate()
+
+
+@pytest.fixture
+def dmz_process(spawn):
+    """Runs the command line as a process of its own, to its end."""
+
+    def call(*arguments):
+        process = spawn(*arguments)
+        out, err = process.communicate(timeout=300)
+        return Ended(process.returncode, out, err)
+
+    return call
+
+
+@pytest.fixture
+def python():
+    """Runs a program in a Python of its own; gives its standard output."""
+
+    def call(program):
+        done = subprocess.run(
+            [sys.executable, "-c", program], env=environment(), capture_output=True, text=True, timeout=300
+        )
+        assert done.returncode == 0, done.stderr
+        return done.stdout
+
+    return call

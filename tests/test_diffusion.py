@@ -1,0 +1,258 @@
+"""The forward process and its losses: published numbers, and the identities that define them."""
+
+import math
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from dmzcli.config import DiffusionConfig
+from dmzcli.diffusion import Diffusion, betas, spaced_timesteps
+from dmzcli.errors import UserError
+from dmzcli.samplers import create
+from dmzcli.unet import UNet
+
+IDDPM = Path(__file__).parent / "iddpm"
+SPECS = {"ddim10": (10, "ddim"), "10": (10, "uniform"), "ddim20": (20, "ddim"), "20": (20, "uniform")}
+LEARNED = DiffusionConfig(variance="learned-range")
+
+
+@pytest.fixture(scope="module")
+def vectors():
+    with np.load(IDDPM / "vectors.npz") as stream:
+        return {name: stream[name] for name in stream.files}
+
+
+@pytest.fixture(scope="module")
+def unet():
+    network = UNet(3, 6, 32, (1, 2), 1, (2,))
+    network.load_state_dict(load_file(IDDPM / "unet.safetensors"))
+    return network.eval().requires_grad_(False)
+
+
+def process(spec):
+    return Diffusion(LEARNED, spaced_timesteps(1000, *SPECS[spec]))
+
+
+def close(made, expected):
+    """Agreement of float32 results that went through a network of some 30 layers."""
+    expected = torch.from_numpy(np.asarray(expected))
+    scale = float(expected.abs().max())
+    torch.testing.assert_close(made, expected, rtol=1e-4, atol=1e-5 * scale)
+
+
+def test_every_vector_is_used(vectors):
+    tested = {
+        "x",
+        "t",
+        "y",
+        "betas",
+        *(f"loss/{name}" for name in ("x0", "noise", "index", "vb", "mse", "loss")),
+    }
+    names = ["timesteps", "betas", "posterior_variance", "posterior_mean_coef1", "posterior_mean_coef2"]
+    names += ["index", "p_mean", "p_variance", "p_log_variance", "p_pred_xstart"]
+    tested |= {f"{spec}/{name}" for spec in SPECS for name in names}
+    tested |= {f"{spec}/ddim_x0" for spec in SPECS if spec.startswith("ddim")}
+    assert tested == set(vectors)
+
+
+def test_cosine_betas_are_the_published(vectors):
+    np.testing.assert_allclose(
+        betas("cosine", 1000), vectors["betas"], rtol=1e-10
+    )  # the same float64 formula
+
+
+@pytest.mark.parametrize("spec", SPECS)
+def test_respaced_process_is_the_published(vectors, spec):
+    made = process(spec)
+    np.testing.assert_array_equal(made.timesteps, vectors[f"{spec}/timesteps"])
+    # β = 1 − ᾱ_t / ᾱ_s loses digits where ᾱ_t ≈ ᾱ_s (β ~ 1e-4 there): 1e-16 / 1e-4.
+    for name in ("betas", "posterior_variance", "posterior_mean_coef1", "posterior_mean_coef2"):
+        np.testing.assert_allclose(getattr(made, name), vectors[f"{spec}/{name}"], rtol=1e-9, err_msg=name)
+
+
+@pytest.mark.parametrize("spec", SPECS)
+def test_reverse_steps_are_the_published(vectors, unet, spec):
+    made = process(spec)
+    x, index = torch.from_numpy(vectors["x"]), torch.from_numpy(vectors[f"{spec}/index"])
+    predicted = made.predict(unet(x, made.model_timesteps(index)), x, index)
+    close(predicted.mean, vectors[f"{spec}/p_mean"])
+    close(predicted.log_variance, vectors[f"{spec}/p_log_variance"])
+    close(predicted.log_variance.exp(), vectors[f"{spec}/p_variance"])
+    close(predicted.x0, vectors[f"{spec}/p_pred_xstart"])
+
+
+@pytest.mark.parametrize("spec", ["ddim10", "ddim20"])
+def test_ddim_is_the_published(vectors, unet, spec):
+    sampler = create("ddim", LEARNED, *SPECS[spec])
+    x = torch.from_numpy(vectors["x"])
+    close(sampler.sample(unet, lambda: x), vectors[f"{spec}/ddim_x0"])
+
+
+def test_hybrid_loss_is_the_published(vectors, unet):
+    made = process("ddim10")
+    x0, noise, index = (torch.from_numpy(vectors[f"loss/{name}"]) for name in ("x0", "noise", "index"))
+    x_t = made.add_noise(x0, index, noise)
+    terms = made.losses(unet(x_t, made.model_timesteps(index)), x0, x_t, index, noise)
+    for name in ("mse", "vb", "loss"):
+        close(terms[name], vectors[f"loss/{name}"])
+
+
+@pytest.mark.parametrize("schedule", ["cosine", "linear"])
+@pytest.mark.parametrize("timesteps", [2, 10, 50, 1000, 4000])
+def test_betas_are_variances_and_destroy_the_image(schedule, timesteps):
+    made = betas(schedule, timesteps)
+    assert made.shape == (timesteps,) and ((made > 0) & (made < 1)).all()
+    # Little of the image is left at the end: SNR ᾱ/(1−ᾱ) below 1 %, except that two linear steps
+    # are clipped at 0.999 only once.
+    assert np.prod(1 - made) < 0.01
+
+
+def test_linear_schedule_is_that_of_ddpm():
+    made = betas("linear", 1000)
+    assert (made[0], made[-1]) == (pytest.approx(1e-4), pytest.approx(0.02))
+    assert np.allclose(np.diff(made), (0.02 - 1e-4) / 999)
+
+
+@pytest.mark.parametrize("spacing", ["uniform", "ddim"])
+@pytest.mark.parametrize("timesteps", [1, 7, 50, 1000])
+def test_spaced_timesteps_are_distinct_ascending_and_in_range(spacing, timesteps):
+    for steps in {1, 2, 5, 7, 10, 50, timesteps}:
+        try:
+            kept = spaced_timesteps(timesteps, steps, spacing)
+        except UserError:
+            assert steps > timesteps or spacing == "ddim"
+            continue
+        assert len(kept) == steps and (np.diff(kept) > 0).all()
+        assert kept[0] >= 0 and kept[-1] < timesteps
+        if spacing == "uniform":  # starts at the noise, ends at the image
+            assert kept[-1] == timesteps - 1 and (steps == 1 or kept[0] == 0)
+        else:
+            assert kept[0] == 0 and len(set(np.diff(kept))) <= 1
+
+
+@pytest.mark.parametrize("steps", [0, -1, 51])
+def test_steps_beyond_the_timesteps_are_refused(steps):
+    with pytest.raises(UserError, match=rf"^--steps {steps} does not fit a model of 50 timesteps$"):
+        spaced_timesteps(50, steps)
+
+
+def test_steps_without_a_whole_stride_are_refused():
+    with pytest.raises(UserError, match="^no whole stride takes 37 of 50 timesteps$") as error:
+        spaced_timesteps(50, 37, "ddim")
+    assert "--spacing uniform" in error.value.hint
+
+
+@pytest.mark.parametrize("schedule", ["cosine", "linear"])
+def test_respacing_keeps_the_marginals(schedule):
+    """q(x_t | x_0) at a kept timestep is the same whether all steps are taken or only the kept ones."""
+    config = DiffusionConfig(schedule=schedule)
+    full = np.cumprod(1 - betas(schedule, 1000))
+    for steps in (1, 2, 10, 100):
+        made = Diffusion(config, spaced_timesteps(1000, steps))
+        # 1 − (1 − ᾱ) rounds at 1e-16, which is much of an ᾱ of 1e-9.
+        np.testing.assert_allclose(np.cumprod(1 - made.betas), full[made.timesteps], rtol=1e-9, atol=1e-15)
+
+
+def test_keeping_everything_is_no_respacing():
+    whole, kept = Diffusion(DiffusionConfig()), Diffusion(DiffusionConfig(), spaced_timesteps(1000, 1000))
+    np.testing.assert_array_equal(whole.betas, kept.betas)
+    np.testing.assert_allclose(whole.betas, betas("cosine", 1000), rtol=1e-8)
+
+
+def test_posterior_is_bayes_rule():
+    """q(x_{t−1} | x_t, x_0) from the product of two Gaussians, precisions added."""
+    made = Diffusion(DiffusionConfig(timesteps=20))
+    for t in range(1, 20):
+        alpha, before = 1 - made.betas[t], made.alphas_bar_previous[t]
+        precision = alpha / made.betas[t] + 1 / (1 - before)
+        assert made.posterior_variance[t] == pytest.approx(1 / precision, rel=1e-9)
+        assert made.posterior_mean_coef1[t] == pytest.approx(
+            math.sqrt(before) / (1 - before) / precision, rel=1e-9
+        )
+        assert made.posterior_mean_coef2[t] == pytest.approx(
+            math.sqrt(alpha) / made.betas[t] / precision, rel=1e-9
+        )
+
+
+def test_noise_has_the_marginal_of_the_forward_process():
+    made = Diffusion(DiffusionConfig(timesteps=20))
+    torch.manual_seed(0)
+    x0 = torch.full((1, 1, 1, 1), 0.7).expand(100_000, 1, 1, 1)
+    for t in (0, 9, 19):
+        x_t = made.add_noise(x0, torch.full((len(x0),), t), torch.randn(x0.shape)).double()
+        mean, variance = 0.7 * math.sqrt(made.alphas_bar[t]), 1 - made.alphas_bar[t]
+        # Five standard errors: σ/√N of the mean, σ²√(2/N) of the variance.
+        assert x_t.mean().item() == pytest.approx(mean, abs=5 * math.sqrt(variance / 1e5))
+        assert x_t.var().item() == pytest.approx(variance, abs=5 * variance * math.sqrt(2 / 1e5))
+
+
+@pytest.mark.parametrize("variance", ["learned-range", "fixed-small", "fixed-large"])
+def test_the_true_noise_predicts_the_image_and_the_posterior(variance):
+    made = Diffusion(DiffusionConfig(timesteps=20, variance=variance))
+    torch.manual_seed(0)
+    x0, noise = torch.rand(20, 1, 4, 4).double() * 2 - 1, torch.randn(20, 1, 4, 4).double()
+    index = torch.arange(20)
+    x_t = made.add_noise(x0, index, noise)
+    low = -torch.ones_like(noise)  # of a learnt range: the posterior's variance
+    output = torch.cat([noise, low], 1) if variance == "learned-range" else noise
+    predicted = made.predict(output, x_t, index, clip=False)
+    torch.testing.assert_close(predicted.x0, x0, rtol=1e-6, atol=1e-6)
+    torch.testing.assert_close(predicted.mean, made.posterior_mean(x0, x_t, index), rtol=1e-6, atol=1e-6)
+    logs = predicted.log_variance[:, 0, 0, 0].numpy()
+    expected = np.log(made.betas) if variance == "fixed-large" else made.posterior_log_variance
+    np.testing.assert_allclose(logs[1:], expected[1:], rtol=1e-9)
+    assert logs[0] == pytest.approx(np.log(made.posterior_variance[1]))  # 0 at the first step: clipped
+
+
+def test_learnt_range_ends_at_beta():
+    made = Diffusion(DiffusionConfig(timesteps=20, variance="learned-range"))
+    x, index = torch.zeros(20, 1, 2, 2), torch.arange(20)
+    high = made.predict(torch.ones(20, 2, 2, 2), x, index).log_variance[:, 0, 0, 0].numpy()
+    np.testing.assert_allclose(high, np.log(made.betas), rtol=1e-5)  # float32
+
+
+def test_clipping_keeps_image_and_noise_consistent():
+    made = Diffusion(DiffusionConfig(timesteps=20))
+    torch.manual_seed(0)
+    x_t, index = 3 * torch.randn(20, 1, 4, 4).double(), torch.arange(20)
+    predicted = made.predict(torch.randn(20, 1, 4, 4).double(), x_t, index)
+    assert predicted.x0.abs().max() <= 1
+    torch.testing.assert_close(
+        made.add_noise(predicted.x0, index, predicted.epsilon), x_t, rtol=1e-9, atol=1e-9
+    )
+
+
+def test_a_perfect_network_has_no_loss():
+    made = Diffusion(DiffusionConfig(timesteps=20))
+    x0, noise, index = torch.zeros(20, 1, 4, 4), torch.randn(20, 1, 4, 4), torch.arange(20)
+    terms = made.losses(noise, x0, made.add_noise(x0, index, noise), index, noise)
+    assert set(terms) == {"mse", "loss"} and not terms["loss"].any()
+
+
+def test_the_variational_term_teaches_the_variance_only():
+    made = Diffusion(DiffusionConfig(timesteps=20, variance="learned-range"))
+    torch.manual_seed(0)
+    x0, noise, index = torch.rand(20, 1, 4, 4) * 2 - 1, torch.randn(20, 1, 4, 4), torch.arange(20)
+    output = torch.randn(20, 2, 4, 4, requires_grad=True)
+    x_t = made.add_noise(x0, index, noise)
+    made.losses(output, x0, x_t, index, noise)["vb"].sum().backward()
+    assert not output.grad[:, :1].any() and output.grad[:, 1:].any()
+
+
+def test_the_posterior_itself_has_no_divergence():
+    """L_t vanishes where the network gives the true noise and the posterior's variance."""
+    made = Diffusion(DiffusionConfig(timesteps=20, variance="learned-range"))
+    torch.manual_seed(0)
+    x0, noise, index = (
+        torch.rand(20, 1, 4, 4).double() * 2 - 1,
+        torch.randn(20, 1, 4, 4).double(),
+        torch.arange(20),
+    )
+    output = torch.cat([noise, -torch.ones_like(noise)], 1)
+    terms = made.variational_term(output, x0, made.add_noise(x0, index, noise), index, clip=False)
+    assert terms[1:].abs().max() < 1e-9
+    # The decoder's 256 masses of one pixel are at most 1: −log₂ is not negative.
+    assert terms[0] >= 0
