@@ -13,7 +13,7 @@ import os
 import time
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Generic, TypeVar
+from typing import TYPE_CHECKING, Generic, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -139,6 +139,8 @@ class Trainer:
         self.images = torch.from_numpy(dataset.images[dataset.rows("train")]).to(engine.device)
         self.valid_images = dataset.images[dataset.rows("valid")[:VALID_IMAGES]]
         self.step = 0
+        self.sums: dict[str, Tensor] = {}  # loss terms since the last logged step
+        self.logged = 0
 
     # Checkpoints -------------------------------------------------------------------------------------
 
@@ -157,7 +159,8 @@ class Trainer:
             return
         tensors = {f"model.{name}": value for name, value in self.bare.state_dict().items()}
         tensors |= {f"average.{name}": value for name, value in self.average.model.state_dict().items()}
-        facts = {"step": self.step, "experiment": self.config.experiment()}
+        tensors |= {f"sums.{name}": value for name, value in self.sums.items()}
+        facts = {"step": self.step, "logged": self.logged, "experiment": self.config.experiment()}
         save_tensors(
             self.run.state, tensors | self._moments(), {"dmz-train-state": json.dumps(facts, sort_keys=True)}
         )
@@ -182,7 +185,7 @@ class Trainer:
         try:
             facts = json.loads(metadata["dmz-train-state"])
             inner = getattr(self.optimiser, "optimizer", self.optimiser)
-            parts: dict[str, dict[str, Tensor]] = {"model": {}, "average": {}, "optimiser": {}}
+            parts: dict[str, dict[str, Tensor]] = {"model": {}, "average": {}, "optimiser": {}, "sums": {}}
             for name, value in tensors.items():
                 part, _, rest = name.partition(".")
                 parts[part][rest] = value
@@ -196,11 +199,12 @@ class Trainer:
                     key: value if key == "step" else value.to(parameter.device)
                     for key, value in state.items()
                 }
+            self.step, self.logged = int(facts["step"]), int(facts["logged"])
+            self.sums = {name: value.to(self.engine.device) for name, value in parts["sums"].items()}
         except (KeyError, ValueError, RuntimeError) as error:
             raise UserError(
                 f"{self.run.state} is no checkpoint of this model: {error}", "start anew with another --run"
             ) from error
-        self.step = facts["step"]
         return True
 
     # Steps -------------------------------------------------------------------------------------------
@@ -332,23 +336,23 @@ def _loop(trainer: Trainer, max_hours: float | None, talk: Talk, signals: list[i
     training, first, started = trainer.config.training, trainer.step, time.monotonic()
     deadline = math.inf if max_hours is None else started + 3600 * max_hours
     metrics = Metrics(trainer.run, trainer.step) if trainer.engine.is_main_process else None
-    sums: dict[str, Any] = {}
     last: dict[str, float] = metrics.latest if metrics else {}
-    logged, logged_at, saved = first, started, first
+    timed, timed_at, saved = first, started, first
     with talk.task("training", training.steps, first) as advance:
         while trainer.step < training.steps:
             for name, value in trainer.train_step().items():
-                sums[name] = sums.get(name, 0) + value
+                trainer.sums[name] = trainer.sums.get(name, 0) + value
             step = trainer.step
             stop = bool(signals) or time.monotonic() > deadline
             end = training.steps if not stop else step
             if _due(step, training.log_every, end):
-                row = {name: float(value) / (step - logged) for name, value in sums.items()}
+                row = {name: float(value) / (step - trainer.logged) for name, value in trainer.sums.items()}
                 _check_finite(row, trainer, saved)
                 now = time.monotonic()
                 row["learning_rate"] = trainer.optimiser.param_groups[0]["lr"]
-                row["images_per_second"] = (step - logged) * training.batch_size / (now - logged_at)
-                sums, logged, logged_at = {}, step, now
+                row["images_per_second"] = (step - timed) * training.batch_size / (now - timed_at)
+                trainer.sums, trainer.logged = {}, step
+                timed, timed_at = step, now
                 if metrics:
                     if _due(step, training.valid_every, end):
                         valid = trainer.valid_loss()
@@ -363,7 +367,7 @@ def _loop(trainer: Trainer, max_hours: float | None, talk: Talk, signals: list[i
             else:
                 advance(step, "")
             if _due(step, training.checkpoint_every, end):
-                _check_finite({name: float(value) for name, value in sums.items()}, trainer, saved)
+                _check_finite({name: float(value) for name, value in trainer.sums.items()}, trainer, saved)
                 trainer.save()
                 saved = step
             if signals:
