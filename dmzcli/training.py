@@ -98,6 +98,7 @@ def accelerator(device: str | None, precision: str) -> Accelerator:
         UserError: There is no such device.
     """
     from accelerate import Accelerator
+    from accelerate.state import AcceleratorState, PartialState
 
     from dmzcli.devices import pick
 
@@ -106,6 +107,8 @@ def accelerator(device: str | None, precision: str) -> Accelerator:
         precision = "bf16" if chosen.type == "cuda" and torch.cuda.is_bf16_supported() else "no"
     if chosen.type == "cuda" and chosen.index is not None:
         os.environ["ACCELERATE_TORCH_DEVICE"] = str(chosen)  # Accelerate's only way to take one
+    if PartialState._shared_state and PartialState().num_processes == 1:
+        AcceleratorState._reset_state(True)  # else an earlier run's device and precision would be this one's
     return Accelerator(cpu=chosen.type == "cpu", mixed_precision=precision)
 
 
