@@ -140,7 +140,7 @@ def test_steps_beyond_the_timesteps_are_refused(steps):
 
 
 def test_steps_without_a_whole_stride_are_refused():
-    with pytest.raises(UserError, match="^no whole stride takes 37 of 50 timesteps$") as error:
+    with pytest.raises(UserError, match=r"^no whole stride takes 37 of 50 timesteps$") as error:
         spaced_timesteps(50, 37, "ddim")
     assert "--spacing uniform" in error.value.hint
 

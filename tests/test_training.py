@@ -1,0 +1,413 @@
+"""Training: a function of (seed, step), so that stopping and going on leaves no trace."""
+
+import json
+import os
+import random
+import shutil
+import signal
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from dmzcli import training
+from dmzcli.autoencoder import Autoencoder
+from dmzcli.config import Config
+from dmzcli.errors import UserError
+from dmzcli.interrupts import Interrupted
+from dmzcli.runs import Run
+from dmzcli.training import Average, Trainer, accelerator, build, train
+
+TIMING = {"images_per_second"}
+
+
+class Killed(BaseException):
+    """Stands for kill -9: nothing of the program runs after it."""
+
+
+def rows(run):
+    """The metrics without what the clock says."""
+    return [{k: v for k, v in row.items() if k not in TIMING} for row in run.read_metrics()]
+
+
+def result(run):
+    return run.weights.read_bytes(), run.state.read_bytes(), rows(run)
+
+
+def killed_after(monkeypatch, step):
+    """Makes the trainer die right after this step, before anything is written about it."""
+    inner = Trainer.train_step
+
+    def train_step(self):
+        terms = inner(self)
+        if self.step == step:
+            raise Killed
+        return terms
+
+    monkeypatch.setattr(Trainer, "train_step", train_step)
+
+
+@pytest.fixture(scope="module")
+def undisturbed(tiny, few, tmp_path_factory):
+    run = Run(tmp_path_factory.mktemp("undisturbed") / "run")
+    train(tiny(), few, run, "cpu")
+    return run
+
+
+@pytest.mark.parametrize("killed", [1, 4, 5, 7, 8, 11, 12])
+def test_killed_after_any_step_ends_as_undisturbed(tiny, few, undisturbed, killed):
+    run = Run(Path("run"))
+    with pytest.MonkeyPatch.context() as patch:
+        killed_after(patch, killed)
+        with pytest.raises(Killed):
+            train(tiny(), few, run, "cpu")
+    outcome = train(tiny(), few, run, "cpu")
+    assert outcome.step == 12 and outcome.finished
+    assert result(run) == result(undisturbed)
+
+
+def test_logging_and_checkpoints_that_do_not_meet_leave_no_trace_either(tiny, few):
+    """A kill between two rows: the row after it averages the steps from before the kill too."""
+    config = tiny(training__log_every=5, training__checkpoint_every=4)
+    whole, run = Run(Path("whole")), Run(Path("run"))
+    train(config, few, whole, "cpu")
+    with pytest.MonkeyPatch.context() as patch:
+        killed_after(patch, 9)
+        with pytest.raises(Killed):
+            train(config, few, run, "cpu")
+    train(config, few, run, "cpu")
+    assert result(run) == result(whole)
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"model__latent": "none"},
+        {"model__estimator": "straight-through", "model__tokens": "per-bit", "model__dropout": 0.2},
+        {"diffusion__variance": "learned-range", "diffusion__perturbation": 0.1, "data__flip": True},
+        {"model__time_conditioning": "additive", "training__warmup": 9, "training__weight_decay": 0.1},
+        {"training__gradient_clip": 0.0, "diffusion__schedule": "linear"},
+    ],
+    ids=lambda changes: next(iter(changes)).split("__")[1],
+)
+def test_every_variant_resumes_as_undisturbed(tiny, few, changes):
+    config = tiny(**changes, training__steps=6)
+    whole, run = Run(Path("whole")), Run(Path("run"))
+    train(config, few, whole, "cpu")
+    with pytest.MonkeyPatch.context() as patch:
+        killed_after(patch, 5)
+        with pytest.raises(Killed):
+            train(config, few, run, "cpu")
+    train(config, few, run, "cpu")
+    assert result(run) == result(whole)
+
+
+def test_a_kill_between_the_two_files_of_a_checkpoint_is_healed(tiny, few, undisturbed, monkeypatch):
+    run = Run(Path("run"))
+    inner = training.Trainer.save_average
+
+    def save_average(self):
+        if self.step == 12:
+            raise Killed
+        inner(self)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(training.Trainer, "save_average", save_average)
+        with pytest.raises(Killed):
+            train(tiny(), few, run, "cpu")
+    assert run.weights.read_bytes() != undisturbed.weights.read_bytes()  # still those of step 8
+    train(tiny(), few, run, "cpu")
+    assert result(run) == result(undisturbed)
+
+
+def test_more_steps_continue(tiny, few, undisturbed):
+    """Six steps and then twelve make the weights of twelve; step 6 is only logged once more."""
+    run = Run(Path("run"))
+    short = train(tiny(training__steps=6), few, run, "cpu")
+    assert (short.step, short.finished) == (6, True)
+    assert json.loads((run.path / "config.json").read_text())["training"]["steps"] == 6
+    longer = train(tiny(), few, run, "cpu")
+    assert (longer.step, longer.finished) == (12, True)
+    assert load_file(run.weights).keys() == load_file(undisturbed.weights).keys()
+    assert result(run)[:2] == result(undisturbed)[:2]
+
+
+def test_a_finished_run_is_left_as_it_is(tiny, few, undisturbed):
+    shutil.copytree(undisturbed.path, "run")
+    run = Run(Path("run"))
+    before = result(run)
+    outcome = train(tiny(), few, run, "cpu")
+    assert outcome.finished and outcome.images_per_second is None
+    assert outcome.loss == undisturbed.read_metrics()[-1]["loss"]
+    assert result(run) == before
+
+
+def test_another_seed_trains_something_else(tiny, few, undisturbed):
+    run = Run(Path("run"))
+    train(tiny(training__seed=1), few, run, "cpu")
+    assert run.weights.read_bytes() != undisturbed.weights.read_bytes()
+
+
+def test_training_leaves_global_randomness_as_it_was(tiny, few):
+    torch.manual_seed(5)
+    expected = torch.rand(3)
+    torch.manual_seed(5)
+    train(tiny(training__steps=2), few, Run(Path("run")), "cpu")
+    assert torch.equal(torch.rand(3), expected)
+
+
+def test_initialisation_is_the_seeds_alone(tiny):
+    torch.manual_seed(1)
+    first = build(tiny()).state_dict()
+    torch.manual_seed(2)
+    second = build(tiny()).state_dict()
+    other = build(tiny(training__seed=1)).state_dict()
+    assert all(torch.equal(first[name], second[name]) for name in first)
+    assert any(not torch.equal(first[name], other[name]) for name in first)
+
+
+def test_averaged_weights_are_the_exponential_average(tiny):
+    model = build(tiny())
+    average = Average(model, 0.9)
+    name = "encoder.linear.weight"
+    expected = model.state_dict()[name].clone()
+    for step in range(1, 20):
+        with torch.no_grad():
+            for parameter in model.parameters():
+                parameter.add_(0.1)
+        decay = min(0.9, (1 + step) / (10 + step))
+        expected = decay * expected + (1 - decay) * model.state_dict()[name]
+        average.update(model, step)
+    # float32, nineteen steps
+    torch.testing.assert_close(average.model.state_dict()[name], expected, rtol=1e-5, atol=1e-6)
+
+
+def test_what_a_run_holds(undisturbed):
+    files = {
+        str(file.relative_to(undisturbed.path)) for file in undisturbed.path.rglob("*") if file.is_file()
+    }
+    boards = {name for name in files if name.startswith("tensorboard/events")}
+    assert boards
+    assert files - boards == {
+        "config.json",
+        "model.safetensors",
+        "train-state/state.safetensors",
+        "metrics.jsonl",
+        "samples/training/step-0000012.png",
+    }
+
+
+def test_metrics_have_the_rows_that_were_asked_for(undisturbed):
+    made = undisturbed.read_metrics()
+    assert [row["step"] for row in made] == [2, 4, 6, 8, 10, 12]
+    assert [row["step"] for row in made if "valid_loss" in row] == [4, 8, 12]
+    for row in made:
+        assert {"loss", "mse", "gradient_norm", "learning_rate", "images_per_second"} <= row.keys()
+
+
+def test_weights_file_tells_its_step_and_configuration(tiny, undisturbed):
+    from dmzcli.files import load_tensors
+
+    tensors, metadata = load_tensors(undisturbed.weights)
+    facts = json.loads(metadata["dmz"])
+    assert facts["step"] == 12
+    assert Config.model_validate(facts["config"]) == tiny()
+    assert tensors.keys() == Autoencoder(tiny()).state_dict().keys()
+
+
+def test_loss_falls_on_digits(tiny, digits):
+    """A network that predicts no noise has a loss of E‖ε‖² = 1 a dimension; a hundred steps halve that."""
+    run = Run(Path("run"))
+    outcome = train(
+        tiny(training__steps=100, training__batch_size=64, training__valid_every=100, training__log_every=10),
+        digits,
+        run,
+        "cpu",
+    )
+    first = run.read_metrics()[0]["loss"]
+    assert first > 0.6 and outcome.loss < 0.5 * first
+    assert outcome.valid_loss < 0.6  # on images that it was not trained on
+
+
+def test_rate_warms_up_linearly(tiny, few):
+    run = Run(Path("run"))
+    train(tiny(training__warmup=8, training__learning_rate=8e-3), few, run, "cpu")
+    assert [row["learning_rate"] for row in run.read_metrics()] == pytest.approx(
+        [2e-3, 4e-3, 6e-3, 8e-3, 8e-3, 8e-3]
+    )
+
+
+def test_no_hours_stop_after_one_step_with_a_checkpoint(tiny, few, undisturbed):
+    run = Run(Path("run"))
+    for step in (1, 2):
+        outcome = train(tiny(), few, run, "cpu", max_hours=0.0)
+        assert (outcome.step, outcome.finished) == (step, False)
+    train(tiny(), few, run, "cpu")
+    assert result(run)[:2] == result(undisturbed)[:2]
+
+
+# What goes wrong ----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("step", [5, 8, 9])
+def test_loss_that_is_not_finite_stops_and_keeps_the_checkpoint(tiny, few, monkeypatch, step):
+    run = Run(Path("run"))
+    kept = {}
+    inner = Trainer.train_step
+
+    def train_step(self):
+        if self.step == 4 and not kept:
+            kept["files"] = run.weights.read_bytes(), run.state.read_bytes()
+        if self.step == 8:
+            kept["files"] = run.weights.read_bytes(), run.state.read_bytes()
+        terms = inner(self)
+        return terms | {"loss": terms["loss"] * float("nan")} if self.step == step else terms
+
+    monkeypatch.setattr(Trainer, "train_step", train_step)
+    saved, seen = (8, 10) if step == 9 else (4, step + step % 2)
+    with pytest.raises(UserError) as error:
+        train(tiny(), few, run, "cpu")
+    assert error.value.message == (
+        f"loss is no longer finite at step {seen}; the checkpoint of step {saved} is intact"
+    )
+    assert "learning_rate" in error.value.hint
+    assert kept["files"] == (run.weights.read_bytes(), run.state.read_bytes())
+    assert all(np.isfinite(row["loss"]) for row in run.read_metrics())
+
+
+def test_a_rate_that_explodes_is_noticed(tiny, few):
+    config = tiny(training__learning_rate=1e30, training__gradient_clip=0.0)
+    with pytest.raises(UserError, match=r"^(loss|mse|gradient norm) is no longer finite at step 2$"):
+        train(config, few, Run(Path("run")), "cpu")
+    assert not Path("run/model.safetensors").exists()
+
+
+@pytest.mark.parametrize("content", [b"", b"{}", b"\x00" * 64, b"not safetensors at all"])
+def test_damaged_checkpoint_is_named(tiny, few, run, content):
+    run.state.write_bytes(content)
+    with pytest.raises(UserError, match=r"state\.safetensors is not a whole safetensors file"):
+        train(tiny(), few, run, "cpu")
+
+
+def test_truncated_checkpoint_is_named(tiny, few, run):
+    whole = run.state.read_bytes()
+    for keep in (8, len(whole) // 2, len(whole) - 1):
+        run.state.write_bytes(whole[:keep])
+        with pytest.raises(UserError, match=r"state\.safetensors is not a whole safetensors file"):
+            train(tiny(), few, run, "cpu")
+        assert run.state.read_bytes() == whole[:keep]  # left for its owner
+
+
+@pytest.mark.parametrize("metadata", [None, {"dmz-train-state": "no json"}, {"dmz-train-state": "{}"}])
+def test_foreign_checkpoint_is_named(tiny, few, run, metadata):
+    from dmzcli.files import load_tensors, save_tensors
+
+    tensors, _ = load_tensors(run.state)
+    save_tensors(run.state, tensors, metadata)
+    with pytest.raises(UserError, match=r"state\.safetensors is no checkpoint of this model"):
+        train(tiny(), few, run, "cpu")
+
+
+def test_checkpoint_of_another_model_is_named(tiny, few, run):
+    with pytest.raises(UserError, match=r"state\.safetensors is no checkpoint of this model"):
+        train(tiny(model__bits=5), few, run, "cpu")
+
+
+def test_batch_must_divide_over_the_processes(tiny, few, monkeypatch):
+    engine = accelerator("cpu", "no")
+    monkeypatch.setattr(type(engine), "num_processes", 3)
+    with pytest.raises(UserError, match=r"^training.batch_size 16 is not a multiple of 3 processes$"):
+        Trainer(tiny(), few, Run(Path("run")), engine)
+
+
+def test_both_precisions_train_in_one_process(tiny, few):
+    for precision in ("no", "bf16", "no"):
+        run = Run(Path(f"run-{precision}"))
+        assert train(tiny(training__steps=2, training__precision=precision), few, run, "cpu").finished
+
+
+# Interruptions --------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_signal_saves_and_says_so(tiny, few, undisturbed, monkeypatch, number):
+    run, inner = Run(Path("run")), Trainer.train_step
+
+    def train_step(self):
+        terms = inner(self)
+        if self.step == 7:
+            signal.raise_signal(number)
+        return terms
+
+    before = signal.getsignal(number)
+    with monkeypatch.context() as patch:
+        patch.setattr(Trainer, "train_step", train_step)
+        with pytest.raises(Interrupted, match="the checkpoint of step 7 is saved") as caught:
+            train(tiny(), few, run, "cpu")
+    assert caught.value.number == number
+    assert signal.getsignal(number) is before
+    train(tiny(), few, run, "cpu")
+    assert result(run)[:2] == result(undisturbed)[:2]
+
+
+def wait_for(condition, process, seconds=120):
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert process.poll() is None, process.communicate()
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
+def test_signalled_process_leaves_with_its_code_and_a_checkpoint(spawn, tiny_settings, number, code):
+    process = spawn("train", *tiny_settings, "--max-steps", 100000, "--run", "run", "--device", "cpu")
+    wait_for(Path("run/model.safetensors").exists, process)
+    process.send_signal(number)
+    _out, err = process.communicate(timeout=60)
+    assert process.returncode == code, err
+    assert "Traceback" not in err and "interrupted: the checkpoint of step" in err
+    last = Run(Path("run")).read_metrics()[-1]["step"]
+    facts = json.loads(safetensors_metadata(Path("run/train-state/state.safetensors"))["dmz-train-state"])
+    assert facts["step"] == last and f"step {last} is saved" in err
+
+
+def safetensors_metadata(path):
+    from dmzcli.files import load_tensors
+
+    return load_tensors(path)[1]
+
+
+def train_with_kills(spawn, arguments, kills, seconds, chance):
+    """Starts training until it ends; the first ``kills`` starts are killed -9 at a random moment."""
+    for left in range(kills, -1, -1):
+        process = spawn("train", *arguments, "--run", "run", "--device", "cpu")
+        if left:
+            wait_for(Path("run/config.json").exists, process)
+            time.sleep(chance.uniform(0, seconds))
+            os.kill(process.pid, signal.SIGKILL)
+            process.communicate()
+        else:
+            _out, err = process.communicate(timeout=300)
+            assert process.returncode == 0, err
+
+
+def compare_with_kills(spawn, dmz, settings, kills, steps, seconds, seed):
+    arguments = (*settings, "--max-steps", str(steps), "--set", "training.checkpoint_every=5")
+    arguments += ("--set", "training.log_every=5", "--set", "training.valid_every=50")
+    assert dmz("train", *arguments, "--run", "whole", "--device", "cpu", "--quiet").code == 0
+    train_with_kills(spawn, arguments, kills, seconds, random.Random(seed))
+    whole, run = Run(Path("whole")), Run(Path("run"))
+    assert run.weights.read_bytes() == whole.weights.read_bytes()
+    assert rows(run) == rows(whole)
+
+
+def test_two_kills_leave_no_trace(spawn, dmz, tiny_settings):
+    compare_with_kills(spawn, dmz, tiny_settings, kills=2, steps=200, seconds=2.0, seed=0)
+
+
+@pytest.mark.slow
+def test_twenty_kills_leave_no_trace(spawn, dmz, tiny_settings):
+    compare_with_kills(spawn, dmz, tiny_settings, kills=20, steps=3000, seconds=8.0, seed=1)
