@@ -100,8 +100,8 @@ class TrainingConfig(_Section):
     checkpoint_every: int = Field(1000, ge=1)
 
 
-# May differ between the runs of one experiment: they change how long and how often, not what is learnt.
-_FREE = {"steps", "log_every", "valid_every", "sample_every", "checkpoint_every"}
+# May differ between the runs of one experiment: they change how long, how fast and how often, not what is learnt.
+_FREE = {"steps", "precision", "log_every", "valid_every", "sample_every", "checkpoint_every"}
 
 
 class Config(_Section):
