@@ -1,0 +1,177 @@
+"""Training speed and memory: our autoencoder beside one of the same size built from diffusers.
+
+Both take one optimiser step (forward, backward, AdamW, averaged weights) on the same random images and bits, in
+turns, in one process; the table shows the median of the rounds and their ratio. The peer is the same encoder and
+bottleneck with diffusers' ``UNet2DConditionModel`` as the denoiser, its cross-attention fed with one token of the
+bits. It always has a self-attention and a feed-forward layer in each transformer block, so its channels are chosen
+such that the number of parameters comes closest to ours.
+
+    python benchmarks/train_step.py --preset fashion-mnist --rounds 10
+"""
+
+from __future__ import annotations
+
+import argparse
+import platform
+import resource
+import statistics
+import time
+from collections.abc import Callable
+
+import diffusers
+import torch
+from diffusers import UNet2DConditionModel
+from torch import Tensor, nn
+
+from dmzcli.autoencoder import Autoencoder
+from dmzcli.config import Config, parse, preset
+from dmzcli.devices import pick
+from dmzcli.diffusion import Diffusion
+from dmzcli.training import Average
+
+SHAPES = {"digits": (8, 1), "fashion-mnist": (32, 1), "cifar10": (32, 3), "cifar10-small": (32, 3)}
+
+
+class Peer(nn.Module):
+    """The same encoder and bottleneck around diffusers' conditional U-Net.
+
+    Arguments:
+        config: Resolved.
+        channels: Of the U-Net's first level.
+    """
+
+    def __init__(self, config: Config, channels: int) -> None:
+        super().__init__()
+        self.ours = Autoencoder(config)
+        size, model = config.data.size, config.model
+        del self.ours.unet
+        levels = [size >> i for i in range(len(model.multipliers))]
+        down = ["CrossAttnDownBlock2D" if r in model.attention else "DownBlock2D" for r in levels]
+        up = ["CrossAttnUpBlock2D" if r in model.attention else "UpBlock2D" for r in reversed(levels)]
+        self.unet = UNet2DConditionModel(
+            sample_size=size,
+            in_channels=config.data.channels,
+            out_channels=config.data.channels * (2 if config.diffusion.variance == "learned-range" else 1),
+            down_block_types=down,
+            up_block_types=up,
+            block_out_channels=[channels * m for m in model.multipliers],
+            layers_per_block=model.blocks,
+            cross_attention_dim=2 * model.bits,
+            attention_head_dim=max(1, channels // model.heads),
+            norm_num_groups=8,
+            resnet_time_scale_shift=model.time_conditioning.replace("-", "_").replace("additive", "default"),
+            dropout=model.dropout,
+        )
+
+    def forward(self, x0: Tensor, x_t: Tensor, t: Tensor, gumbel: Tensor) -> Tensor:
+        """As :meth:`dmzcli.autoencoder.Autoencoder.forward`."""
+        pairs = self.ours.relax(self.ours.logits(x0), gumbel)
+        return self.unet(x_t, t, encoder_hidden_states=pairs.flatten(1)[:, None]).sample
+
+
+def parameters(model: nn.Module) -> int:
+    """How many numbers are learnt."""
+    return sum(p.numel() for p in model.parameters())
+
+
+def matched_peer(config: Config, wanted: int) -> Peer:
+    """The peer whose number of parameters comes closest to ``wanted``."""
+    candidates = []
+    for channels in range(8, 2 * config.model.channels + 1, 8):
+        with torch.device("meta"):
+            candidates.append((abs(parameters(Peer(config, channels)) - wanted), channels))
+    return Peer(config, min(candidates)[1])
+
+
+def stepper(model: nn.Module, config: Config, device: torch.device, batch: int) -> Callable[[], None]:
+    """A function that makes one optimiser step."""
+    model.to(device).train()
+    optimiser = torch.optim.AdamW(model.parameters(), lr=1e-4, fused=True)
+    average, diffusion = Average(model, config.training.ema), Diffusion(config.diffusion)
+    generator = torch.Generator().manual_seed(0)
+    shape = (batch, config.data.channels, config.data.size, config.data.size)
+    x0 = (torch.rand(shape, generator=generator) * 2 - 1).to(device)
+    noise = torch.randn(shape, generator=generator).to(device)
+    gumbel = torch.rand(batch, config.model.bits, 2, generator=generator).to(device)
+    index = torch.randint(config.diffusion.timesteps, (batch,), generator=generator).to(device)
+    low = device.type == "cuda" or config.training.precision == "bf16"
+
+    def step() -> None:
+        x_t = diffusion.add_noise(x0, index, noise)
+        with torch.autocast(device.type, torch.bfloat16, enabled=low):
+            output = model(x0, x_t, index, gumbel)
+            loss = diffusion.losses(output, x0, x_t, index, noise)["loss"].mean()
+        loss.backward()
+        nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+        optimiser.step()
+        optimiser.zero_grad(set_to_none=True)
+        average.update(model, 1)
+        if device.type == "cuda":
+            torch.cuda.synchronize()
+
+    return step
+
+
+def activation_bytes(step: Callable[[], None]) -> int:
+    """Bytes that one step keeps for its backward pass, counted by storage."""
+    kept: dict[int, int] = {}
+
+    def note(tensor: Tensor) -> Tensor:
+        kept[tensor.untyped_storage().data_ptr()] = tensor.untyped_storage().nbytes()
+        return tensor
+
+    with torch.autograd.graph.saved_tensors_hooks(note, lambda tensor: tensor):
+        step()
+    return sum(kept.values())
+
+
+def main() -> None:
+    """Prints the table."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--preset", default="fashion-mnist", choices=sorted(SHAPES))
+    parser.add_argument("--batch-size", type=int, default=64)
+    parser.add_argument("--rounds", type=int, default=10)
+    parser.add_argument("--precision", default="no", choices=["no", "bf16"])
+    parser.add_argument("--device")
+    arguments = parser.parse_args()
+    device, batch = pick(arguments.device), arguments.batch_size
+    config = parse(preset(arguments.preset), "preset").resolved(*SHAPES[arguments.preset])
+    config = config.model_copy(
+        update={"training": config.training.model_copy(update={"precision": arguments.precision})}
+    )
+    torch.manual_seed(0)
+    ours = Autoencoder(config)
+    peer = matched_peer(config, parameters(ours))
+    models = {"dmz": ours, "diffusers": peer}
+    steps = {name: stepper(model, config, device, batch) for name, model in models.items()}
+    memory = {name: activation_bytes(step) for name, step in steps.items()}
+    seconds: dict[str, list[float]] = {name: [] for name in models}
+    for step in steps.values():
+        step()
+    for _ in range(arguments.rounds):
+        for name, step in steps.items():
+            start = time.perf_counter()
+            step()
+            seconds[name].append(time.perf_counter() - start)
+    name = torch.cuda.get_device_name(device) if device.type == "cuda" else platform.processor() or platform.machine()
+    print(
+        f"device {device} ({name}, {torch.get_num_threads()} threads), torch {torch.__version__}, "
+        f"diffusers {diffusers.__version__}, preset {arguments.preset}, batch {batch}, precision {arguments.precision}, "
+        f"{arguments.rounds} alternating rounds, seed 0\n"
+    )
+    print("| model | parameters | images/s, median | slowest - fastest round | activations, MiB |")
+    print("|---|---|---|---|---|")
+    for name, model in models.items():
+        rates = sorted(batch / s for s in seconds[name])
+        print(
+            f"| {name} | {parameters(model):,} | {statistics.median(rates):.1f} | {rates[0]:.1f} - {rates[-1]:.1f} "
+            f"| {memory[name] / 2**20:.0f} |"
+        )
+    ratio = statistics.median(d / o for o, d in zip(seconds["dmz"], seconds["diffusers"], strict=True))
+    print(f"\ndmz / diffusers: {ratio:.2f} times the images/s (median of the rounds' ratios)")
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    print(f"peak memory of the process with both models: {peak:.0f} MiB")
+
+
+if __name__ == "__main__":
+    main()
