@@ -12,18 +12,29 @@ from typing import Any
 from rich.console import Console as RichConsole
 from rich.progress import (
     BarColumn,
+    MofNCompleteColumn,
     Progress,
-    TaskProgressColumn,
+    ProgressColumn,
+    Task,
     TextColumn,
     TimeElapsedColumn,
     TimeRemainingColumn,
 )
 from rich.table import Table
+from rich.text import Text
 
 from dmzcli.progress import Advance
 
 LOG_SECONDS = 30.0
 """How often progress prints a line where there is no terminal for a bar."""
+
+
+class _Rate(ProgressColumn):
+    """Units a second."""
+
+    def render(self, task: Task) -> Text:
+        speed = task.finished_speed or task.speed
+        return Text("" if speed is None else f"{speed:,.1f}/s", style="cyan")
 
 
 class Console:
@@ -52,8 +63,10 @@ class Console:
         columns = (
             TextColumn("[bold]{task.description}"),
             BarColumn(),
-            TaskProgressColumn(show_speed=True),
+            MofNCompleteColumn(),
+            _Rate(),
             TimeElapsedColumn(),
+            TextColumn("left", style="dim"),
             TimeRemainingColumn(),
             TextColumn("{task.fields[message]}", style="dim"),
         )
@@ -62,8 +75,7 @@ class Console:
         if outer is None:
             live.start()
             self._live = live
-        bar = live.add_task(description, total=total, message="")
-        live.update(bar, completed=done)
+        bar = live.add_task(description, total=total, completed=int(done), message="")
 
         def advance(done: float, message: str) -> None:
             live.update(bar, completed=done)
