@@ -73,7 +73,17 @@ class Run:
             raise UserError(
                 f"{self.path} is no run directory: it has no config.json", "train one with dmz train"
             )
-        return parse(read_json(file), str(file))
+        config = parse(read_json(file), str(file))
+        if None in (
+            config.data.size,
+            config.data.channels,
+            config.model.attention,
+            config.model.cross_attention,
+        ):
+            raise UserError(
+                f"{file} is not resolved: sizes or resolutions are empty", "restore the run's own file"
+            )
+        return config
 
     @cached_property
     def weights_hash(self) -> str:
