@@ -27,7 +27,7 @@ from dmzcli.autoencoder import Autoencoder
 from dmzcli.config import Config, parse, preset
 from dmzcli.devices import pick
 from dmzcli.diffusion import Diffusion
-from dmzcli.training import Average
+from dmzcli.trainer import Average
 
 SHAPES = {"digits": (8, 1), "fashion-mnist": (32, 1), "cifar10": (32, 3), "cifar10-small": (32, 3)}
 
@@ -127,7 +127,9 @@ def activation_bytes(step: Callable[[], None]) -> int:
 
 def main() -> None:
     """Prints the table."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--preset", default="fashion-mnist", choices=sorted(SHAPES))
     parser.add_argument("--batch-size", type=int, default=64)
     parser.add_argument("--rounds", type=int, default=10)
@@ -153,11 +155,15 @@ def main() -> None:
             start = time.perf_counter()
             step()
             seconds[name].append(time.perf_counter() - start)
-    name = torch.cuda.get_device_name(device) if device.type == "cuda" else platform.processor() or platform.machine()
+    name = (
+        torch.cuda.get_device_name(device)
+        if device.type == "cuda"
+        else platform.processor() or platform.machine()
+    )
     print(
         f"device {device} ({name}, {torch.get_num_threads()} threads), torch {torch.__version__}, "
-        f"diffusers {diffusers.__version__}, preset {arguments.preset}, batch {batch}, precision {arguments.precision}, "
-        f"{arguments.rounds} alternating rounds, seed 0\n"
+        f"diffusers {diffusers.__version__}, preset {arguments.preset}, batch {batch}, "
+        f"precision {arguments.precision}, {arguments.rounds} alternating rounds, seed 0\n"
     )
     print("| model | parameters | images/s, median | slowest - fastest round | activations, MiB |")
     print("|---|---|---|---|---|")

@@ -125,14 +125,28 @@ class Diffusion:
         # The posterior variance is 0 at the first step: its logarithm is clipped to the second's.
         second = self.posterior_variance[1] if len(self) > 1 else self.betas[0]
         self.posterior_log_variance = np.log(np.append(second, self.posterior_variance[1:]))
+        self._tables = {
+            "signal": np.sqrt(self.alphas_bar),
+            "noise": np.sqrt(1 - self.alphas_bar),
+            "coef1": self.posterior_mean_coef1,
+            "coef2": self.posterior_mean_coef2,
+            "posterior": self.posterior_log_variance,
+            "beta": np.log(self.betas),
+            "large": np.log(np.append(second, self.betas[1:])),
+        }
+        self._on_device: dict[tuple[str, torch.device, torch.dtype], Tensor] = {}
 
     def __len__(self) -> int:
         return len(self.timesteps)
 
-    @staticmethod
-    def _at(values: Array, index: Tensor, like: Tensor) -> Tensor:
-        picked = torch.from_numpy(np.ascontiguousarray(values)).to(index.device)[index]
-        return picked.to(like.dtype if like.dtype == torch.float64 else torch.float32)[:, None, None, None]
+    def _at(self, name: str, index: Tensor, like: Tensor) -> Tensor:
+        """A table's values at positions ``index``, as (B, 1, 1, 1)."""
+        # Tables are float64; a device gets each once, in the precision that it computes in (MPS has no float64).
+        dtype = torch.float64 if like.dtype == torch.float64 else torch.float32
+        key = (name, index.device, dtype)
+        if key not in self._on_device:
+            self._on_device[key] = torch.from_numpy(self._tables[name]).to(dtype).to(index.device)
+        return self._on_device[key][index][:, None, None, None]
 
     def model_timesteps(self, index: Tensor) -> Tensor:
         """The training timesteps at positions ``index`` (B,)."""
@@ -140,15 +154,12 @@ class Diffusion:
 
     def add_noise(self, x0: Tensor, index: Tensor, noise: Tensor) -> Tensor:
         """x_t = √ᾱ_t x_0 + √(1 − ᾱ_t) ε for positions ``index`` (B,)."""
-        signal = self._at(np.sqrt(self.alphas_bar), index, x0)
-        return signal * x0 + self._at(np.sqrt(1 - self.alphas_bar), index, x0) * noise
+        signal = self._at("signal", index, x0)
+        return signal * x0 + self._at("noise", index, x0) * noise
 
     def posterior_mean(self, x0: Tensor, x_t: Tensor, index: Tensor) -> Tensor:
         """The mean of q(x_{t−1} | x_t, x_0) (Ho et al. 2020, eq. 7)."""
-        return (
-            self._at(self.posterior_mean_coef1, index, x0) * x0
-            + self._at(self.posterior_mean_coef2, index, x0) * x_t
-        )
+        return self._at("coef1", index, x0) * x0 + self._at("coef2", index, x0) * x_t
 
     def predict(self, output: Tensor, x_t: Tensor, index: Tensor, clip: bool = True) -> Prediction:
         """Turns a network output into x̂_0, ε̂ and the parameters of p(x_{t−1} | x_t).
@@ -161,19 +172,17 @@ class Diffusion:
         """
         channels = x_t.shape[1]
         epsilon = output[:, :channels].to(x_t.dtype)
-        signal, noise = np.sqrt(self.alphas_bar), np.sqrt(1 - self.alphas_bar)
-        x0 = (x_t - self._at(noise, index, x_t) * epsilon) / self._at(signal, index, x_t)
+        x0 = (x_t - self._at("noise", index, x_t) * epsilon) / self._at("signal", index, x_t)
         if clip:
             x0 = x0.clamp(-1, 1)
-            epsilon = (x_t - self._at(signal, index, x_t) * x0) / self._at(noise, index, x_t)
-        low = self._at(self.posterior_log_variance, index, x_t)
+            epsilon = (x_t - self._at("signal", index, x_t) * x0) / self._at("noise", index, x_t)
+        low = self._at("posterior", index, x_t)
         if self.config.variance == "learned-range":  # Nichol & Dhariwal 2021, eq. 15
-            high = self._at(np.log(self.betas), index, x_t)
+            high = self._at("beta", index, x_t)
             fraction = (output[:, channels:].to(x_t.dtype) + 1) / 2
             log_variance = fraction * high + (1 - fraction) * low
         elif self.config.variance == "fixed-large":
-            first = self.posterior_variance[1] if len(self) > 1 else self.betas[0]
-            log_variance = self._at(np.log(np.append(first, self.betas[1:])), index, x_t).expand_as(x_t)
+            log_variance = self._at("large", index, x_t).expand_as(x_t)
         else:
             log_variance = low.expand_as(x_t)
         return Prediction(x0, epsilon, self.posterior_mean(x0, x_t, index), log_variance)
@@ -186,7 +195,7 @@ class Diffusion:
         predicted = self.predict(output, x_t, index, clip)
         kl = _normal_kl(
             self.posterior_mean(x0, x_t, index),
-            self._at(self.posterior_log_variance, index, x_t),
+            self._at("posterior", index, x_t),
             predicted.mean,
             predicted.log_variance,
         ).flatten(1)

@@ -45,3 +45,7 @@ class Metrics:
         image = np.asarray(Image.open(file).convert("RGB"))
         self.board.add_image("samples", image, step, dataformats="HWC")
         self.board.flush()
+
+    def close(self) -> None:
+        """Hands what is left to the disk."""
+        self.board.close()

@@ -165,6 +165,11 @@ def _weights(root: Path) -> list[Path]:
     return [path for path in root.glob("*/model.safetensors") if (path.parent / "config.json").exists()]
 
 
+def same_dataset(trained: str, wanted: str) -> bool:
+    """Whether a run's dataset is the wanted one: by name, by path, or a path by its stem."""
+    return wanted in (trained, Path(trained).name.split(".")[0]) or str(Path(wanted).absolute()) == trained
+
+
 def find_run(path: Path | None = None, dataset: str | None = None, root: Path = ROOT) -> Run:
     """The run that a command works on: the named one, or the newest trained on ``dataset``.
 
@@ -177,7 +182,7 @@ def find_run(path: Path | None = None, dataset: str | None = None, root: Path = 
         return run
     found = [Run(weights.parent) for weights in _weights(root)]
     if dataset is not None:
-        found = [run for run in found if run.config.data.dataset == dataset]
+        found = [run for run in found if same_dataset(run.config.data.dataset, dataset)]
     newest = _newest(run.weights for run in found)
     if newest is None:
         which = f" trained on '{dataset}'" if dataset else ""

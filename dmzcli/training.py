@@ -1,4 +1,4 @@
-"""Training: the optimiser, the averaged weights, checkpoints, and what is written on the way.
+"""Training: the loop over a trainer's steps, and what it writes on the way.
 
 A step is a function of the weights and of (seed, step): the images, and every random number, follow from
 these. A run that was killed and resumed therefore ends with the weights of one that was not.
@@ -6,36 +6,21 @@ these. A run that was killed and resumed therefore ends with the weights of one 
 
 from __future__ import annotations
 
-import copy
-import json
 import math
-import os
 import time
+from contextlib import closing
 from dataclasses import dataclass
-from pathlib import Path
-from typing import TYPE_CHECKING, Generic, TypeVar
 
 import torch
-from torch import Tensor, nn
 
-from dmzcli.autoencoder import Autoencoder
-from dmzcli.batches import Draw, batch_rows, draw, to_uint8, to_unit
 from dmzcli.config import Config
 from dmzcli.data import Dataset
-from dmzcli.diffusion import Diffusion
 from dmzcli.errors import UserError
-from dmzcli.files import load_tensors, save_tensors
 from dmzcli.interrupts import Interrupted, collected
 from dmzcli.metrics import Metrics
 from dmzcli.progress import Silence, Talk
-from dmzcli.randomness import derive
-from dmzcli.runs import Run, save_weights
-
-if TYPE_CHECKING:
-    from accelerate import Accelerator
-
-VALID_IMAGES = 1024
-Model = TypeVar("Model", bound=nn.Module)
+from dmzcli.runs import Run
+from dmzcli.trainer import Trainer, accelerator
 
 
 @dataclass(frozen=True)
@@ -59,231 +44,6 @@ class Outcome:
     images_per_second: float | None
     loss: float | None
     valid_loss: float | None
-
-
-class Average(Generic[Model]):
-    """Exponential moving average of a model's weights; buffers (batch-norm statistics) are copied.
-
-    The decay starts low, min(decay, (1 + n) / (10 + n)), so that short runs are no averages of noise.
-    """
-
-    def __init__(self, model: Model, decay: float) -> None:
-        self.decay = decay
-        self.model: Model = copy.deepcopy(model).eval().requires_grad_(False)
-
-    @torch.no_grad()
-    def update(self, model: nn.Module, step: int) -> None:
-        """Moves towards the weights that ``step`` steps made."""
-        decay = min(self.decay, (1 + step) / (10 + step))
-        torch._foreach_lerp_(list(self.model.parameters()), list(model.parameters()), 1 - decay)
-        for averaged, buffer in zip(self.model.buffers(), model.buffers(), strict=True):
-            averaged.copy_(buffer)
-
-
-def build(config: Config) -> Autoencoder:
-    """A model at its initialisation, a function of ``training.seed`` alone; global randomness is left as it was."""
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(derive("initialisation", config.training.seed))
-        return Autoencoder(config)
-
-
-def accelerator(device: str | None, precision: str) -> Accelerator:
-    """Accelerate's handle on device, precision and processes.
-
-    Arguments:
-        device: ``cpu``, ``cuda``, ``cuda:1``, ``mps``; ``None`` takes the best there is.
-        precision: ``no``, ``bf16``, or ``auto``: bf16 where a GPU has it.
-
-    Raises:
-        UserError: There is no such device.
-    """
-    from accelerate import Accelerator
-    from accelerate.state import AcceleratorState, PartialState
-
-    from dmzcli.devices import pick
-
-    chosen = pick(device)
-    if precision == "auto":
-        precision = "bf16" if chosen.type == "cuda" and torch.cuda.is_bf16_supported() else "no"
-    if chosen.type == "cuda" and chosen.index is not None:
-        os.environ["ACCELERATE_TORCH_DEVICE"] = str(chosen)  # Accelerate's only way to take one
-    if PartialState._shared_state and PartialState().num_processes == 1:
-        AcceleratorState._reset_state(True)  # else an earlier run's device and precision would be this one's
-    return Accelerator(cpu=chosen.type == "cpu", mixed_precision=precision)
-
-
-class Trainer:
-    """One experiment in memory: data, model, optimiser and average.
-
-    Arguments:
-        config: Resolved.
-        dataset: Its ``train`` and ``valid`` images.
-        run: Where checkpoints, metrics and grids go.
-        engine: Accelerate's.
-    """
-
-    def __init__(self, config: Config, dataset: Dataset, run: Run, engine: Accelerator) -> None:
-        self.config, self.run, self.engine = config, run, engine
-        training = config.training
-        if training.batch_size % engine.num_processes:
-            raise UserError(
-                f"training.batch_size {training.batch_size} is not a multiple of {engine.num_processes} processes",
-                "choose a batch size that every process gets an equal part of",
-            )
-        self.diffusion = Diffusion(config.diffusion)
-        bare = build(config).to(engine.device)
-        self.dim = bare.dim
-        self.average = Average(bare, training.ema)
-        optimiser = torch.optim.AdamW(
-            bare.parameters(), lr=training.learning_rate, weight_decay=training.weight_decay, fused=True
-        )
-        self.model, self.optimiser = engine.prepare(bare, optimiser)
-        self.bare: Autoencoder = engine.unwrap_model(self.model)
-        self.images = torch.from_numpy(dataset.images[dataset.rows("train")]).to(engine.device)
-        self.valid_images = dataset.images[dataset.rows("valid")[:VALID_IMAGES]]
-        self.step = 0
-        self.sums: dict[str, Tensor] = {}  # loss terms since the last logged step
-        self.logged = 0
-
-    # Checkpoints -------------------------------------------------------------------------------------
-
-    def _moments(self) -> dict[str, Tensor]:
-        """The optimiser's tensors by parameter name."""
-        inner = getattr(self.optimiser, "optimizer", self.optimiser)
-        return {
-            f"optimiser.{name}.{key}": value
-            for name, parameter in self.bare.named_parameters()
-            for key, value in inner.state.get(parameter, {}).items()
-        }
-
-    def save(self) -> None:
-        """Writes the checkpoint, then the averaged weights; each is whole or as it was before."""
-        if not self.engine.is_main_process:
-            return
-        tensors = {f"model.{name}": value for name, value in self.bare.state_dict().items()}
-        tensors |= {f"average.{name}": value for name, value in self.average.model.state_dict().items()}
-        tensors |= {f"sums.{name}": value for name, value in self.sums.items()}
-        facts = {"step": self.step, "logged": self.logged, "experiment": self.config.experiment()}
-        save_tensors(
-            self.run.state, tensors | self._moments(), {"dmz-train-state": json.dumps(facts, sort_keys=True)}
-        )
-        self.save_average()
-
-    def save_average(self) -> None:
-        """Writes ``model.safetensors``."""
-        save_weights(self.run.weights, self.average.model.state_dict(), self.step, self.config)
-
-    def resume(self) -> bool:
-        """Goes back to the run's checkpoint.
-
-        Returns:
-            Whether there was one.
-
-        Raises:
-            UserError: The checkpoint is damaged, or of another experiment.
-        """
-        if not self.run.state.exists():
-            return False
-        tensors, metadata = load_tensors(self.run.state)
-        try:
-            facts = json.loads(metadata["dmz-train-state"])
-            inner = getattr(self.optimiser, "optimizer", self.optimiser)
-            parts: dict[str, dict[str, Tensor]] = {"model": {}, "average": {}, "optimiser": {}, "sums": {}}
-            for name, value in tensors.items():
-                part, _, rest = name.partition(".")
-                parts[part][rest] = value
-            self.bare.load_state_dict(parts["model"])
-            self.average.model.load_state_dict(parts["average"])
-            for name, parameter in self.bare.named_parameters():
-                state = {
-                    key: parts["optimiser"][f"{name}.{key}"] for key in ("step", "exp_avg", "exp_avg_sq")
-                }
-                inner.state[parameter] = {
-                    key: value if key == "step" else value.to(parameter.device)
-                    for key, value in state.items()
-                }
-            self.step, self.logged = int(facts["step"]), int(facts["logged"])
-            self.sums = {name: value.to(self.engine.device) for name, value in parts["sums"].items()}
-        except (KeyError, ValueError, RuntimeError) as error:
-            raise UserError(
-                f"{self.run.state} is no checkpoint of this model: {error}", "start anew with another --run"
-            ) from error
-        return True
-
-    # Steps -------------------------------------------------------------------------------------------
-
-    def _rate(self) -> float:
-        training = self.config.training
-        return training.learning_rate * min(1.0, (self.step + 1) / max(training.warmup, 1))
-
-    def losses(self, model: nn.Module, x0: Tensor, numbers: Draw, gumbel: Tensor | None) -> dict[str, Tensor]:
-        """The loss terms of images under given random numbers, each (B,)."""
-        x_t = self.diffusion.add_noise(x0, numbers.index, numbers.perturbed)
-        output = model(x0, x_t, self.diffusion.model_timesteps(numbers.index), gumbel)
-        return self.diffusion.losses(output, x0, x_t, numbers.index, numbers.noise)
-
-    def train_step(self) -> dict[str, Tensor]:
-        """One optimiser step; mean loss terms and gradient norm, as tensors on the device."""
-        training, engine = self.config.training, self.engine
-        rank, ranks = engine.process_index, engine.num_processes
-        rows = torch.from_numpy(batch_rows(training.seed, self.step, training.batch_size, len(self.images)))
-        share = len(rows) // ranks
-        rows = rows[rank * share : (rank + 1) * share].to(engine.device)
-        numbers = draw(
-            self.config, self.dim, training.batch_size, engine.device, "step", training.seed, self.step
-        ).part(rank, ranks)
-        x0 = to_unit(self.images[rows])
-        if self.config.data.flip:
-            x0 = torch.where(numbers.flip[:, None, None, None], x0.flip(3), x0)
-        torch.manual_seed(derive("dropout", training.seed, self.step, rank))
-        for group in self.optimiser.param_groups:
-            group["lr"] = self._rate()
-        self.model.train()
-        with engine.autocast():
-            terms = self.losses(self.model, x0, numbers, numbers.gumbel)
-        engine.backward(terms["loss"].mean())
-        norm = engine.clip_grad_norm_(self.model.parameters(), training.gradient_clip or math.inf)
-        self.optimiser.step()
-        self.optimiser.zero_grad(set_to_none=True)
-        self.step += 1
-        self.average.update(self.bare, self.step)
-        return {name: value.detach().mean() for name, value in terms.items()} | {"gradient_norm": norm}
-
-    @torch.no_grad()
-    def valid_loss(self) -> float | None:
-        """The mean loss of the averaged weights on hard bits of validation images, same noise every time."""
-        total, count = 0.0, 0
-        for start in range(0, len(self.valid_images), 128):
-            x0 = to_unit(self.valid_images[start : start + 128], self.engine.device)
-            numbers = draw(self.config, self.dim, len(x0), self.engine.device, "valid", start)
-            total += self.losses(self.average.model, x0, numbers, None)["loss"].sum().item()
-            count += len(x0)
-        return total / count if count else None
-
-    def pictures(self) -> Path:
-        """Writes a grid: validation images, their reconstructions, and images from bits by their marginals."""
-        from dmzcli.generation import decode
-        from dmzcli.pictures import grid, write_png
-        from dmzcli.randomness import stream
-        from dmzcli.samplers import create
-
-        count, model = 10, self.average.model
-        originals = to_unit(self.images[:512])
-        sampler = create("ancestral", self.config.diffusion, min(20, self.config.diffusion.timesteps))
-        with torch.no_grad():
-            if self.dim:
-                shown = self.valid_images[:count] if len(self.valid_images) else to_uint8(originals[:count])
-                codes = model.probabilities(to_unit(shown, self.engine.device)).round().byte().cpu().numpy()
-                marginals = model.probabilities(originals).round().mean(0).cpu().numpy()
-                free = (stream("preview").random((count, self.dim)) < marginals).astype("uint8")
-                rows = [shown, decode(model, codes, sampler, range(count), 0)]
-                rows.append(decode(model, free, sampler, range(count), 1))
-            else:
-                rows = [decode(model, None, sampler, range(3 * count), 0)]
-        file = self.run.samples / "training" / f"step-{self.step:07d}.png"
-        sheet = [image for row in rows for image in row]
-        write_png(file, grid(torch.utils.data.default_collate(sheet).numpy(), columns=count))
-        return file
 
 
 def _check_finite(values: dict[str, float], trainer: Trainer, saved: int) -> None:
@@ -335,49 +95,85 @@ def train(
             return _loop(trainer, max_hours, talk, signals)
 
 
+class _Journal:
+    """What a training loop writes down between its steps.
+
+    Attributes:
+        latest: The last known value of every number.
+    """
+
+    def __init__(self, trainer: Trainer) -> None:
+        self.trainer = trainer
+        self.metrics = Metrics(trainer.run, trainer.step) if trainer.engine.is_main_process else None
+        self.latest: dict[str, float] = self.metrics.latest if self.metrics else {}
+        self._from, self._since = trainer.step, time.monotonic()
+
+    def note(self, saved: int, valid: bool, pictures: bool) -> str:
+        """Writes a row of means since the last one.
+
+        Arguments:
+            saved: Step of the last checkpoint.
+            valid: Whether to measure the validation loss.
+            pictures: Whether to draw a grid.
+
+        Returns:
+            The row in short.
+        """
+        trainer, step = self.trainer, self.trainer.step
+        row = {name: float(value) / (step - trainer.logged) for name, value in trainer.sums.items()}
+        _check_finite(row, trainer, saved)
+        row["learning_rate"] = trainer.optimiser.param_groups[0]["lr"]
+        images = (step - self._from) * trainer.config.training.batch_size
+        row["images_per_second"] = images / (time.monotonic() - self._since)
+        trainer.sums, trainer.logged = {}, step
+        if self.metrics:
+            loss = trainer.valid_loss() if valid else None
+            row |= {} if loss is None else {"valid_loss": loss}
+            self.metrics.write(step, row)
+            if pictures:
+                self.metrics.picture(step, trainer.pictures())
+        self.latest |= row
+        self._from, self._since = step, time.monotonic()  # validation and grids are no training time
+        shown = "".join(
+            f"{name} {self.latest[key]:.4f}  " for key, name in _SHOWN.items() if key in self.latest
+        )
+        return f"{shown}{row['images_per_second']:.0f} images/s"
+
+    def close(self) -> None:
+        """Closes the files."""
+        if self.metrics:
+            self.metrics.close()
+
+
+_SHOWN = {"loss": "loss", "valid_loss": "valid"}
+
+
 def _loop(trainer: Trainer, max_hours: float | None, talk: Talk, signals: list[int]) -> Outcome:
     training, first, started = trainer.config.training, trainer.step, time.monotonic()
     deadline = math.inf if max_hours is None else started + 3600 * max_hours
-    metrics = Metrics(trainer.run, trainer.step) if trainer.engine.is_main_process else None
-    last: dict[str, float] = metrics.latest if metrics else {}
-    timed, timed_at, saved = first, started, first
-    with talk.task("training", training.steps, first) as advance:
+    saved, journal = first, _Journal(trainer)
+    with closing(journal), talk.task("training", training.steps, first) as advance:
         while trainer.step < training.steps:
-            for name, value in trainer.train_step().items():
-                trainer.sums[name] = trainer.sums.get(name, 0) + value
-            step = trainer.step
-            stop = bool(signals) or time.monotonic() > deadline
-            end = training.steps if not stop else step
-            if _due(step, training.log_every, end):
-                row = {name: float(value) / (step - trainer.logged) for name, value in trainer.sums.items()}
-                _check_finite(row, trainer, saved)
-                now = time.monotonic()
-                row["learning_rate"] = trainer.optimiser.param_groups[0]["lr"]
-                row["images_per_second"] = (step - timed) * training.batch_size / (now - timed_at)
-                trainer.sums, trainer.logged = {}, step
-                timed, timed_at = step, now
-                if metrics:
-                    if _due(step, training.valid_every, end):
-                        valid = trainer.valid_loss()
-                        row |= {} if valid is None else {"valid_loss": valid}
-                    metrics.write(step, row)
-                    last |= row
-                    if _due(step, training.sample_every, end):
-                        metrics.picture(step, trainer.pictures())
-                shown = f"loss {row['loss']:.4f}"
-                shown += f"  valid {last['valid_loss']:.4f}" if "valid_loss" in last else ""
-                advance(step, f"{shown}  {row['images_per_second']:.0f} images/s")
-            else:
-                advance(step, "")
-            if _due(step, training.checkpoint_every, end):
+            trainer.train_step()
+            step, signal_number = trainer.step, signals[0] if signals else None
+            late = time.monotonic() > deadline
+            last = step if late else training.steps
+            message = ""
+            if _due(step, training.log_every, last) or signal_number:
+                valid, pictures = (
+                    _due(step, training.valid_every, last),
+                    _due(step, training.sample_every, last),
+                )
+                message = journal.note(saved, valid, pictures)
+            advance(step, message)
+            if _due(step, training.checkpoint_every, last) or signal_number:
                 _check_finite({name: float(value) for name, value in trainer.sums.items()}, trainer, saved)
                 trainer.save()
                 saved = step
-            if signals:
-                raise Interrupted(
-                    signals[0], f"the checkpoint of step {step} is saved; run the same command to go on"
-                )
-            if stop:
+            if signal_number:
+                kept = f"the checkpoint of step {step} is saved; run the same command to go on"
+                raise Interrupted(signal_number, kept)
+            if late:
                 break
     seconds = time.monotonic() - started
     made = (trainer.step - first) * training.batch_size
@@ -387,6 +183,6 @@ def _loop(trainer: Trainer, max_hours: float | None, talk: Talk, signals: list[i
         parameters=sum(parameter.numel() for parameter in trainer.bare.parameters()),
         seconds=seconds,
         images_per_second=made / seconds if made else None,
-        loss=last.get("loss"),
-        valid_loss=last.get("valid_loss"),
+        loss=journal.latest.get("loss"),
+        valid_loss=journal.latest.get("valid_loss"),
     )

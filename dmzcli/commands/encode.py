@@ -36,11 +36,14 @@ def encode(
 
     if mode not in ("mode", "sample"):
         raise UserError(f"unknown --mode '{mode}'", did_you_mean(mode, ["mode", "sample"], "modes"))
-    from dmzcli.runs import find_run
+    from dmzcli.runs import find_run, same_dataset
 
     chosen = find_run(run, dataset if run is None else None)
-    changes = {"dataset": dataset, "data_dir": None if data_dir is None else str(data_dir)}
-    data = chosen.config.data.model_copy(update={k: v for k, v in changes.items() if v is not None})
+    data = chosen.config.data
+    if dataset is not None and not same_dataset(data.dataset, dataset):
+        data = data.model_copy(update={"dataset": dataset, "data_dir": None})
+    if data_dir is not None:
+        data = data.model_copy(update={"data_dir": str(data_dir)})
     from dmzcli.devices import pick
     from dmzcli.encoding import encode as encode_images
 
