@@ -92,7 +92,9 @@ class TrainingConfig(_Section):
     weight_decay: float = Field(0.0, ge=0)
     gradient_clip: float = Field(1.0, ge=0, description="largest gradient norm; 0 switches it off")
     ema: float = Field(0.9999, ge=0, lt=1, description="decay of the averaged weights")
-    precision: Precision = Field("auto", description="auto: bf16 on GPUs that have it, else float32")
+    precision: Precision = Field(
+        "auto", description="auto: bf16 where the device has instructions for it, else no (float32)"
+    )
     seed: int = Field(0, ge=0, lt=2**31)
     log_every: int = Field(50, ge=1)
     valid_every: int = Field(1000, ge=1)

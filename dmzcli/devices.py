@@ -25,3 +25,12 @@ def pick(name: str | None = None) -> torch.device:
             f"no device '{name}' here", "use cpu, cuda, cuda:0, … or mps, or leave --device out"
         ) from error
     return device
+
+
+def computes_bf16(device: torch.device) -> bool:
+    """Whether a device has instructions for bfloat16, and so is faster with it than with float32."""
+    if device.type == "cuda":
+        return torch.cuda.is_bf16_supported(including_emulation=False)
+    # torch tells of the processor's instructions in private functions only; without them, float32 is safe.
+    checks = ("_is_avx512_bf16_supported", "_is_amx_tile_supported")
+    return device.type == "cpu" and any(getattr(torch.cpu, name, lambda: False)() for name in checks)

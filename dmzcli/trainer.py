@@ -64,7 +64,7 @@ def accelerator(device: str | None, precision: str) -> Accelerator:
 
     Arguments:
         device: ``cpu``, ``cuda``, ``cuda:1``, ``mps``; ``None`` takes the best there is.
-        precision: ``no``, ``bf16``, or ``auto``: bf16 where a GPU has it.
+        precision: ``no``, ``bf16``, or ``auto``: bf16 where the device has instructions for it.
 
     Raises:
         UserError: There is no such device.
@@ -72,11 +72,11 @@ def accelerator(device: str | None, precision: str) -> Accelerator:
     from accelerate import Accelerator
     from accelerate.state import AcceleratorState, PartialState
 
-    from dmzcli.devices import pick
+    from dmzcli.devices import computes_bf16, pick
 
     chosen = pick(device)
     if precision == "auto":
-        precision = "bf16" if chosen.type == "cuda" and torch.cuda.is_bf16_supported() else "no"
+        precision = "bf16" if computes_bf16(chosen) else "no"
     if chosen.type == "cuda" and chosen.index is not None:
         os.environ["ACCELERATE_TORCH_DEVICE"] = str(chosen)  # Accelerate's only way to take one
     if PartialState._shared_state and PartialState().num_processes == 1:
