@@ -16,7 +16,17 @@ from priors.options import option
 from priors.registry import automatic, available, create, describe, load, parse_options, register
 
 # Importing a module of kinds registers them.
-from priors import bernoulli, categorical, chow_liu, chow_liu_mixture, empirical, mixture, uniform  # isort: skip  # noqa: F401
+from priors import (  # isort: skip  # noqa: F401
+    autoregressive,
+    bernoulli,
+    categorical,
+    chow_liu,
+    chow_liu_mixture,
+    empirical,
+    masked_diffusion,
+    mixture,
+    uniform,
+)
 
 __all__ = [
     "Prior",

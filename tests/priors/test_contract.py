@@ -15,6 +15,8 @@ KINDS = priors.available()
 EXACT = [kind for kind in KINDS if priors.describe(kind)["exact"]]
 LEARNING = [kind for kind in KINDS if kind != "uniform"]
 SMALL: dict[str, dict[str, object]] = {
+    "autoregressive": {"hidden": 32, "channels": 8, "convolutions": 1, "epochs": 10},
+    "masked-diffusion": {"hidden": 32, "layers": 1, "epochs": 10, "steps": 8},
     "mixture": {"components": 6, "restarts": 2, "steps": 30},
     "chow-liu-mixture": {"components": 4, "restarts": 2, "steps": 20},
 }
@@ -153,7 +155,8 @@ def test_fewer_samples_are_a_prefix_of_more(kind: str, conditional: bool) -> Non
 def test_any_number_of_bits(kind: str, dim: int) -> None:
     bits = groups(40, dim)
     prior = fitted(kind, bits)
-    assert prior.sample(3).shape == (3, dim) and prior.sample(3).dtype == np.uint8
+    samples = prior.sample(3)
+    assert samples.shape == (3, dim) and samples.dtype == np.uint8
     log_p = prior.log_prob(bits)
     assert log_p.shape == (40,) and log_p.dtype == np.float64 and np.isfinite(log_p).all()
 

@@ -1,0 +1,249 @@
+"""The autoregressive prior: each bit from all bits before it in an order, by a causal network."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from priors import trees
+from priors.base import Prior
+from priors.empirical import log_sum_exp
+from priors.errors import PriorError
+from priors.fitting import Bits, Rows, Run
+from priors.options import option
+from priors.randomness import generator
+from priors.registry import register
+from priors.storage import State
+
+if TYPE_CHECKING:
+    from priors.causal import CausalNetwork
+
+
+@dataclasses.dataclass(frozen=True)
+class AutoregressiveOptions:
+    """Options of :class:`Autoregressive`."""
+
+    members: int = option(1, "networks, each with an order of its own, that are averaged", low=1)
+    order: tuple[int, ...] | None = option(None, "a permutation of the bits; auto finds one", low=0)
+    ordering: str = option(
+        "tree",
+        "how orders are found: along the Chow-Liu tree, at random, or as the bits stand",
+        choices=("tree", "random", "natural"),
+    )
+    hidden: int = option(512, "units of a layer of the position-specific path; 0 leaves it out", low=0)
+    layers: int = option(2, "layers of the position-specific path", low=1)
+    channels: int = option(32, "channels of the convolutions and the attention; 0 leaves them out", low=0)
+    convolutions: int = option(3, "gated causal convolutions, of dilations 1, 2, 4, ...", low=0)
+    heads: int = option(2, "heads of the attention; divides channels", low=1)
+    dropout: float | None = option(
+        None, "share of units dropped in training; auto by rows", low=0.0, high=0.95
+    )
+    epochs: int = option(200, "at most so many passes over the rows", low=1)
+    batch: int = option(100, "rows of a training step", low=1)
+    rate: float = option(2e-3, "learning rate", low=1e-7)
+    decay: float = option(0.01, "weight decay", low=0.0)
+    patience: int = option(5, "evaluations without a gain before the rate falls", low=1)
+
+
+@register
+class Autoregressive(Prior):
+    r"""A product of conditionals from a causal network, or the average of several such products.
+
+    .. math:: p(b \mid g) = \frac1M \sum_m \prod_t p_m(b_{o_m(t)} \mid b_{o_m(1)}, \dots, b_{o_m(t - 1)}, g)
+
+    with an order o of the bits for each of M ``members``. The network (:mod:`priors.causal`) joins gated
+    causal convolutions and causal attention as in PixelSNAIL (Chen et al., 2017, arXiv 1712.09763) with
+    masked layers that share no weights (Germain et al., MADE, 2015, arXiv 1502.03509), since bits of a code
+    have no neighbourhood of their own. Averaging over orders follows Uria et al. ("A deep and tractable
+    density estimator", 2014, arXiv 1310.1757, equation 13). Sampling keeps the units, convolution inputs,
+    keys and values of earlier bits, so D bits take D small steps.
+
+    Arguments:
+        dim: Number of bits, D.
+        seed: Of orders, weights and training.
+        options: :class:`AutoregressiveOptions`.
+    """
+
+    kind = "autoregressive"
+    summary = (
+        "each bit from those before it by a causal network (gated convolutions, attention, masked layers)"
+    )
+    Options = AutoregressiveOptions
+    sample_rows = 512
+    log_prob_rows = 512
+
+    _orders: NDArray[np.int64]  # (M, D)
+    _networks: list[CausalNetwork]
+
+    def __init__(self, dim: int, seed: int = 0, **options: Any) -> None:
+        super().__init__(dim, seed, **options)
+        made = self.options
+        if made.order is not None and sorted(made.order) != list(range(dim)):
+            raise PriorError(
+                f"option 'order' of the prior '{self.kind}' is no permutation of 0 to {dim - 1}",
+                "name every bit once, from 0",
+            )
+        if made.channels % made.heads:
+            raise PriorError(
+                f"option 'heads' of the prior '{self.kind}' is {made.heads}; expected a divisor of "
+                f"'channels', {made.channels}"
+            )
+
+    def _fit(self, train: Rows, valid: Rows, run: Run) -> dict[str, Any]:
+        from priors.training import Schedule, Trainer, set_bias
+
+        made = self.options
+        schedule = Schedule(made.epochs, made.batch, made.rate, made.decay, made.patience)
+        self._orders = np.stack([self._find_order(member, train.bits) for member in range(made.members)])
+        dropout = default_dropout(len(train)) if made.dropout is None else made.dropout
+        self._networks = []
+        for member, order in enumerate(self._orders):
+            network = self._new_network(dropout, int(generator(self.seed, 5, member).integers(2**62)))
+            set_bias(network.bias, train.bits[:, order])
+            trainer = Trainer(
+                network,
+                functools.partial(mean_loss, network),
+                functools.partial(mean_loss, network),
+                Rows(train.bits[:, order], train.given),
+                Rows(valid.bits[:, order], valid.given),
+                schedule,
+                int(generator(self.seed, 6, member).integers(2**62)),
+                run.part(member / made.members, (member + 1) / made.members, f"member-{member}"),
+            )
+            trainer.train()
+            self._networks.append(network)
+        return {"dropout": dropout, "order": self._orders[0]}
+
+    def _find_order(self, member: int, bits: Bits) -> NDArray[np.int64]:
+        """The order of a member: as given, as the bits stand, at random, or down the Chow–Liu tree."""
+        rng = generator(self.seed, 7, member)
+        if self.options.order is not None and member == 0:
+            return np.array(self.options.order, np.int64)
+        if self.options.ordering == "natural" and member == 0:
+            return np.arange(self.dim)
+        if self.options.ordering == "tree":
+            return tree_order(bits, rng)
+        return rng.permutation(self.dim)
+
+    def _new_network(self, dropout: float, seed: int) -> CausalNetwork:
+        import torch
+
+        from priors.causal import CausalNetwork
+
+        made = self.options
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed)
+            return CausalNetwork(
+                self.dim,
+                self.given_dim,
+                made.hidden,
+                made.layers,
+                made.channels,
+                made.convolutions,
+                made.heads,
+                dropout,
+            )
+
+    def _log_prob(self, rows: Rows) -> NDArray[np.float64]:
+        import torch
+
+        from priors.training import signs
+
+        x, given = signs(rows.bits, len(rows)), signs(rows.given, len(rows))
+        with torch.no_grad():
+            parts = [
+                log_likelihood(network, x[:, torch.from_numpy(order)], given).numpy()
+                for network, order in zip(self._networks, self._orders, strict=True)
+            ]
+        return log_sum_exp(np.stack(parts, axis=1)) - np.log(len(parts))
+
+    def _width(self) -> int:
+        return self.dim + 1
+
+    def _sample(
+        self, u: NDArray[np.float32], given: Bits | None, temperature: float, cached: bool = True
+    ) -> Bits:
+        import torch
+
+        from priors.stepping import draw
+        from priors.training import signs
+
+        out = np.empty((len(u), self.dim), np.uint8)
+        member = np.minimum((u[:, 0] * len(self._networks)).astype(np.int64), len(self._networks) - 1)
+        for m, (network, order) in enumerate(zip(self._networks, self._orders, strict=True)):
+            rows = np.nonzero(member == m)[0]
+            if len(rows):
+                uniforms = torch.from_numpy(np.ascontiguousarray(u[rows, 1:]))
+                context = signs(None if given is None else given[rows], len(rows))
+                drawn = draw(network, uniforms, context, temperature, cached).numpy()
+                out[np.ix_(rows, order)] = drawn
+        return out
+
+    def _state(self) -> State:
+        state: State = {"orders": self._orders}
+        for m, network in enumerate(self._networks):
+            state.update({f"{m}.{name}": value.numpy() for name, value in network.state_dict().items()})
+        return state
+
+    def _load_state(self, state: State) -> None:
+        import torch
+
+        self._orders = state["orders"].reshape(-1, self.dim)
+        self._networks = []
+        for m in range(len(self._orders)):
+            network = self._new_network(0.0, 0)
+            prefix = f"{m}."
+            values = {name[len(prefix) :]: array for name, array in state.items() if name.startswith(prefix)}
+            network.load_state_dict({name: torch.from_numpy(array.copy()) for name, array in values.items()})
+            self._networks.append(network.eval())
+
+    def _parameters(self) -> int:
+        return sum(p.numel() for network in self._networks for p in network.parameters())
+
+
+def default_dropout(rows: int) -> float:
+    """More for fewer rows: 0.5 below 5,000, 0.3 below 30,000, else 0.1."""
+    return 0.5 if rows < 5_000 else 0.3 if rows < 30_000 else 0.1
+
+
+def tree_order(bits: Bits, rng: np.random.Generator) -> NDArray[np.int64]:
+    """Bits in the order of a walk down the Chow–Liu tree from a random root, branches in random order."""
+    dim = bits.shape[1]
+    parent, _ = trees.spanning_tree(trees.information(bits), 0)
+    near: list[list[int]] = [[] for _ in range(dim)]
+    for child, above in enumerate(parent):
+        if above >= 0:
+            near[child].append(int(above))
+            near[int(above)].append(child)
+    order: list[int] = []
+    seen, open_ = np.zeros(dim, bool), [int(rng.integers(dim))]
+    while open_:
+        bit = open_.pop()
+        order.append(bit)
+        seen[bit] = True
+        following = [other for other in near[bit] if not seen[other]]
+        open_ += [following[i] for i in rng.permutation(len(following))]
+    return np.array(order, np.int64)
+
+
+def log_likelihood(network: CausalNetwork, x: Any, given: Any) -> Any:
+    """log p of sequences of signs (N, T), float64 where no gradient is asked for: tensor (N,)."""
+    import torch
+    from torch.nn import functional as F
+
+    terms = F.logsigmoid(network(x, given) * x)
+    return terms.sum(1) if torch.is_grad_enabled() else terms.double().sum(1)
+
+
+def mean_loss(network: CausalNetwork, x: Any, given: Any) -> Any:
+    """Mean −log p: a tensor with a gradient in training, else a float over any number of sequences."""
+    import torch
+
+    if torch.is_grad_enabled():
+        return -log_likelihood(network, x, given).mean()
+    blocks = zip(x.split(512), given.split(512), strict=True)
+    return -sum(float(log_likelihood(network, *block).sum()) for block in blocks) / len(x)

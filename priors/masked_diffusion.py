@@ -1,0 +1,160 @@
+"""The masked diffusion prior: bits are revealed a few at a time, in any order."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from priors.base import Prior
+from priors.fitting import Bits, Rows, Run
+from priors.options import option
+from priors.randomness import generator
+from priors.registry import register
+from priors.storage import State
+
+if TYPE_CHECKING:
+    from priors.denoiser import Denoiser
+
+POWERS = (1.0, 1.5, 2.0, 3.0)
+VALID_DRAWS = 4  # masks per held-out row when training is scored
+
+
+@dataclasses.dataclass(frozen=True)
+class MaskedDiffusionOptions:
+    """Options of :class:`MaskedDiffusion`."""
+
+    steps: int = option(32, "steps of sampling; bits of one step are drawn in parallel", low=1)
+    orders: int = option(4, "orders that the bound averages over", low=1)
+    hidden: int = option(512, "units of a layer", low=1)
+    layers: int = option(3, "residual blocks", low=1)
+    dropout: float = option(0.1, "share of units dropped in training", low=0.0, high=0.95)
+    epochs: int = option(200, "at most so many passes over the rows", low=1)
+    batch: int = option(100, "rows of a training step", low=1)
+    rate: float = option(1e-3, "learning rate", low=1e-7)
+    decay: float = option(0.01, "weight decay", low=0.0)
+    patience: int = option(5, "evaluations without a gain before the rate falls", low=1)
+
+
+@register
+class MaskedDiffusion(Prior):
+    r"""An absorbing discrete diffusion: from all bits hidden to all shown, in S parallel steps.
+
+    .. math::
+        \log p(b \mid g) \ge \mathbb E_\sigma \sum_{s=1}^S \sum_{i : n_{s-1} \le \sigma(i) < n_s}
+        \log p(b_i \mid b_{\sigma < n_{s-1}}, g)
+
+    where σ ranks the bits at random, drawn anew for every sample, and n_s of them are known after step s.
+    One network gives every hidden bit from those shown: the order-agnostic model of Hoogeboom et al.
+    ("Autoregressive diffusion models", 2021, arXiv 2110.02037, equations 5 and 8), the absorbing case of
+    Austin et al. (2021, arXiv 2107.03006). ``log_prob`` is this lower bound, averaged over ``orders`` ranks
+    fixed by the seed, and not the likelihood. n_s ∝ s^power; the power is chosen on held-out codes.
+
+    Arguments:
+        dim: Number of bits, D.
+        seed: Of weights, training and the bound's ranks.
+        options: :class:`MaskedDiffusionOptions`.
+    """
+
+    kind = "masked-diffusion"
+    summary = "bits revealed in a few parallel steps in any order by a network (log_prob is a lower bound)"
+    exact = False
+    Options = MaskedDiffusionOptions
+    sample_rows = 1024
+    log_prob_rows = 1024
+
+    _network: Denoiser
+    _ends: list[int]
+
+    def _fit(self, train: Rows, valid: Rows, run: Run) -> dict[str, Any]:
+        from priors.denoiser import boundaries, random_loss
+        from priors.training import Schedule, Trainer, set_bias
+
+        made = self.options
+        self._network = self._new_network(made.dropout, int(generator(self.seed, 5).integers(2**62)))
+        set_bias(self._network.bias, train.bits)
+        trainer = Trainer(
+            self._network,
+            functools.partial(random_loss, self._network),
+            self._held_out_loss,
+            train,
+            valid,
+            Schedule(made.epochs, made.batch, made.rate, made.decay, made.patience),
+            int(generator(self.seed, 6).integers(2**62)),
+            run.part(0.0, 0.98, "network"),
+        )
+        trainer.train()
+        some = valid.take(slice(0, 2000))
+        scores = []
+        for power in POWERS:
+            self._ends = boundaries(self.dim, made.steps, power)
+            scores.append(self._score(some))
+        power = POWERS[int(np.argmax(scores))]
+        self._ends = boundaries(self.dim, made.steps, power)
+        return {"power": power, "steps": len(self._ends) - 1}
+
+    def _held_out_loss(self, x: Any, given: Any) -> float:
+        """The mean training loss of held-out rows at masks fixed by the seed."""
+        import torch
+
+        from priors.denoiser import loss, ranks
+
+        rng, total = generator(self.seed, 8), 0.0
+        for _ in range(VALID_DRAWS):
+            for block, context in zip(x.split(2048), given.split(2048), strict=True):
+                level = (rng.permutation(len(block)) + rng.random(len(block))) / len(block)
+                count = torch.from_numpy((level * self.dim).astype(np.int64).clip(max=self.dim - 1))
+                rank = ranks(rng.random((len(block), self.dim)))
+                total += float(loss(self._network, block, context, count, rank).double().sum())
+        return total / (VALID_DRAWS * len(x))
+
+    def _new_network(self, dropout: float, seed: int) -> Denoiser:
+        import torch
+
+        from priors.denoiser import Denoiser
+
+        made = self.options
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed)
+            return Denoiser(self.dim, self.given_dim, made.hidden, made.layers, dropout)
+
+    def _log_prob(self, rows: Rows) -> NDArray[np.float64]:
+        from priors.denoiser import bound, ranks
+        from priors.training import signs
+
+        x, given = signs(rows.bits, len(rows)), signs(rows.given, len(rows))
+        orders = ranks(generator(self.seed, 9).random((self.options.orders, self.dim)))
+        parts = [bound(self._network, x, given, rank, self._ends).numpy() for rank in orders]
+        return np.asarray(np.mean(parts, axis=0))
+
+    def _width(self) -> int:
+        return 2 * self.dim
+
+    def _sample(self, u: NDArray[np.float32], given: Bits | None, temperature: float) -> Bits:
+        import torch
+
+        from priors.denoiser import draw, ranks
+        from priors.training import signs
+
+        rank, uniforms = ranks(u[:, : self.dim]), torch.from_numpy(u[:, self.dim :].copy())
+        drawn = draw(self._network, uniforms, signs(given, len(u)), rank, self._ends, temperature)
+        return np.asarray(drawn.numpy())
+
+    def _state(self) -> State:
+        state: State = {name: value.numpy() for name, value in self._network.state_dict().items()}
+        return {**state, "ends": np.array(self._ends)}
+
+    def _load_state(self, state: State) -> None:
+        import torch
+
+        self._ends = [int(end) for end in state["ends"]]
+        self._network = self._new_network(0.0, 0)
+        values = {name: torch.from_numpy(array.copy()) for name, array in state.items() if name != "ends"}
+        self._network.load_state_dict(values)
+        self._network.eval()
+
+    def _parameters(self) -> int:
+        return sum(p.numel() for p in self._network.parameters())

@@ -1,0 +1,119 @@
+"""Sampling from a causal network bit by bit: with a cache, each step computes one position only."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from priors.causal import KERNEL, Attention, CausalNetwork, ConvolutionalPath, DensePath, GatedConvolution
+
+
+class DenseSteps:
+    """The position-specific path, one position at a time: units of degree t − 1 are computed at step t."""
+
+    def __init__(self, path: DensePath, given: Tensor) -> None:
+        self._path, (self._see, self._between, self._tell, self._skip) = path, path.weights()
+        rows, hidden = len(given), len(path.see)
+        self._inputs = torch.cat([given, given.new_zeros(rows, path.dim)], dim=1)
+        self._layers = [given.new_zeros(rows, hidden) for _ in range(1 + len(self._between))]
+
+    def step(self, t: int, before: Tensor) -> Tensor:
+        """Logit t (R,) once the sign at t − 1 is ``before`` (R,)."""
+        path, end = self._path, self._path.given_dim + t
+        if t:
+            self._inputs[:, end - 1] = before
+        inputs, low, high = self._inputs[:, :end], path.first[t], path.first[t + 1]
+        if high > low:
+            h = F.silu(F.linear(inputs, self._see[low:high, :end], path.see_bias[low:high]))
+            self._layers[0][:, low:high] = h
+            for i, matrix in enumerate(self._between):
+                below = self._layers[i][:, :high]
+                h = h + F.silu(F.linear(below, matrix[low:high, :high], path.between_bias[i][low:high]))
+                self._layers[i + 1][:, low:high] = h
+        return self._layers[-1][:, :high] @ self._tell[t, :high] + inputs @ self._skip[t, :end]
+
+
+class Ring:
+    """The last (kernel − 1) · dilation + 1 inputs of a convolution."""
+
+    def __init__(self, convolution: GatedConvolution, like: Tensor) -> None:
+        self._convolution = convolution
+        self._size = (KERNEL - 1) * convolution.dilation + 1
+        self._past = like.new_zeros(self._size, *like.shape)
+
+    def step(self, t: int, y: Tensor) -> Tensor:
+        """The convolution's output (R, C) at position t for its input (R, C)."""
+        d = self._convolution.dilation
+        self._past[t % self._size] = self._convolution.norm(y)
+        return self._convolution.gate(y, [self._past[(t - i * d) % self._size] for i in range(KERNEL)])
+
+
+class KeysValues:
+    """The keys and values of all positions so far."""
+
+    def __init__(self, attention: Attention, like: Tensor, dim: int) -> None:
+        rows, channels = like.shape
+        self._attention = attention
+        self._keys = like.new_zeros(rows, attention.heads, dim, channels // attention.heads)
+        self._values = torch.zeros_like(self._keys)
+
+    def step(self, t: int, y: Tensor) -> Tensor:
+        """The attention's output (R, C) at position t for its input (R, C)."""
+        y = y[:, None]
+        q, k, v = self._attention.split(y)
+        self._keys[:, :, t : t + 1], self._values[:, :, t : t + 1] = k, v
+        mixed = F.scaled_dot_product_attention(q, self._keys[:, :, : t + 1], self._values[:, :, : t + 1])
+        return self._attention.join(y, mixed)[:, 0]
+
+
+class ConvolutionalSteps:
+    """The convolutional path, one position at a time."""
+
+    def __init__(self, path: ConvolutionalPath, given: Tensor) -> None:
+        self._path = path
+        like = given.new_zeros(len(given), path.position.shape[1])
+        self._given = path.given(given) if path.given is not None else like
+        self._blocks: list[Ring | KeysValues] = [Ring(c, like) for c in path.convolutions]  # type: ignore
+        self._blocks.append(KeysValues(path.attention, like, len(path.position)))
+
+    def step(self, t: int, before: Tensor) -> Tensor:
+        """Logit t (R,) once the sign at t − 1 is ``before`` (R,); 0 at t = 0."""
+        path = self._path
+        y = path.position[t] + before[:, None] * path.value[t] + self._given
+        for block in self._blocks:
+            y = block.step(t, y)
+        return path.norm(y) @ path.readout[t]
+
+
+@torch.no_grad()
+def draw(network: CausalNetwork, u: Tensor, given: Tensor, temperature: float, cached: bool = True) -> Tensor:
+    """Draws sequences: bit t is 1 where u_t < σ(z_t / temperature).
+
+    Arguments:
+        network: In evaluation mode.
+        u: float (R, T) uniform numbers.
+        given: float (R, G) of −1 and 1; G may be 0.
+        temperature: Above 0.
+        cached: False recomputes the whole prefix at every bit, for comparison.
+
+    Returns:
+        uint8 (R, T).
+    """
+    rows, dim = u.shape
+    x = u.new_zeros(rows, dim)
+    paths: list[DenseSteps | ConvolutionalSteps] = []
+    if cached and network.dense is not None:
+        paths.append(DenseSteps(network.dense, given))
+    if cached and network.snail is not None:
+        paths.append(ConvolutionalSteps(network.snail, given))
+    for t in range(dim):
+        if cached:
+            before = x[:, t - 1] if t else x.new_zeros(rows)
+            z = network.bias[t].expand(rows)
+            for path in paths:
+                z = z + path.step(t, before)
+        else:
+            z = network(x, given)[:, t]
+        x[:, t] = 2.0 * (u[:, t] < torch.sigmoid(z / temperature)) - 1
+    return (x > 0).to(torch.uint8)
