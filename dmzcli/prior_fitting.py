@@ -115,11 +115,11 @@ def fit(
     conditions = None if given is None else one_hot_labels(table)
     candidates = priors.automatic() if kind == "auto" else [kind]
     fitted: dict[str, priors.Prior] = {}
-    with talk.task("fitting", len(candidates)) as advance:
+    with talk.task("fitting", 100 * len(candidates)) as advance:
         for done, name in enumerate(candidates):
 
             def progress(share: float, message: str, done: int = done, name: str = name) -> None:
-                advance(done + share, f"{name} {message}")
+                advance(100 * (done + share), f"{name} {message}")
 
             prior = priors.create(name, dim=table.dim, seed=seed, **_settings(name, settings))
             folder = out or prior_folder(table, path, name)

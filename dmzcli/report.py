@@ -163,9 +163,10 @@ def _about(page: Page, model: Autoencoder) -> str:
 def _priors(page: Page, steps: int) -> str:
     count = len(next(iter(page.samples.values())))
     note = (
-        f"Digits are counted among {count} samples a prior by a classifier trained on the training pixels "
-        f"(test accuracy {page.classifier_accuracy:.3f}). Held-out bits per code are measured on the valid split; "
-        "fewer are better. The empirical prior resamples training codes: it memorises."
+        f"Of {count} samples a prior. A sample is plausible if it lies as near to its nearest training image as 95% "
+        "of the test images lie to theirs; digits are counted among the plausible ones, by a classifier trained on "
+        f"the training pixels (test accuracy {page.classifier_accuracy:.3f}). Held-out bits per code are measured on "
+        "the valid split; fewer are better. The empirical prior resamples training codes: it memorises."
     )
     sheets = [
         _figure(to_pil(grid(images[:100], columns=10, scale=3)), f"{kind} prior, {steps} steps")

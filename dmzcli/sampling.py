@@ -7,6 +7,7 @@ written last: a folder without them is unfinished, and the same run goes on with
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -53,13 +54,15 @@ class Plan:
     temperature: float = 1.0
 
     def folder_name(self) -> str:
-        """A readable name of the plan's own folder."""
+        """A readable name of the plan's own folder; its end tells weights and priors of one name apart."""
         name = f"{self.prior}-{self.sampler}-{self.steps}-seed{self.seed}"
         if self.spacing != "uniform":
             name += f"-{self.spacing}"
         if self.eta:
             name += f"-eta{self.eta:g}"
-        return name + (f"-t{self.temperature:g}" if self.temperature != 1 else "")
+        if self.temperature != 1:
+            name += f"-t{self.temperature:g}"
+        return f"{name}-{hashlib.sha256(f'{self.model} {self.prior_hash}'.encode()).hexdigest()[:6]}"
 
 
 @dataclass(frozen=True)
@@ -69,7 +72,7 @@ class Codes:
     Attributes:
         bits: uint8 (N, D), or ``None`` for a model without a latent.
         name: The prior's, or ``none``.
-        sha256: Of the prior's tensors and header.
+        sha256: Of the prior's tensors.
     """
 
     bits: Array | None
@@ -104,8 +107,9 @@ def draw_bits(
     folder = find_prior(run, prior)
     fitted = load_prior(folder, run, dim)
     bits = fitted.sample(count, seed=seed, given=conditions(fitted, count), temperature=temperature)
-    files = sorted(path for path in folder.iterdir() if path.is_file() and not path.name.startswith("."))
-    return Codes(bits, fitted.kind, " ".join(sha256(file)[:16] for file in files))
+    # The tensors alone: prior.json holds how long the fit took.
+    digests = [sha256(file) for file in sorted(folder.glob("*.safetensors"))]
+    return Codes(bits, fitted.kind, " ".join(digests))
 
 
 def _restored(file: Path, shape: tuple[int, ...]) -> Array | None:
