@@ -25,6 +25,7 @@ TINY = {
     "model.encoder_channels": (8, 16),
     "diffusion.timesteps": 50,
     "training.batch_size": 16,
+    "training.precision": "no",
     "training.steps": 12,
     "training.learning_rate": 2e-3,
     "training.ema": 0.9,
@@ -95,11 +96,14 @@ def tiny():
 
 @pytest.fixture(scope="session")
 def tiny_settings():
-    """The tiny configuration as ``--set`` arguments."""
+    """The tiny configuration as ``--set`` arguments, whatever the presets say; steps and seed are left to flags."""
+    tree = config_of().model_dump(mode="json")
+    del tree["data"], tree["training"]["steps"], tree["training"]["seed"]
     arguments = []
-    for key, value in TINY.items():
-        text = ",".join(map(str, value)) if isinstance(value, tuple) else str(value)
-        arguments += ["--set", f"{key}={text}"]
+    for section, values in tree.items():
+        for name, value in values.items():
+            text = value if isinstance(value, str) else json.dumps(value)
+            arguments += ["--set", f"{section}.{name}={text}"]
     return tuple(arguments)
 
 
