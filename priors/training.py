@@ -121,8 +121,8 @@ class Trainer:
         torch.manual_seed(int(rng.integers(2**62)))
         self._network.train()
         rate = self._schedule.rate * FALL ** facts["falls"]
-        values = [value.detach() for value in self._network.state_dict().values()]
-        averages = list(self._average.values())
+        values = list(self._network.state_dict().values())
+        averages = [self._average[name] for name in self._network.state_dict()]
         for _ in range(passes):
             order = torch.from_numpy(rng.permutation(len(x)))
             for rows in order.split(self._schedule.batch):
