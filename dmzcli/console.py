@@ -52,7 +52,7 @@ class Console:
 
     def say(self, message: str) -> None:
         """A line on stderr."""
-        self.err.print(message, markup=False)
+        self.err.print(message, markup=False, soft_wrap=True)
 
     @contextmanager
     def task(self, description: str, total: float, done: float = 0) -> Iterator[Advance]:

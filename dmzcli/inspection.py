@@ -106,7 +106,8 @@ def _weights(path: Path) -> dict[str, Any]:
     if "dmz" not in metadata:
         raise UserError(f"{path} holds tensors, but no weights of dmz", HINT)
     facts = json.loads(metadata["dmz"])
-    count = sum(tensor.numel() for tensor in tensors.values())
+    statistics = ("running_mean", "running_var", "num_batches_tracked")  # of batch norm: kept, not learnt
+    count = sum(tensor.numel() for name, tensor in tensors.items() if not name.endswith(statistics))
     return {
         "what": "weights",
         "path": str(path),

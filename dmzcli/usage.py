@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 from dmzcli.errors import did_you_mean
@@ -11,7 +12,7 @@ def explain(error: Any) -> tuple[str, str]:
     """Message and hint of one of the command-line parser's errors."""
     context = getattr(error, "ctx", None)
     path = context.command_path if context is not None else "dmz"
-    message = error.format_message().split("Did you mean")[0].strip().rstrip(".")
+    message = re.split(r"\(?(?:Did you mean|Possible options)", error.format_message())[0].strip().rstrip(".")
     hint = f"see {path} --help"
     option = getattr(error, "option_name", None)
     commands = getattr(getattr(context, "command", None), "commands", None)

@@ -64,8 +64,13 @@ def train(
         "training": {"steps": max_steps, "batch_size": batch_size, "seed": seed},
     }
     wanted = plan(dataset, preset, flags, settings or [])
-    images = common.load_dataset(talk, wanted.config.data, download)
-    config = wanted.config.resolved(images.images.shape[1], images.images.shape[3])
+    data = wanted.config.data
+    if dry_run and data.size is not None and data.channels is not None:
+        size, channels = data.size, data.channels  # no need to read the images
+    else:
+        images = common.load_dataset(talk, data, download)
+        size, channels = images.images.shape[2:]
+    config = wanted.config.resolved(size, channels)
     where = wanted.directory(config, run)
     if dry_run:
         facts = {"run": str(where.path), "config": config.model_dump(mode="json"), **estimate(config)}

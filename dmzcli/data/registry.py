@@ -171,10 +171,10 @@ def _picture_path(name: str, data_dir: str | Path | None) -> Path:
         raise UserError(
             f"{name} does not exist", "give a registered dataset, or a folder or archive of pictures"
         )
-    known = [*names(), *(found for folder in folders for found in _piles(folder))]
+    known = {*names(), *(found for folder in folders for found in _piles(folder))}
     raise UserError(
         f"unknown dataset '{name}': neither registered, nor a folder or archive in {places} or here",
-        f"{did_you_mean(name, known, label='datasets')}; a path to a folder or archive does too",
+        f"{did_you_mean(name, known, label='datasets')}; or give the path of a folder or archive",
     )
 
 
