@@ -62,11 +62,9 @@ def one_thread():
 
 
 @pytest.fixture(autouse=True)
-def isolated(tmp_path, monkeypatch):
+def isolated(tmp_path_factory, monkeypatch):
     """Home, cache and working folder are the test's own, and empty."""
-    home, here = tmp_path / "home", tmp_path / "here"
-    home.mkdir()
-    here.mkdir()
+    home, here = tmp_path_factory.mktemp("home"), tmp_path_factory.mktemp("here")
     monkeypatch.setenv("HOME", str(home))
     monkeypatch.setenv("DMZ_CACHE", str(home / "cache"))
     monkeypatch.chdir(here)

@@ -129,7 +129,7 @@ def test_unknown_names(tmp_path, make):
     ):
         with pytest.raises(UserError, match=f"unknown dataset '{wrong}'") as caught:
             load(wrong, data_dir=tmp_path)
-        assert hint in caught.value.hint and "a path to a folder or archive" in caught.value.hint
+        assert hint in caught.value.hint and "the path of a folder or archive" in caught.value.hint
     with pytest.raises(UserError, match="nowhere/pictures does not exist"):
         load("nowhere/pictures")
     with pytest.raises(UserError, match=r"pictures\.zip does not exist"):
