@@ -15,7 +15,7 @@ from functools import cache
 from importlib.resources import files
 from typing import Any, Literal, get_args
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, PositiveInt, ValidationError, model_validator
 
 from dmzcli.errors import UserError, did_you_mean
 
@@ -25,7 +25,7 @@ Precision = Literal["auto", "no", "bf16"]
 
 
 class _Section(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
 
 class DataConfig(_Section):
@@ -42,8 +42,10 @@ class DataConfig(_Section):
 class ModelConfig(_Section):
     """Encoder, bottleneck and denoising U-Net."""
 
-    channels: int = Field(64, ge=4, description="channels of the U-Net's first level")
-    multipliers: tuple[int, ...] = Field((1, 2, 2), min_length=1, description="channel multiplier per level")
+    channels: int = Field(64, ge=4, multiple_of=2, description="channels of the U-Net's first level")
+    multipliers: tuple[PositiveInt, ...] = Field(
+        (1, 2, 2), min_length=1, description="channel multiplier per level"
+    )
     blocks: int = Field(2, ge=1, description="residual blocks per level")
     attention: tuple[int, ...] | None = Field(
         None, description="resolutions with self-attention; empty: the two lowest, of 32 or less"
@@ -66,7 +68,7 @@ class ModelConfig(_Section):
         "soft", description="training codes: relaxed Gumbel-softmax (the paper's) or hard straight-through"
     )
     temperature: float = Field(1.0, gt=0, description="temperature of the Gumbel-softmax")
-    encoder_channels: tuple[int, ...] | None = Field(
+    encoder_channels: tuple[PositiveInt, ...] | None = Field(
         None, description="channels of the encoder's stride-2 convolutions; empty: 32, 64, ... down to 2x2"
     )
 
@@ -227,7 +229,7 @@ def preset(name: str) -> dict[str, Any]:
 def _value(section: str, name: str, text: str) -> Any:
     """A ``--set`` value: JSON where it reads as JSON, a comma list for tuples, else the text itself."""
     annotation = str(fields()[section].model_fields[name].annotation)
-    if "tuple" in annotation and not text.startswith("[") and text not in ("", "null"):
+    if "tuple" in annotation and not text.startswith("[") and text not in ("", "null", "none"):
         return [part.strip() for part in text.split(",")]
     if text in ("", "null", "none") and "None" in annotation:
         return None
