@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable
+from inspect import isabstract
 from typing import ClassVar, Literal
 
 import numpy as np
@@ -34,7 +35,7 @@ class Sampler(ABC):
         eta: How much noise a step adds, for samplers that let one choose (0 none, 1 the DDPM posterior's).
 
     Raises:
-        UserError: ``steps`` does not fit, or ``eta`` is negative.
+        UserError: ``steps`` does not fit, or ``eta`` is negative or not finite.
     """
 
     name: ClassVar[str]
@@ -47,9 +48,10 @@ class Sampler(ABC):
         spacing: Literal["uniform", "ddim"] = "uniform",
         eta: float = 0.0,
     ) -> None:
-        if eta < 0:
+        if not 0 <= eta < np.inf:
             raise UserError(
-                f"--eta {eta} is negative", "0 is deterministic, 1 adds the DDPM posterior's noise"
+                f"--eta {eta} is not a number from 0 up",
+                "0 is deterministic, 1 adds the DDPM posterior's noise",
             )
         self.process = Diffusion(config, spaced_timesteps(config.timesteps, steps, spacing))
         self.eta = eta
@@ -89,11 +91,13 @@ def register(sampler: type[Sampler]) -> type[Sampler]:
     """Makes a sampler known by its name; usable as a decorator.
 
     Raises:
-        ValueError: The name is taken, or name or summary is missing.
+        ValueError: The name is taken, name or summary is missing, or there is no ``step``.
     """
     for attribute in ("name", "summary"):
         if not isinstance(getattr(sampler, attribute, None), str):
             raise ValueError(f"{sampler.__name__} has no class attribute {attribute!r}")
+    if not issubclass(sampler, Sampler) or isabstract(sampler):
+        raise ValueError(f"{sampler.__name__} is no Sampler with a step of its own")
     if sampler.name in _SAMPLERS:
         raise ValueError(f"a sampler named {sampler.name!r} is registered already")
     _SAMPLERS[sampler.name] = sampler
