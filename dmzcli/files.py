@@ -123,7 +123,7 @@ def load_tensors(path: str | Path) -> tuple[dict[str, torch.Tensor], dict[str, s
 
     path = Path(path)
     with user_errors(path):
-        path.stat()
+        path.open("rb").close()  # safe_open's own errors do not tell a folder from a file
         try:
             with safe_open(path, framework="pt") as stream:
                 return {name: stream.get_tensor(name) for name in stream.keys()}, dict(
