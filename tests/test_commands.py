@@ -274,7 +274,7 @@ def test_misspelt_names(dmz, workshop, arguments, error, hint):
 VALUES = [
     (("sample", "--steps", "51"), "--steps 51 does not fit a model of 50 timesteps"),
     (("sample", "--steps", "37", "--spacing", "ddim"), "no whole stride takes 37 of 50 timesteps"),
-    (("sample", "--eta", "-1", "--sampler", "ddim"), "--eta -1.0 is negative"),
+    (("sample", "--eta", "-1", "--sampler", "ddim"), "--eta -1.0 is not a number from 0 up"),
     (("sample", "--eta", "nan", "--sampler", "ddim"), "--eta nan"),
     (("sample", "--temperature", "0"), "temperature"),
     (("sample", "--temperature", "nan"), "temperature"),

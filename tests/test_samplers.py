@@ -1,0 +1,214 @@
+"""Every registered sampler: it samples the right distribution, and an image belongs to its own index."""
+
+import math
+
+import numpy as np
+import pytest
+import torch
+
+from dmzcli import samplers
+from dmzcli.config import DiffusionConfig
+from dmzcli.errors import UserError
+from dmzcli.randomness import ImageNoise
+
+MEAN, DEVIATION = 0.3, 0.5
+KINDS = [(name, eta) for name in samplers.available() for eta in ((0.0, 1.0) if name == "ddim" else (0.0,))]
+
+
+def gaussian_denoiser(config):
+    r"""The exact E[ε | x_t] for x_0 ~ N(m, s²), and twice as many channels where the variance is learnt.
+
+    x_t = √ᾱ x_0 + √(1−ᾱ) ε is Gaussian with variance v = ᾱ s² + 1 − ᾱ, so E[ε | x_t] = √(1−ᾱ) (x_t − √ᾱ m) / v.
+    """
+    from dmzcli.diffusion import betas
+
+    alphas_bar = torch.from_numpy(np.cumprod(1 - betas(config.schedule, config.timesteps)))
+
+    def denoise(x, t):
+        a = alphas_bar[t.long()].to(x)[:, None, None, None]
+        epsilon = (1 - a).sqrt() * (x - a.sqrt() * MEAN) / (a * DEVIATION**2 + 1 - a)
+        return torch.cat([epsilon, torch.zeros_like(x)], 1) if config.variance == "learned-range" else epsilon
+
+    return denoise
+
+
+def reverse_moments(sampler, config):
+    """Mean and variance of x_0, by carrying them through the sampler's own linear steps exactly.
+
+    Every step is affine in x_t and in its noise: x' = a x + b + c ξ. a and b are read off two inputs, c off the
+    response to unit noise.
+    """
+    denoise = gaussian_denoiser(config)
+    process = sampler.process
+    mean, variance = 0.0, 1.0
+    for i in reversed(range(len(process))):
+        x = torch.tensor([0.0, 1.0], dtype=torch.float64)[:, None, None, None]
+        index = torch.full((2,), i)
+        predicted = process.predict(denoise(x, process.model_timesteps(index)), x, index, clip=False)
+        still = sampler.step(x, i, predicted, lambda x=x: torch.zeros_like(x))
+        moved = sampler.step(x, i, predicted, lambda x=x: torch.ones_like(x))
+        b, a = still[0].item(), (still[1] - still[0]).item()
+        c = (moved - still)[0].item()
+        mean, variance = a * mean + b, a * a * variance + c * c
+    return mean, variance
+
+
+@pytest.mark.parametrize("schedule", ["cosine", "linear"])
+@pytest.mark.parametrize("variance", ["fixed-small", "fixed-large", "learned-range"])
+@pytest.mark.parametrize(("name", "eta"), KINDS)
+def test_exact_denoiser_of_a_gaussian_gives_that_gaussian(name, eta, variance, schedule):
+    """All steps of a 1000-step process: what is left is the discretisation's bias.
+
+    A first-order scheme of T steps is off by O(1/T) in the log-variance; with the constants of these schedules
+    (β up to 1 at the cosine's end, where nothing of the image is decided) that stays below 3 % at T = 1000, and
+    ten times that at T = 100. x_T is drawn from N(0, 1) and not from q(x_T): its √ᾱ_T m ≤ 0.01 · 0.3 decays on.
+    """
+    config = DiffusionConfig(schedule=schedule, variance=variance)
+    for steps, allowed in ((1000, 0.03), (100, 0.3)):
+        mean, var = reverse_moments(samplers.create(name, config, steps, eta=eta), config)
+        assert mean == pytest.approx(MEAN, abs=allowed * DEVIATION)
+        assert math.log(var / DEVIATION**2) == pytest.approx(0, abs=allowed)
+
+
+@pytest.mark.parametrize(("name", "eta"), KINDS)
+def test_samples_have_the_moments_of_the_chain(name, eta, device):
+    """The loop itself: 20,000 pixels against the exactly carried moments, five standard errors."""
+    config = DiffusionConfig(timesteps=100)
+    sampler = samplers.create(name, config, 25, eta=eta)
+    mean, variance = reverse_moments(sampler, config)
+    noise = ImageNoise(0, range(200), (1, 10, 10), device)
+    x = sampler.sample(gaussian_denoiser(config), noise, clip=False).double().cpu()
+    assert x.shape == (200, 1, 10, 10)
+    assert x.mean().item() == pytest.approx(mean, abs=5 * math.sqrt(variance / 20_000))
+    assert x.var().item() == pytest.approx(variance, abs=5 * variance * math.sqrt(2 / 20_000))
+
+
+@pytest.mark.parametrize("steps", [1, 2, 7])
+@pytest.mark.parametrize(("name", "eta"), KINDS)
+def test_an_image_depends_on_its_own_noise_alone(name, eta, steps, device):
+    """Batch size, order and company change nothing: the arithmetic is elementwise, so not even rounding."""
+    config = DiffusionConfig(timesteps=20)
+    sampler, denoise = samplers.create(name, config, steps, eta=eta), gaussian_denoiser(config)
+
+    def images(indices):
+        return sampler.sample(denoise, ImageNoise(7, indices, (1, 4, 4), device))
+
+    together = images(range(6))
+    assert torch.equal(images([4]), together[4:5])
+    assert torch.equal(images([5, 2, 0]), together[[5, 2, 0]])
+    other = sampler.sample(denoise, ImageNoise(8, range(6), (1, 4, 4), device))
+    assert not torch.equal(other, together)
+
+
+@pytest.mark.parametrize("steps", [1, 5])
+@pytest.mark.parametrize(("name", "eta"), KINDS)
+def test_steps_are_the_evaluations_of_the_network(name, eta, steps):
+    config, calls = DiffusionConfig(timesteps=20), []
+    denoise = gaussian_denoiser(config)
+
+    def counted(x, t):
+        assert (t == t[0]).all() and len(t) == len(x)
+        calls.append(int(t[0]))
+        return denoise(x, t)
+
+    sampler = samplers.create(name, config, steps, eta=eta)
+    sampler.sample(counted, ImageNoise(0, range(2), (1, 4, 4), torch.device("cpu")))
+    assert calls == sampler.process.timesteps.tolist()[::-1]  # on the training scale, from the noise down
+
+
+@pytest.mark.parametrize(("name", "eta"), KINDS)
+def test_clipping_bounds_a_single_step(name, eta):
+    """With one step x̂_0 is the image; clipped, it cannot leave [−1, 1]."""
+    config = DiffusionConfig(timesteps=20)
+    sampler = samplers.create(name, config, 1, eta=eta)
+    noise = ImageNoise(0, range(2), (1, 4, 4), torch.device("cpu"))
+    wild = sampler.sample(lambda x, t: 50 * torch.ones_like(x), noise)
+    assert wild.abs().max() <= 1 + 1e-6  # √ᾱ_0 of the "step before the first" is exactly 1 up to rounding
+
+
+def test_ddim_without_noise_draws_only_the_start():
+    config, draws = DiffusionConfig(timesteps=20), []
+
+    def noise():
+        draws.append(1)
+        return torch.zeros(1, 1, 2, 2)
+
+    samplers.create("ddim", config, 10).sample(gaussian_denoiser(config), noise)
+    assert len(draws) == 1
+    samplers.create("ddim", config, 10, eta=1.0).sample(gaussian_denoiser(config), noise)
+    assert len(draws) == 1 + 10  # x_T, and every step but the last
+
+
+def test_ddim_with_full_noise_is_the_ancestral_chain():
+    """η = 1 gives the DDPM posterior's mean and variance (Song et al. 2021, after eq. 16)."""
+    config = DiffusionConfig(timesteps=50, variance="fixed-small")
+    moments = [
+        reverse_moments(samplers.create(name, config, 10, eta=eta), config)
+        for name, eta in (("ddim", 1.0), ("ancestral", 0.0))
+    ]
+    assert moments[0] == pytest.approx(moments[1], rel=1e-9)
+
+
+# The registry ---------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", samplers.available())
+def test_contract(name):
+    sampler = samplers.create(name, DiffusionConfig(timesteps=20), 5)
+    assert (sampler.name, len(sampler.process)) == (name, 5)
+    assert isinstance(sampler.summary, str) and "\n" not in sampler.summary
+    for steps in (0, 21):
+        with pytest.raises(UserError, match=rf"^--steps {steps} does not fit a model of 20 timesteps$"):
+            samplers.create(name, DiffusionConfig(timesteps=20), steps)
+    with pytest.raises(UserError, match=r"^no whole stride takes 11 of 20 timesteps$"):
+        samplers.create(name, DiffusionConfig(timesteps=20), 11, "ddim")
+    for eta in (-0.1, math.nan, math.inf):
+        with pytest.raises(UserError, match=rf"^--eta {eta} "):
+            samplers.create(name, DiffusionConfig(timesteps=20), 5, eta=eta)
+
+
+def test_unknown_names_are_told_the_nearest():
+    with pytest.raises(UserError, match=r"^unknown sampler 'ancestrl'$") as error:
+        samplers.create("ancestrl", DiffusionConfig(), 10)
+    assert error.value.hint == "did you mean 'ancestral'?"
+    with pytest.raises(UserError, match=r"^unknown spacing 'uniforn'$") as error:
+        samplers.create("ddim", DiffusionConfig(), 10, "uniforn")
+    assert error.value.hint == "did you mean 'uniform'?"
+
+
+def new_sampler(**attributes):
+    return type("New", (samplers.DDIM,), attributes)
+
+
+@pytest.fixture
+def registry(monkeypatch):
+    monkeypatch.setattr(samplers, "_SAMPLERS", dict(samplers._SAMPLERS))
+
+
+def test_a_new_sampler_is_one_entry(registry):
+    made = samplers.register(new_sampler(name="new", summary="a test"))
+    assert "new" in samplers.available()
+    assert isinstance(samplers.create("new", DiffusionConfig(), 3), made)
+
+
+@pytest.mark.parametrize(
+    ("attributes", "sentence"),
+    [
+        ({"name": "ddim"}, "a sampler named 'ddim' is registered already"),
+        ({"name": None}, "New has no class attribute 'name'"),
+        ({"name": "new", "summary": 3}, "New has no class attribute 'summary'"),
+    ],
+)
+def test_bad_entries_are_refused_at_registration(registry, attributes, sentence):
+    before = samplers.available()
+    with pytest.raises(ValueError, match=f"^{sentence}$"):
+        samplers.register(new_sampler(**attributes))
+    assert samplers.available() == before
+
+
+def test_a_sampler_without_a_step_is_refused_at_registration(registry):
+    lacking = type("Lacking", (samplers.Sampler,), {"name": "lacking", "summary": "no step"})
+    with pytest.raises(ValueError, match="Lacking"):
+        samplers.register(lacking)
+    with pytest.raises(ValueError, match="int"):
+        samplers.register(int)
