@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from dmzcli import __version__
-from dmzcli.commands import data, demo, encode, fit_prior, info, probe, sample, train
+from dmzcli.commands import compare_priors, data, demo, encode, fit_prior, info, probe, sample, train
 
 app = typer.Typer(
     name="dmz",
@@ -40,6 +40,7 @@ app.add_typer(data.app, name="data")
 app.command("train")(train.train)
 app.command("encode")(encode.encode)
 app.command("fit-prior")(fit_prior.fit_prior)
+app.command("compare-priors")(compare_priors.compare_priors)
 app.command("sample")(sample.sample)
 app.command("probe")(probe.probe)
 app.command("info")(info.info)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 import tomllib
 from collections.abc import Mapping, Sequence
 from functools import cache
@@ -203,10 +204,10 @@ def parse(tree: Mapping[str, Any], source: str) -> Config:
             ) from error
         reason = first["msg"].removeprefix("Value error, ")
         what = f"{key} = {first['input']!r}: " if key else ""
-        raise UserError(
-            f"{what}{reason[:1].lower()}{reason[1:]} (in {source})",
-            "see dmz train --settings for all settings",
-        ) from error
+        hint = "see dmz train --settings for all settings"
+        if first["type"] == "literal_error" and isinstance(first["input"], str):
+            hint = did_you_mean(first["input"], re.findall(r"'([^']+)'", first["ctx"]["expected"]))
+        raise UserError(f"{what}{reason[:1].lower()}{reason[1:]} (in {source})", hint) from error
 
 
 @cache

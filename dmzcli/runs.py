@@ -94,6 +94,14 @@ class Run:
             )
         return sha256(self.weights)
 
+    def check_made(self, path: Path, model: str) -> None:
+        """Raises UserError unless the run's weights made the bit table ``path``, by what it says of its ``model``."""
+        if model != self.weights_hash:
+            raise UserError(
+                f"{path} holds the bits of another model than {self.weights}",
+                f"encode anew with dmz encode --run {self.path}",
+            )
+
     def read_metrics(self) -> list[dict[str, float]]:
         """The rows of ``metrics.jsonl``; a last line cut short by a kill is left out."""
         if not self.metrics.exists():

@@ -246,6 +246,7 @@ class Trainer:
         with torch.no_grad():
             if self.dim:
                 shown = self.valid_images[:count] if len(self.valid_images) else to_uint8(originals[:count])
+                count = len(shown)
                 codes = model.probabilities(to_unit(shown, self.engine.device)).round().byte().cpu().numpy()
                 marginals = model.probabilities(originals).round().mean(0).cpu().numpy()
                 free = (stream("preview").random((count, self.dim)) < marginals).astype("uint8")

@@ -129,6 +129,7 @@ class _Journal:
         if self.metrics:
             loss = trainer.valid_loss() if valid else None
             row |= {} if loss is None else {"valid_loss": loss}
+            _check_finite(row, trainer, saved)
             self.metrics.write(step, row)
             if pictures:
                 self.metrics.picture(step, trainer.pictures())

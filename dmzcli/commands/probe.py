@@ -34,6 +34,8 @@ def probe(
 
     path = find_bits(bits, run)
     table = bit_tables.read(path)
+    if run is not None:
+        find_run(run).check_made(path, table.model)
     source = (find_run(run) if run else find_run_of(table.model)) if baselines else None
     dataset = config = None
     if source is not None:

@@ -1,0 +1,235 @@
+"""Which prior is enough: every kind fitted to one bit table, and measured on codes that it was not fitted to.
+
+Choices are made on the valid split; every number of the table is measured on the test split (on valid where there is
+no test split, and the table says so).
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+import priors
+from dmzcli.bits import BitTable
+from dmzcli.errors import UserError, did_you_mean
+from dmzcli.files import atomic, write_json
+from dmzcli.prior_fitting import fit
+from dmzcli.progress import Silence, Talk
+from priors.measures import nearest_distances, two_sample_accuracy
+
+SAMPLES = 10_000
+"""Samples of a prior at most; as many as there are held-out codes where these are fewer."""
+
+
+@dataclass(frozen=True)
+class Row:
+    """One prior's numbers.
+
+    Attributes:
+        kind: Of the prior.
+        exact: Whether its likelihood is exact; else the bits are an upper bound.
+        memorises: Whether its samples are near copies of training codes.
+        bits_per_code, bits_per_bit: Mean −log₂ p of held-out codes.
+        gain: Bits per code below those of independent bits.
+        two_sample: Accuracy of telling its samples from held-out codes; 0.5 is ideal.
+        two_sample_error: Standard error of that under equality.
+        duplicates: Share of samples that are training codes.
+        nearest: Mean Hamming distance of samples to their nearest training code.
+        parameters: Fitted numbers.
+        fit_seconds: Wall time of the fit, its choices included.
+        samples_per_second: Drawing and nothing else.
+    """
+
+    kind: str
+    exact: bool
+    memorises: bool
+    bits_per_code: float
+    bits_per_bit: float
+    gain: float
+    two_sample: float
+    two_sample_error: float
+    duplicates: float
+    nearest: float
+    parameters: int
+    fit_seconds: float
+    samples_per_second: float
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """All rows, and what they were measured on.
+
+    Attributes:
+        rows: One per kind, best likelihood first.
+        dim: D.
+        split: Of the held-out codes.
+        held_out: How many there are.
+        samples: Drawn from each prior.
+        reference_nearest: Mean distance of the held-out codes themselves to their nearest training code.
+        reference_duplicates: Share of them that are training codes.
+        seed: Of everything.
+    """
+
+    rows: list[Row]
+    dim: int
+    split: str
+    held_out: int
+    samples: int
+    reference_nearest: float
+    reference_duplicates: float
+    seed: int
+
+    def facts(self) -> dict[str, Any]:
+        """As JSON."""
+        return {**vars(self), "rows": [vars(row) for row in self.rows]}
+
+    def table(self) -> list[dict[str, Any]]:
+        """As rows for a person."""
+        rows = [
+            {
+                "prior": row.kind
+                + ("" if row.exact else " (bound)")
+                + (" (memorises)" if row.memorises else ""),
+                "bits/code": f"{row.bits_per_code:.2f}",
+                "bits/bit": f"{row.bits_per_bit:.3f}",
+                "gain": f"{row.gain:.2f}",
+                "two-sample": f"{row.two_sample:.3f} ± {row.two_sample_error:.3f}",
+                "duplicates": f"{row.duplicates:.1%}",
+                "nearest": f"{row.nearest:.2f}",
+                "parameters": f"{row.parameters:,}",
+                "fit, s": f"{row.fit_seconds:.1f}",
+                "samples/s": f"{row.samples_per_second:,.0f}",
+            }
+            for row in self.rows
+        ]
+        held_out = dict.fromkeys(rows[0], "")
+        held_out["prior"] = f"({self.split} codes)"
+        held_out["duplicates"] = f"{self.reference_duplicates:.1%}"
+        held_out["nearest"] = f"{self.reference_nearest:.2f}"
+        return [*rows, held_out]
+
+
+def _measure(
+    prior: priors.Prior, train: np.ndarray, held_out: np.ndarray, independent: float, seed: int
+) -> Row:
+    assert prior.report is not None
+    bits = float(-prior.log_prob(held_out).mean() / np.log(2))
+    count = min(SAMPLES, len(held_out))
+    start = time.perf_counter()
+    samples = prior.sample(count, seed=seed)
+    seconds = time.perf_counter() - start
+    told = two_sample_accuracy(samples, held_out, seed)
+    nearest = nearest_distances(samples, train)
+    return Row(
+        kind=prior.kind,
+        exact=prior.exact,
+        memorises=prior.memorises,
+        bits_per_code=bits,
+        bits_per_bit=bits / prior.dim,
+        gain=independent - bits,
+        two_sample=told.accuracy,
+        two_sample_error=told.error,
+        duplicates=float((nearest == 0).mean()),
+        nearest=float(nearest.mean()),
+        parameters=prior.report.parameters,
+        fit_seconds=prior.report.seconds,
+        samples_per_second=count / seconds,
+    )
+
+
+def compare(
+    table: BitTable,
+    path: Path,
+    kinds: Sequence[str] = (),
+    seed: int = 0,
+    folder: Path | None = None,
+    talk: Talk | None = None,
+) -> Comparison:
+    """Fits kinds of priors to a table and measures them.
+
+    Arguments:
+        table: The codes.
+        path: The table's file.
+        kinds: Which; all registered ones by default.
+        seed: Of fits, samples and tests.
+        folder: Where each fitted prior goes, in a folder named after its kind; by default the table's run.
+        talk: Who listens.
+
+    Raises:
+        UserError: A kind is unknown, or there are too few held-out codes.
+    """
+    talk = talk or Silence()
+    known = priors.available()
+    for kind in kinds:
+        if kind not in known:
+            raise UserError(f"unknown kind '{kind}'", did_you_mean(kind, known, "kinds"))
+    split = "test" if len(table.rows("test")) else "valid"
+    train, held_out = table.bits[table.rows("train")], table.bits[table.rows(split)]
+    if len(held_out) < 20:
+        raise UserError(
+            f"{path} has {len(held_out)} held-out codes", "at least 20 in the test or valid split are needed"
+        )
+    baseline = priors.create("bernoulli", dim=table.dim, seed=seed)
+    baseline.fit(train, valid=table.bits[table.rows("valid")] if len(table.rows("valid")) else None)
+    independent = float(-baseline.log_prob(held_out).mean() / np.log(2))
+    rows = []
+    for kind in kinds or known:
+        talk.say(f"{kind}: fitting")
+        out = None if folder is None else folder / kind
+        rows.append(
+            _measure(
+                fit(table, path, kind, seed=seed, out=out, talk=talk).prior,
+                train,
+                held_out,
+                independent,
+                seed,
+            )
+        )
+    reference = nearest_distances(held_out, train)
+    return Comparison(
+        rows=sorted(rows, key=lambda row: row.bits_per_code),
+        dim=table.dim,
+        split=split,
+        held_out=len(held_out),
+        samples=min(SAMPLES, len(held_out)),
+        reference_nearest=float(reference.mean()),
+        reference_duplicates=float((reference == 0).mean()),
+        seed=seed,
+    )
+
+
+def write(comparison: Comparison, folder: Path) -> None:
+    """Writes ``comparison.json``, ``comparison.md`` and ``comparison.png``."""
+    from matplotlib.figure import Figure
+
+    write_json(folder / "comparison.json", comparison.facts())
+    rows = comparison.table()
+    lines = [
+        " | ".join(rows[0]),
+        " | ".join("---" for _ in rows[0]),
+        *(" | ".join(row.values()) for row in rows),
+    ]
+    with atomic(folder / "comparison.md") as temporary:
+        temporary.write_text("".join(f"| {line} |\n" for line in lines), encoding="utf-8")
+    figure = Figure(figsize=(8, 0.4 * len(comparison.rows) + 1.6), dpi=110, layout="constrained")
+    left, right = figure.subplots(1, 2, sharey=True)
+    names = [row.kind for row in comparison.rows]
+    left.barh(names, [row.bits_per_code for row in comparison.rows])
+    left.set(xlabel=f"{comparison.split} bits per code", title="likelihood (shorter is better)")
+    right.barh(
+        names,
+        [row.two_sample - 0.5 for row in comparison.rows],
+        left=0.5,
+        xerr=comparison.rows[0].two_sample_error,
+    )
+    right.set(
+        xlabel="two-sample accuracy", title="samples (0.5 is ideal)", xlim=(min(0.45, right.get_xlim()[0]), 1)
+    )
+    left.invert_yaxis()
+    with atomic(folder / "comparison.png") as temporary:
+        figure.savefig(temporary, format="png")
