@@ -171,9 +171,7 @@ def compare(
     split = "test" if len(table.rows("test")) else "valid"
     train, held_out = table.bits[table.rows("train")], table.bits[table.rows(split)]
     if len(held_out) < 20:
-        raise UserError(
-            f"{path} has {len(held_out)} held-out codes", "at least 20 in the test or valid split are needed"
-        )
+        raise UserError(f"{path} has {len(held_out)} held-out codes", "at least 20 are needed")
     baseline = priors.create("bernoulli", dim=table.dim, seed=seed)
     baseline.fit(train, valid=table.bits[table.rows("valid")] if len(table.rows("valid")) else None)
     independent = float(-baseline.log_prob(held_out).mean() / np.log(2))
@@ -181,15 +179,8 @@ def compare(
     for kind in kinds or known:
         talk.say(f"{kind}: fitting")
         out = None if folder is None else folder / kind
-        rows.append(
-            _measure(
-                fit(table, path, kind, seed=seed, out=out, talk=talk).prior,
-                train,
-                held_out,
-                independent,
-                seed,
-            )
-        )
+        fitted = fit(table, path, kind, seed=seed, out=out, talk=talk)
+        rows.append(_measure(fitted.prior, train, held_out, independent, seed))
     reference = nearest_distances(held_out, train)
     return Comparison(
         rows=sorted(rows, key=lambda row: row.bits_per_code),
