@@ -1,0 +1,78 @@
+"""Comparing priors: every number is what the prior itself says, on codes that it was not fitted to."""
+
+import json
+
+import numpy as np
+import pytest
+
+import priors
+from dmzcli import bits as bit_tables
+from dmzcli.comparison import compare, write
+from dmzcli.errors import UserError
+from priors.measures import nearest_distances
+
+
+def table_of(split, seed=0, dim=6):
+    """Codes whose bit 1 repeats bit 0: a tree sees what independence cannot."""
+    codes = (np.random.default_rng(seed).random((len(split), dim)) < 0.4).astype(np.uint8)
+    codes[:, 1] = codes[:, 0]
+    return bit_tables.BitTable(
+        bits=codes,
+        split=np.asarray(split, np.uint8),
+        index=np.arange(len(split)),
+        family="bernoulli",
+        cardinalities=np.full(dim, 2),
+        dataset="made/1x1x1/0",
+        model="0" * 64,
+        created="2026-01-01T00:00:00+00:00",
+    )
+
+
+@pytest.fixture
+def table():
+    return table_of([0] * 400 + [1] * 100 + [2] * 200)
+
+
+def compared(table, kinds, folder):
+    bit_tables.write(folder / "bits.h5", table)
+    return compare(table, folder / "bits.h5", kinds, folder=folder)
+
+
+def test_numbers_are_the_priors_own_on_test(table, tmp_path):
+    result = compared(table, ["bernoulli", "chow-liu"], tmp_path)
+    assert (result.split, result.held_out, result.samples) == ("test", 200, 200)
+    test, train = table.bits[table.rows("test")], table.bits[table.rows("train")]
+    by_kind = {row.kind: row for row in result.rows}
+    for kind, row in by_kind.items():
+        prior = priors.load(tmp_path / kind)
+        assert row.bits_per_code == pytest.approx(-prior.log_prob(test).mean() / np.log(2))
+        nearest = nearest_distances(prior.sample(200, seed=0), train)
+        assert (row.nearest, row.duplicates) == (nearest.mean(), (nearest == 0).mean())
+    # Independence pays for bit 1 although bit 0 tells it: H(0.4) = 0.971 bits. A tree saves most of that.
+    assert by_kind["bernoulli"].gain == pytest.approx(0, abs=1e-9)
+    assert 0.8 < by_kind["chow-liu"].gain < 1.1
+    assert [row.kind for row in result.rows] == ["chow-liu", "bernoulli"]
+
+
+def test_files_hold_the_same_table(table, tmp_path):
+    result = compared(table, ["uniform", "bernoulli"], tmp_path)
+    write(result, tmp_path / "out")
+    assert json.loads((tmp_path / "out" / "comparison.json").read_text()) == result.facts()
+    lines = (tmp_path / "out" / "comparison.md").read_text().splitlines()
+    assert len(lines) == 2 + 2 + 1
+    assert {line.count("|") for line in lines} == {lines[0].count("|")}
+    assert (tmp_path / "out" / "comparison.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_valid_serves_where_there_is_no_test(tmp_path):
+    result = compared(table_of([0] * 100 + [1] * 40), ["uniform"], tmp_path)
+    assert (result.split, result.held_out) == ("valid", 40)
+    assert result.rows[0].bits_per_code == pytest.approx(6)
+
+
+def test_refusals(table, tmp_path):
+    with pytest.raises(UserError, match="unknown kind 'chowliu'") as error:
+        compare(table, tmp_path / "bits.h5", ["chowliu"])
+    assert error.value.hint == "did you mean 'chow-liu'?"
+    with pytest.raises(UserError, match="has 5 held-out codes"):
+        compared(table_of([0] * 50 + [2] * 5), ["uniform"], tmp_path)
