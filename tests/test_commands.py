@@ -245,7 +245,7 @@ NAMES = [
         "did you mean 'model.channels'?",
     ),
     (("train", "--set", "model.channels"), "--set model.channels has no '='", "--set model.channels=64"),
-    (("train", "--latent", "bernouli"), "model.latent = 'bernouli'", "bernoulli"),
+    (("train", "--latent", "bernouli"), "model.latent = 'bernouli'", "did you mean 'bernoulli'?"),
     (("encode", "--mode", "modee"), "unknown --mode 'modee'", "did you mean 'mode'?"),
     (("fit-prior", "--kind", "bernouli"), "unknown kind 'bernouli'", "did you mean 'bernoulli'?"),
     (("fit-prior", "--given", "label"), "unknown --given 'label'", "did you mean 'labels'?"),
@@ -308,12 +308,12 @@ VALUES = [
     (("train", "--set", "model.temperature=Infinity"), "model.temperature"),
     (("train", "--set", "diffusion.perturbation=NaN"), "diffusion.perturbation"),
     (("train", "--set", "data.size=9", "--set", "data.fit=pad"), "data.size 9 cannot be halved 1 times"),
-    (("train", "--set", "data.size=12"), "8 × 8"),
+    (("train", "--set", "data.size=12", "--set", "model.attention=6"), "8 × 8"),
     (("train", "--data-dir", "nowhere", "fashion-mnist"), "nowhere does not exist"),
     (("train", "nowhere/pictures"), "nowhere/pictures does not exist"),
     (("train", "--run", "file"), "file is a file, not a run directory"),
     (("train", "extra", "words"), "unexpected extra argument"),
-    (("info",), "missing argument 'PATH'"),
+    (("info",), "missing argument 'path'"),
     (("info", "nowhere"), "nowhere does not exist"),
     (("info", "file"), "file is no file of dmz"),
     (("info", "runs"), "runs is no run, prior or folder of samples"),
@@ -437,8 +437,10 @@ def test_weights_of_another_model(dmz, workshop):
 
 def test_a_table_from_another_model(dmz, workshop):
     other_model("runs/tiny/bits.h5")
-    error, hint = dmz("probe", "--run", "runs/tiny").mistake()
-    assert "another model" in error and "encode" in hint
+    for command in ("probe", "fit-prior"):
+        error, hint = dmz(command, "--run", "runs/tiny").mistake()
+        assert "runs/tiny/bits.h5 holds the bits of another model" in error
+        assert hint == "hint: encode anew with dmz encode --run runs/tiny"
     make(dmz, "fit-prior", "runs/tiny/bits.h5", "--kind", "bernoulli", "--out", "prior")
     error, hint = dmz("sample", "prior").mistake()
     assert "was fitted to the bits of another model" in error and "dmz encode" in hint
