@@ -25,6 +25,16 @@ def to_uint8(images: Tensor) -> np.ndarray:
     return scaled.permute(0, 2, 3, 1).cpu().numpy()
 
 
+def spread(rows: np.ndarray, count: int) -> np.ndarray:
+    """At most ``count`` of some rows, evenly spread: datasets are often sorted by class, and a prefix is no sample.
+
+    Example:
+        >>> spread(np.arange(10), 4)
+        array([0, 3, 6, 9])
+    """
+    return rows[np.linspace(0, len(rows) - 1, min(count, len(rows))).round().astype(np.int64)]
+
+
 @lru_cache(maxsize=2)
 def _epoch(seed: int, epoch: int, count: int) -> np.ndarray:
     return stream("order", seed, epoch).permutation(count)

@@ -22,6 +22,10 @@ FORMAT, VERSION = "dmz-bits", 1
 SPLITS = ("train", "valid", "test")
 Array = np.ndarray
 
+HINT = "make a table with dmz encode"
+_KINDS = {"bits": "u", "probs": "f", "labels": "iu", "attributes": "u", "split": "u", "index": "iu"}
+"""The known columns, and NumPy's letters for the types that each may have."""
+
 
 @dataclass(frozen=True, eq=False)
 class BitTable:
@@ -109,6 +113,37 @@ def _names(dataset: h5py.Dataset) -> tuple[str, ...]:
     )
 
 
+def _columns(path: Path, stream: h5py.File) -> dict[str, Array]:
+    """The known columns that are there; what a later version may add is left alone."""
+    columns = {}
+    for name in _KINDS.keys() & stream.keys():
+        if not isinstance(stream[name], h5py.Dataset):
+            raise UserError(f"{path}: /{name} is a group, not a column", HINT)
+        columns[name] = np.asarray(stream[name][()])
+    return columns
+
+
+def _check(path: Path, dim: int, columns: dict[str, Array], names: dict[str, tuple[str, ...]]) -> None:
+    """Raises UserError unless the columns are of the right types and shapes, and agree."""
+    packed = columns["bits"]
+    if dim < 1 or packed.ndim != 2 or packed.shape[1] != (dim + 7) // 8:
+        raise UserError(f"{path}: /bits has shape {packed.shape}, which does not hold {dim} bits", HINT)
+    widths = {"bits": packed.shape[1], "probs": dim, "attributes": len(names.get("attributes", ()))}
+    for name, column in columns.items():
+        shape = (len(packed), *([widths[name]] if name in widths else []))
+        if column.shape != shape or column.dtype.kind not in _KINDS[name]:
+            kind = "floats" if _KINDS[name] == "f" else "whole numbers"
+            raise UserError(
+                f"{path}: /{name} holds {column.dtype} of shape {column.shape}, not {kind} of shape {shape}",
+                HINT,
+            )
+    limits = {"bits": 255, "split": 2, "labels": len(names.get("labels", ())) - 1, "index": 2**63 - 1}
+    for name in limits.keys() & columns.keys():
+        low, high = (columns[name].min(), columns[name].max()) if columns[name].size else (0, 0)
+        if columns[name].size and not 0 <= low <= high <= limits[name]:
+            raise UserError(f"{path}: /{name} holds {low} to {high}, beyond 0 to {limits[name]}", HINT)
+
+
 def read(path: str | Path) -> BitTable:
     """Reads a bit table.
 
@@ -116,36 +151,28 @@ def read(path: str | Path) -> BitTable:
         UserError: The file is missing, truncated, of another kind, or inconsistent.
     """
     path = Path(path)
-    hint = "make a table with dmz encode"
     with user_errors(path):
         path.stat()
     try:
         with h5py.File(path, "r") as stream:
             facts = dict(stream.attrs)
             if facts.pop("format", None) != FORMAT:
-                raise UserError(f"{path} is an HDF5 file, but not a bit table", hint)
+                raise UserError(f"{path} is an HDF5 file, but not a bit table", HINT)
             if (version := facts.pop("version", None)) != VERSION:
                 raise UserError(
                     f"{path} is a bit table of version {version}, not {VERSION}", "update dmz, or encode anew"
                 )
-            columns = {name: stream[name][()] for name in stream}
+            columns = _columns(path, stream)
             names = {name: _names(stream[name]) for name in ("labels", "attributes") if name in stream}
     except OSError as error:
-        raise UserError(f"{path} is not a whole HDF5 file: {error}", hint) from error
+        raise UserError(f"{path} is not a whole HDF5 file: {error}", HINT) from error
     try:
         dim = int(facts.pop("dim"))
-        packed, split, index = columns["bits"], columns["split"], columns["index"]
-        if packed.ndim != 2 or packed.shape[1] != (dim + 7) // 8:
-            raise UserError(f"{path}: /bits has shape {packed.shape}, which does not hold {dim} bits", hint)
-        for name, column in columns.items():
-            if len(column) != len(packed):
-                raise UserError(f"{path}: /{name} has {len(column)} rows, /bits has {len(packed)}", hint)
-        if split.size and split.max() > 2:
-            raise UserError(f"{path}: /split holds {split.max()}, beyond 0 train, 1 valid, 2 test", hint)
+        _check(path, dim, columns, names)
         return BitTable(
-            bits=np.unpackbits(packed, axis=1, count=dim, bitorder="big"),
-            split=split,
-            index=index,
+            bits=np.unpackbits(columns["bits"].astype(np.uint8), axis=1, count=dim, bitorder="big"),
+            split=columns["split"],
+            index=columns["index"],
             family=str(facts.pop("family")),
             cardinalities=facts.pop("cardinalities"),
             dataset=str(facts.pop("dataset")),
@@ -159,4 +186,6 @@ def read(path: str | Path) -> BitTable:
             facts=facts,
         )
     except KeyError as error:
-        raise UserError(f"{path} lacks {error} of a bit table", hint) from error
+        raise UserError(f"{path} lacks {error} of a bit table", HINT) from error
+    except (TypeError, ValueError) as error:
+        raise UserError(f"{path} is no whole bit table: {error}", HINT) from error

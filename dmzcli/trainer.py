@@ -17,7 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from dmzcli.autoencoder import Autoencoder
-from dmzcli.batches import Draw, batch_rows, draw, to_uint8, to_unit
+from dmzcli.batches import Draw, batch_rows, draw, spread, to_unit
 from dmzcli.config import Config
 from dmzcli.data import Dataset
 from dmzcli.diffusion import Diffusion
@@ -112,7 +112,8 @@ class Trainer:
         self.model, self.optimiser = engine.prepare(bare, optimiser)
         self.bare: Autoencoder = engine.unwrap_model(self.model)
         self.images = torch.from_numpy(dataset.images[dataset.rows("train")]).to(engine.device)
-        self.valid_images = dataset.images[dataset.rows("valid")[:VALID_IMAGES]]
+        self.valid_images = dataset.images[spread(dataset.rows("valid"), VALID_IMAGES)]
+        self.some_images = dataset.images[spread(dataset.rows("train"), 512)]
         self.step = 0
         self.sums: dict[str, Tensor] = {}  # loss terms since the last logged step
         self.logged = 0
@@ -241,14 +242,19 @@ class Trainer:
         from dmzcli.samplers import create
 
         count, model = 10, self.average.model
-        originals = to_unit(self.images[:512])
         sampler = create("ancestral", self.config.diffusion, min(20, self.config.diffusion.timesteps))
         with torch.no_grad():
             if self.dim:
-                shown = self.valid_images[:count] if len(self.valid_images) else to_uint8(originals[:count])
+                shown = spread(self.valid_images if len(self.valid_images) else self.some_images, count)
                 count = len(shown)
                 codes = model.probabilities(to_unit(shown, self.engine.device)).round().byte().cpu().numpy()
-                marginals = model.probabilities(originals).round().mean(0).cpu().numpy()
+                marginals = (
+                    model.probabilities(to_unit(self.some_images, self.engine.device))
+                    .round()
+                    .mean(0)
+                    .cpu()
+                    .numpy()
+                )
                 free = (stream("preview").random((count, self.dim)) < marginals).astype("uint8")
                 rows = [shown, decode(model, codes, sampler, range(count), 0)]
                 rows.append(decode(model, free, sampler, range(count), 1))
