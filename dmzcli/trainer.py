@@ -13,10 +13,11 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Generic, TypeVar
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
-from dmzcli.autoencoder import Autoencoder
+from dmzcli.autoencoder import Autoencoder, pick_bits
 from dmzcli.batches import Draw, batch_rows, draw, spread, to_unit
 from dmzcli.config import Config
 from dmzcli.data import Dataset
@@ -234,6 +235,10 @@ class Trainer:
             count += len(x0)
         return total / count if count else None
 
+    def _bits(self, images: np.ndarray) -> np.ndarray:
+        """The averaged model's most probable bits of uint8 images, (N, D)."""
+        return pick_bits(self.average.model.probabilities(to_unit(images, self.engine.device))).cpu().numpy()
+
     def pictures(self) -> Path:
         """Writes a grid: validation images, their reconstructions, and images from bits by their marginals."""
         from dmzcli.generation import decode
@@ -247,20 +252,12 @@ class Trainer:
             if self.dim:
                 shown = spread(self.valid_images if len(self.valid_images) else self.some_images, count)
                 count = len(shown)
-                codes = model.probabilities(to_unit(shown, self.engine.device)).round().byte().cpu().numpy()
-                marginals = (
-                    model.probabilities(to_unit(self.some_images, self.engine.device))
-                    .round()
-                    .mean(0)
-                    .cpu()
-                    .numpy()
-                )
-                free = (stream("preview").random((count, self.dim)) < marginals).astype("uint8")
+                codes, some = (self._bits(images) for images in (shown, self.some_images))
+                free = (stream("preview").random((count, self.dim)) < some.mean(0)).astype(np.uint8)
                 rows = [shown, decode(model, codes, sampler, range(count), 0)]
                 rows.append(decode(model, free, sampler, range(count), 1))
             else:
                 rows = [decode(model, None, sampler, range(3 * count), 0)]
         file = self.run.samples / "training" / f"step-{self.step:07d}.png"
-        sheet = [image for row in rows for image in row]
-        write_png(file, grid(torch.utils.data.default_collate(sheet).numpy(), columns=count))
+        write_png(file, grid(np.concatenate(rows), columns=count))
         return file
