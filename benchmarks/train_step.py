@@ -15,6 +15,8 @@ import argparse
 import platform
 import resource
 import statistics
+import subprocess
+import sys
 import time
 from collections.abc import Callable
 
@@ -112,17 +114,25 @@ def stepper(model: nn.Module, config: Config, device: torch.device, batch: int) 
     return step
 
 
-def activation_bytes(step: Callable[[], None]) -> int:
-    """Bytes that one step keeps for its backward pass, counted by storage."""
-    kept: dict[int, int] = {}
+def resident_mib() -> float:
+    """The most memory that this process has held so far."""
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
 
-    def note(tensor: Tensor) -> Tensor:
-        kept[tensor.untyped_storage().data_ptr()] = tensor.untyped_storage().nbytes()
-        return tensor
 
-    with torch.autograd.graph.saved_tensors_hooks(note, lambda tensor: tensor):
+def peak_mib(name: str) -> float:
+    """What training steps of one model add to the memory of a fresh process (on a GPU: what they allocate there)."""
+    command = [sys.executable, __file__, *sys.argv[1:], "--alone", name]
+    return float(subprocess.run(command, check=True, capture_output=True, text=True).stdout.split()[-1])
+
+
+def alone(model: nn.Module, config: Config, device: torch.device, batch: int, before: float) -> None:
+    """Prints the peak of three steps, for :func:`peak_mib`."""
+    step = stepper(model, config, device, batch)
+    for _ in range(3):
         step()
-    return sum(kept.values())
+    print(
+        torch.cuda.max_memory_allocated(device) / 2**20 if device.type == "cuda" else resident_mib() - before
+    )
 
 
 def main() -> None:
@@ -135,6 +145,9 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=10)
     parser.add_argument("--precision", default="no", choices=["no", "bf16"])
     parser.add_argument("--device")
+    parser.add_argument(
+        "--alone", choices=["dmz", "diffusers"], help="only print this model's peak memory, in MiB"
+    )
     arguments = parser.parse_args()
     device, batch = pick(arguments.device), arguments.batch_size
     config = parse(preset(arguments.preset), "preset").resolved(*SHAPES[arguments.preset])
@@ -142,11 +155,19 @@ def main() -> None:
         update={"training": config.training.model_copy(update={"precision": arguments.precision})}
     )
     torch.manual_seed(0)
-    ours = Autoencoder(config)
-    peer = matched_peer(config, parameters(ours))
-    models = {"dmz": ours, "diffusers": peer}
+    with torch.device("meta"):
+        wanted = parameters(Autoencoder(config))
+    makers: dict[str, Callable[[], nn.Module]] = {
+        "dmz": lambda: Autoencoder(config),
+        "diffusers": lambda: matched_peer(config, wanted),
+    }
+    if arguments.alone:
+        before = resident_mib()
+        alone(makers[arguments.alone](), config, device, batch, before)
+        return
+    memory = {name: peak_mib(name) for name in makers}
+    models = {name: make() for name, make in makers.items()}
     steps = {name: stepper(model, config, device, batch) for name, model in models.items()}
-    memory = {name: activation_bytes(step) for name, step in steps.items()}
     seconds: dict[str, list[float]] = {name: [] for name in models}
     for step in steps.values():
         step()
@@ -165,18 +186,16 @@ def main() -> None:
         f"diffusers {diffusers.__version__}, preset {arguments.preset}, batch {batch}, "
         f"precision {arguments.precision}, {arguments.rounds} alternating rounds, seed 0\n"
     )
-    print("| model | parameters | images/s, median | slowest - fastest round | activations, MiB |")
+    print("| model | parameters | images/s, median | slowest - fastest round | peak memory, MiB |")
     print("|---|---|---|---|---|")
     for name, model in models.items():
         rates = sorted(batch / s for s in seconds[name])
         print(
             f"| {name} | {parameters(model):,} | {statistics.median(rates):.1f} | {rates[0]:.1f} - {rates[-1]:.1f} "
-            f"| {memory[name] / 2**20:.0f} |"
+            f"| {memory[name]:.0f} |"
         )
     ratio = statistics.median(d / o for o, d in zip(seconds["dmz"], seconds["diffusers"], strict=True))
     print(f"\ndmz / diffusers: {ratio:.2f} times the images/s (median of the rounds' ratios)")
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-    print(f"peak memory of the process with both models: {peak:.0f} MiB")
 
 
 if __name__ == "__main__":
