@@ -30,6 +30,7 @@ LEAST_GAIN = 1e-4  # nats
 LLOYD_STEPS = 8
 GATE_PENALTY = 10.0  # during a run; chosen on valid at its end
 ROWS_PER_COMPONENT = 4
+SEARCH_STARTS = 2  # runs that a choice on held-out codes averages
 
 Floats = NDArray[np.floating[Any]]
 
@@ -42,7 +43,7 @@ class MixtureOptions:
     smoothing: float | None = option(
         None, "codes' worth of shrinkage of a component toward all codes; auto chooses on valid", low=1e-6
     )
-    restarts: int = option(4, "runs of expectation maximisation from different starts", low=1)
+    restarts: int = option(8, "runs of expectation maximisation from different starts", low=1)
     average: bool = option(True, "average the runs; else keep the one that is best on valid")
     steps: int = option(60, "at most so many steps of a run", low=1)
 
@@ -100,7 +101,7 @@ class MixturePrior(Prior):
         if self.options.smoothing is not None:
             smoothings = [self.options.smoothing]
         data = (self._variables(train), train.given, self._variables(valid), valid.given)
-        search = _Search(self, data, run, len(grid) + len(smoothings) - 1)
+        search = _Search(self, data, run, (len(grid), len(smoothings)))
         size, smoothing = search.climb(grid, smoothings)
         runs = search.runs(size, smoothing, self.options.restarts)
         if not self.options.average:
@@ -230,10 +231,11 @@ Data = tuple[NDArray[np.float32], Bits | None, NDArray[np.float32], Bits | None]
 class _Search:
     """Runs by (components, smoothing, start), each made once and kept in the checkpoint."""
 
-    def __init__(self, prior: MixturePrior, data: Data, run: Run, places: int) -> None:
+    def __init__(self, prior: MixturePrior, data: Data, run: Run, shape: tuple[int, int]) -> None:
         self._prior, self._data, self._run = prior, data, run
         self._made: dict[tuple[int, float, int], Run_] = {}
-        self._total = places * prior.options.restarts
+        self._starts = min(SEARCH_STARTS, prior.options.restarts)
+        self._total = (sum(shape) - 2) * self._starts + prior.options.restarts  # if nothing ends early
 
     def one(self, size: int, smoothing: float, start: int) -> Run_:
         key = (size, smoothing, start)
@@ -261,7 +263,7 @@ class _Search:
 
     def score(self, size: int, smoothing: float) -> float:
         """Mean log-likelihood of held-out codes under the average (or the best) of the runs."""
-        each = np.stack([one.valid for one in self.runs(size, smoothing, self._prior.options.restarts)])
+        each = np.stack([one.valid for one in self.runs(size, smoothing, self._starts)])
         if not self._prior.options.average:
             return float(each.mean(1).max())
         return float((log_sum_exp(each) - np.log(len(each))).mean())

@@ -36,7 +36,7 @@ class MaskedDiffusionOptions:
     batch: int = option(100, "rows of a training step", low=1)
     rate: float = option(1e-3, "learning rate", low=1e-7)
     decay: float = option(0.01, "weight decay", low=0.0)
-    patience: int = option(5, "evaluations without a gain before the rate falls", low=1)
+    patience: int = option(4, "evaluations without a gain before the rate falls", low=1)
 
 
 @register

@@ -24,7 +24,7 @@ from priors.fitting import Bits, Rows, Run
 from priors.randomness import generator
 
 EVERY = 100  # steps between evaluations, at least
-FALL, FALLS = 0.3, 3
+FALL, FALLS = 0.3, 2
 AVERAGING = 0.998
 CLIP = 5.0
 WARM_UP = 100  # steps
