@@ -107,14 +107,16 @@ class Run:
         if not self.metrics.exists():
             return []
         rows = []
-        for line in self.metrics.read_text(encoding="utf-8").splitlines(keepends=True):
-            if line.endswith("\n"):
+        for line in self.metrics.read_bytes().splitlines(keepends=True):
+            if line.endswith(b"\n"):
                 try:
-                    rows.append(json.loads(line))
-                except ValueError as error:
+                    row = json.loads(line)
+                    row["step"] + 0  # complains if it is no row of ours
+                except (ValueError, TypeError, KeyError) as error:
                     raise UserError(
-                        f"{self.metrics} has a damaged line: {error}", "delete that line"
+                        f"{self.metrics} has a damaged line: {line[:60]!r}", "delete that line"
                     ) from error
+                rows.append(row)
         return rows
 
     def save_config(self, config: Config) -> None:
