@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from PIL import Image, UnidentifiedImageError
+from PIL import Image
 
 from dmzcli.autoencoder import Autoencoder
 from dmzcli.errors import UserError
@@ -118,7 +118,7 @@ def _restored(file: Path, shape: tuple[int, ...]) -> Array | None:
         return None
     try:
         image = np.asarray(Image.open(file))
-    except UnidentifiedImageError as error:
+    except (OSError, SyntaxError, ValueError) as error:  # Pillow has no one type for a damaged file
         raise UserError(
             f"{file} is not an image of this run", "delete the folder, or choose another --out"
         ) from error
