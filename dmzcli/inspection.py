@@ -78,9 +78,9 @@ def _table(path: Path) -> dict[str, Any]:
         "created": table.created,
     }
     facts["splits"] = {split: len(table.rows(split)) for split in bits.SPLITS}
-    facts["mean_bit"] = float(table.bits.mean())
-    marginals = table.bits.mean(0)
-    facts["constant_bits"] = int(((marginals == 0) | (marginals == 1)).sum())
+    if len(table.bits):
+        facts["mean_bit"] = float(table.bits.mean())
+        facts["constant_bits"] = int((table.bits == table.bits[0]).all(0).sum())
     facts |= {"labels": list(table.label_names), "attributes": list(table.attribute_names)}
     return facts | {name: getattr(value, "item", lambda v=value: v)() for name, value in table.facts.items()}
 
@@ -103,17 +103,19 @@ def _samples(path: Path) -> dict[str, Any]:
 
 def _weights(path: Path) -> dict[str, Any]:
     tensors, metadata = load_tensors(path)
-    if "dmz" not in metadata:
-        raise UserError(f"{path} holds tensors, but no weights of dmz", HINT)
-    facts = json.loads(metadata["dmz"])
+    try:
+        facts = json.loads(metadata["dmz"])
+        step, config = facts["step"], facts["config"]
+    except (KeyError, TypeError, ValueError) as error:
+        raise UserError(f"{path} holds tensors, but no weights of dmz", HINT) from error
     statistics = ("running_mean", "running_var", "num_batches_tracked")  # of batch norm: kept, not learnt
     count = sum(tensor.numel() for name, tensor in tensors.items() if not name.endswith(statistics))
     return {
         "what": "weights",
         "path": str(path),
-        "step": facts["step"],
+        "step": step,
         "parameters": count,
-        "config": facts["config"],
+        "config": config,
     }
 
 
