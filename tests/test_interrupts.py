@@ -1,0 +1,48 @@
+"""Signals during long work."""
+
+import signal
+import threading
+
+import pytest
+
+from dmzcli.interrupts import Interrupted, collected
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_is_collected_and_handlers_are_given_back(number):
+    before = signal.getsignal(number)
+    with collected() as caught:
+        signal.raise_signal(number)
+        assert caught == [number]
+    assert signal.getsignal(number) is before
+
+
+def test_a_second_one_is_obeyed_at_once():
+    with pytest.raises(KeyboardInterrupt), collected():
+        signal.raise_signal(signal.SIGINT)
+        signal.raise_signal(signal.SIGINT)
+
+
+def test_handlers_are_given_back_after_an_exception():
+    before = signal.getsignal(signal.SIGTERM)
+    with pytest.raises(ZeroDivisionError), collected():
+        raise ZeroDivisionError
+    assert signal.getsignal(signal.SIGTERM) is before
+
+
+def test_other_threads_work_without_signals():
+    seen = []
+
+    def work():
+        with collected() as caught:
+            seen.append(caught)
+
+    thread = threading.Thread(target=work)
+    thread.start()
+    thread.join()
+    assert seen == [[]]
+
+
+def test_an_interruption_tells_what_was_kept():
+    error = Interrupted(signal.SIGTERM, "all is saved")
+    assert str(error) == "SIGTERM: all is saved" and error.number == 15

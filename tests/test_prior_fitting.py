@@ -1,0 +1,183 @@
+"""Priors of tables: fitted to train, chosen on valid, kept with what they are of."""
+
+import dataclasses
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import priors
+from dmzcli import bits as bit_tables
+from dmzcli.errors import UserError
+from dmzcli.files import sha256
+from dmzcli.prior_fitting import (
+    conditions,
+    find_prior,
+    fit,
+    kinds,
+    listing,
+    load_prior,
+    one_hot_labels,
+    prior_folder,
+)
+from dmzcli.runs import Run
+
+QUICK = [kind for kind in priors.available() if priors.describe(kind)["automatic"]] + ["empirical"]
+
+
+@pytest.fixture
+def table(run):
+    return bit_tables.read(run.bits)
+
+
+@pytest.mark.parametrize("kind", QUICK)
+def test_every_quick_kind_is_fitted_saved_and_found(table, run, kind):
+    fitted = fit(table, run.bits, kind)
+    assert fitted.folder == run.priors / kind and fitted.prior.kind == kind and not fitted.compared
+    loaded = load_prior(find_prior(run, kind), run, 8)
+    assert np.array_equal(loaded.sample(5, seed=1), fitted.prior.sample(5, seed=1))
+    assert loaded.metadata == {
+        "model": run.weights_hash,
+        "dataset": table.dataset,
+        "given": None,
+        "bits": str(run.bits),
+        "bits_sha256": sha256(run.bits),
+    }
+    assert not [file for file in run.priors.iterdir() if file.name.startswith(".")]  # no checkpoint is left
+
+
+def test_fitted_to_train_and_measured_on_valid(table, run):
+    """Test rows change nothing; valid rows only the choice and its measure."""
+    test = table.rows("test")
+    changed = table.bits.copy()
+    changed[test] = 1 - changed[test]
+    other = dataclasses.replace(table, bits=changed)
+    one, two = (
+        fit(t, run.bits, "bernoulli", out=Path(name)).prior for t, name in ((table, "a"), (other, "b"))
+    )
+    codes = table.bits[:50]
+    assert np.array_equal(one.log_prob(codes), two.log_prob(codes))
+    assert (one.report.n_train, one.report.n_valid, one.report.valid_from) == (1197, 200, "given")
+    assert one.report.valid_nats == pytest.approx(one.log_prob(table.bits[table.rows("valid")]).mean())
+
+
+def test_auto_takes_the_best_held_out_likelihood(table, run):
+    fitted = fit(table, run.bits, "auto")
+    assert set(fitted.compared) == set(priors.automatic())
+    assert fitted.prior.kind == min(fitted.compared, key=fitted.compared.get)
+    assert fitted.folder == run.priors / fitted.prior.kind
+
+
+def test_given_labels(table, run):
+    fitted = fit(table, run.bits, "bernoulli", given="labels")
+    assert fitted.prior.given_dim == 10
+    drawn = conditions(fitted.prior, 25)
+    assert drawn.shape == (25, 10) and drawn.argmax(1).tolist() == [i % 10 for i in range(25)]
+    assert conditions(fit(table, run.bits, "bernoulli").prior, 25) is None
+
+
+def test_labels_one_hot(table):
+    made = one_hot_labels(table)
+    assert (
+        made.dtype == np.uint8 and (made.sum(1) == 1).all() and np.array_equal(made.argmax(1), table.labels)
+    )
+
+
+def test_a_table_whose_run_is_gone_keeps_its_priors_beside_it(table, run):
+    shutil.copy(run.bits, "mine.h5")
+    assert prior_folder(table, Path("mine.h5"), "uniform") == run.priors / "uniform"
+    shutil.rmtree("runs")
+    assert prior_folder(table, Path("mine.h5"), "uniform") == Path("mine-priors/uniform")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        ({"kind": "bernouli"}, "unknown kind 'bernouli'"),
+        ({"kind": "auto", "settings": ["smoothing=1"]}, "--set needs one kind, not auto"),
+        ({"kind": "bernoulli", "given": "label"}, "unknown --given 'label'"),
+        ({"kind": "bernoulli", "settings": ["smoothing"]}, "--set smoothing has no '='"),
+    ],
+)
+def test_wrong_arguments(table, run, arguments, sentence):
+    with pytest.raises(UserError, match=f"^{sentence}$"):
+        fit(table, run.bits, **arguments)
+
+
+def test_wrong_options(table, run):
+    with pytest.raises(priors.PriorError, match="smothing"):
+        fit(table, run.bits, "bernoulli", ["smothing=1"])
+
+
+@pytest.mark.parametrize("count", [0, 1])
+def test_too_few_training_rows(table, run, count):
+    split = np.full(len(table.bits), 2, np.uint8)
+    split[:count] = 0
+    with pytest.raises(UserError, match=rf"^runs/tiny/bits\.h5 has {count} training rows$"):
+        fit(dataclasses.replace(table, split=split), run.bits, "bernoulli")
+
+
+def test_no_valid_rows_hold_out_a_part_of_train(table, run):
+    split = np.where(table.split == 1, 2, table.split).astype(np.uint8)
+    report = fit(dataclasses.replace(table, split=split), run.bits, "bernoulli").prior.report
+    assert report.valid_from == "held out" and report.n_train + report.n_valid == 1197
+
+
+def test_labels_that_are_not_there(table, run):
+    bare = dataclasses.replace(table, labels=None, label_names=())
+    with pytest.raises(UserError, match=r"^the bit table has no labels$"):
+        fit(bare, run.bits, "bernoulli", given="labels")
+
+
+# Finding and loading ------------------------------------------------------------------------------------------
+
+
+def test_priors_by_kind_folder_and_age(run):
+    import os
+
+    assert find_prior(run, "uniform") == run.priors / "uniform"
+    assert find_prior(run, str(run.priors / "uniform")) == run.priors / "uniform"
+    for kind in ("bernoulli", "uniform", "empirical"):
+        os.utime(run.priors / kind / "prior.json")
+        assert find_prior(run, None) == run.priors / kind
+
+
+def test_priors_that_are_not_there(run):
+    with pytest.raises(UserError, match=r"^runs/tiny has no prior 'mixture'$") as error:
+        find_prior(run, "mixture")
+    assert error.value.hint == "fit it with dmz fit-prior --run runs/tiny --kind mixture"
+    with pytest.raises(UserError, match=r"^there is no prior 'mixtur'$") as error:
+        find_prior(run, "mixtur")
+    assert error.value.hint == "did you mean 'mixture'?"
+    shutil.rmtree(run.priors)
+    with pytest.raises(UserError, match=r"^runs/tiny has no prior$"):
+        find_prior(run, None)
+
+
+def test_priors_of_another_model_or_dimension(run):
+    with pytest.raises(UserError, match=r"is a prior of 8 bits, the model of runs/tiny has 9$"):
+        load_prior(run.priors / "uniform", run, 9)
+    record = json.loads((run.priors / "uniform" / "prior.json").read_text())
+    record["metadata"]["model"] = "0" * 64
+    (run.priors / "uniform" / "prior.json").write_text(json.dumps(record))
+    with pytest.raises(
+        UserError, match=r"was fitted to the bits of another model than runs/tiny/model\.safetensors$"
+    ):
+        load_prior(run.priors / "uniform", run, 8)
+
+
+def test_a_prior_made_by_hand_may_be_used(run):
+    """Without a note of its model, its dimension has to do."""
+    prior = priors.create("uniform", dim=8)
+    prior.fit(np.zeros((4, 8), np.uint8))
+    prior.save("mine")
+    assert load_prior(Path("mine"), Run(run.path), 8).kind == "uniform"
+
+
+def test_the_listing_names_every_kind_and_option():
+    text = listing()
+    for kind, facts in kinds().items():
+        assert f"{kind}: {facts['summary']}" in text
+        assert all(f"    {name} = " in text for name in facts["options"])
