@@ -54,7 +54,6 @@ def measure(kind: str, path: Path, seed: int, settings: dict[str, Any]) -> dict[
     report = prior.fit(train, valid=valid, progress=show)
     seconds = time.perf_counter() - start
     print(" " * 100, end="\r")
-    chosen = {name: value for name, value in report.chosen.items() if name != "order"}
     return {
         "set": path.stem,
         "dim": train.shape[1],
@@ -65,7 +64,7 @@ def measure(kind: str, path: Path, seed: int, settings: dict[str, Any]) -> dict[
         "seconds": seconds,
         "parameters": report.parameters,
         "settings": settings,
-        "chosen": chosen,
+        "chosen": report.chosen,
         "seed": seed,
         "machine": machine(),
     }

@@ -116,7 +116,7 @@ class Autoregressive(Prior):
             )
             trainer.train()
             self._networks.append(network)
-        return {"dropout": dropout, "order": self._orders[0]}
+        return {"dropout": dropout}
 
     def _find_order(self, member: int, bits: Bits) -> NDArray[np.int64]:
         """The order of a member: as given, as the bits stand, at random, or down the Chow–Liu tree."""

@@ -73,40 +73,48 @@ class Empirical(Prior):
         pick = generator(self.seed, 2).permutation(len(valid))[:CHOOSING_ROWS]
         some = valid.take(np.sort(pick))
         flips = FLIPS if self.options.flip is None else (self.options.flip,)
-        self._given_flip = 0.5
-        self._flip = self._choose("_flip", flips, some, run.part(0.0, 0.5))
-        chosen = {"flip": self._flip}
-        if self._given is not None:
-            given_flips = GIVEN_FLIPS if self.options.given_flip is None else (self.options.given_flip,)
-            self._given_flip = self._choose("_given_flip", given_flips, some, run.part(0.5, 0.8))
-            self._flip = self._choose("_flip", flips, some, run.part(0.8, 1.0))
-            chosen = {"flip": self._flip, "given_flip": self._given_flip}
-        return chosen
+        given_flips = GIVEN_FLIPS if self.options.given_flip is None else (self.options.given_flip,)
+        self._flip, self._given_flip = self._choose(some, flips, (0.5,), run.part(0.0, 0.4))
+        if self._given is None:
+            return {"flip": self._flip}
+        _, self._given_flip = self._choose(some, (self._flip,), given_flips, run.part(0.4, 0.6))
+        self._flip, _ = self._choose(some, flips, (self._given_flip,), run.part(0.6, 1.0))
+        return {"flip": self._flip, "given_flip": self._given_flip}
 
-    def _choose(self, name: str, values: tuple[float, ...], rows: Rows, run: Run) -> float:
-        """The value of an attribute under which the rows are most likely."""
-        scores = []
-        for i, value in enumerate(values):
-            setattr(self, name, value)
-            scores.append(self._score(rows))
-            run.progress((i + 1) / len(values), name.strip("_").replace("_", " "))
-        best = values[int(np.argmax(scores))]
-        setattr(self, name, best)
-        return best
+    def _choose(
+        self, rows: Rows, flips: tuple[float, ...], given_flips: tuple[float, ...], run: Run
+    ) -> tuple[float, float]:
+        """The pair of flip probabilities under which the rows are most likely; in single precision."""
+        pairs = [(flip, given_flip) for flip in flips for given_flip in given_flips]
+        totals = np.zeros(len(pairs))
+        for at in range(0, len(rows), self.log_prob_rows):
+            block = rows.take(slice(at, at + self.log_prob_rows))
+            distance = hamming(block.bits, self._codes)
+            apart = None if block.given is None or self._given is None else hamming(block.given, self._given)
+            for i, (flip, given_flip) in enumerate(pairs):
+                kernel = distance * log_odds(flip)
+                totals[i] += len(block) * self.dim * np.log1p(-flip)
+                if apart is not None:
+                    weights = apart * log_odds(given_flip)
+                    kernel += weights
+                    totals[i] -= log_sum_exp(weights).sum()
+                totals[i] += log_sum_exp(kernel).sum()
+            run.progress((at + len(block)) / len(rows), "flip probabilities")
+        return pairs[int(np.argmax(totals))]
 
     def _log_weights(self, given: Bits | None) -> NDArray[np.float64]:
         """Log weight of every fitted code, (R, N), or (1, 1) without given bits; not normalised."""
         if given is None or self._given is None:
             return np.zeros((1, 1))
-        s = self._given_flip
-        return hamming(given, self._given) * (np.log(s) - np.log1p(-s))
+        return hamming(given, self._given).astype(np.float64) * log_odds(self._given_flip)
 
     def _log_prob(self, rows: Rows) -> NDArray[np.float64]:
         r = self._flip
-        kernel = hamming(rows.bits, self._codes) * (np.log(r) - np.log1p(-r))
-        prior = self._log_weights(rows.given)
-        norm = np.log(len(self._codes)) if rows.given is None else log_sum_exp(prior)
-        return log_sum_exp(kernel + prior) - norm + self.dim * np.log1p(-r)
+        kernel = hamming(rows.bits, self._codes).astype(np.float64) * log_odds(r)
+        weights = self._log_weights(rows.given)
+        kernel += weights
+        norm = np.log(len(self._codes)) if rows.given is None else log_sum_exp(weights)
+        return log_sum_exp(kernel) - norm + self.dim * np.log1p(-r)
 
     def _sample(self, u: NDArray[np.float32], given: Bits | None, temperature: float) -> Bits:
         n = len(self._codes)
@@ -142,16 +150,27 @@ class Empirical(Prior):
         return self._codes.size + 1 + given
 
 
-def hamming(a: Bits, b: NDArray[np.float32]) -> NDArray[np.float64]:
-    """Hamming distances between the rows of ``a`` (R, D) and of ``b`` (N, D): float64 (R, N).
+def log_odds(p: float) -> float:
+    """log p / (1 − p)."""
+    return float(np.log(p) - np.log1p(-p))
+
+
+def hamming(a: Bits, b: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Hamming distances between the rows of ``a`` (R, D) and of ``b`` (N, D): (R, N).
 
     |a − b| = |a| + |b| − 2 aᵀb; whole numbers below 2²⁴ are exact in float32.
     """
     left = a.astype(np.float32)
-    return (left.sum(1)[:, None] + b.sum(1) - 2 * (left @ b.T)).astype(np.float64)
+    out = left @ b.T
+    out *= -2
+    out += left.sum(1)[:, None]
+    out += b.sum(1)
+    return out
 
 
-def log_sum_exp(x: NDArray[np.float64]) -> NDArray[np.float64]:
-    """log Σ_j exp x_ij of each row."""
+def log_sum_exp(x: NDArray[Any]) -> NDArray[np.float64]:
+    """log Σ_j exp x_ij of each row; overwrites ``x``."""
     top = x.max(1, keepdims=True)
-    return np.log(np.exp(x - top).sum(1)) + top[:, 0]
+    x -= top
+    np.exp(x, out=x)
+    return np.asarray(np.log(x.sum(1, dtype=np.float64)) + top[:, 0])

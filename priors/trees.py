@@ -83,10 +83,14 @@ def _cells(pairs: NDArray[np.float64]) -> NDArray[np.float64]:
 
 def mutual_information(pairs: NDArray[np.float64]) -> NDArray[np.float64]:
     """I(v_i; v_j) in nats (V, V) from the pairwise marginals p(v_i = 1, v_j = 1)."""
-    cells, single = _cells(pairs), np.diag(pairs)
-    marginal = np.log(np.maximum(np.array([1 - single, single]), LEAST))
-    ratio = np.log(cells) - marginal[:, None, :, None] - marginal[None, :, None, :]
-    return np.einsum("xyij,xyij->ij", cells, ratio)
+    single = np.clip(np.diag(pairs), LEAST, 1 - LEAST)
+    entropy = -(single * np.log(single) + (1 - single) * np.log1p(-single))
+    out = entropy[:, None] + entropy
+    p10 = single[:, None] - pairs
+    for cell in (pairs, p10, p10.T, 1 - single - p10):  # 11, 10, 01, 00
+        p = np.maximum(cell, LEAST)
+        out += p * np.log(p)
+    return out
 
 
 def information(bits: Bits) -> NDArray[np.float64]:
