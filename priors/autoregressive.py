@@ -73,7 +73,7 @@ class Autoregressive(Prior):
         "each bit from those before it by a causal network (gated convolutions, attention, masked layers)"
     )
     Options = AutoregressiveOptions
-    sample_rows = 512
+    sample_rows = 256
     log_prob_rows = 512
 
     _orders: NDArray[np.int64]  # (M, D)
