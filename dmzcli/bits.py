@@ -78,10 +78,10 @@ def is_bit_table(path: Path) -> bool:
         return False
 
 
-def write(path: str | Path, table: BitTable) -> None:
-    """Writes a bit table, whole or not at all."""
+def _image(table: BitTable) -> bytes:
+    """The bytes of a table's file. Made in memory: HDF5 crashes the whole process where a disk is full."""
     strings = h5py.string_dtype()
-    with atomic(path) as temporary, h5py.File(temporary, "w") as out:
+    with h5py.File("table", "w", driver="core", backing_store=False) as out:
         out.attrs.update(
             format=FORMAT,
             version=VERSION,
@@ -105,6 +105,14 @@ def write(path: str | Path, table: BitTable) -> None:
         if table.attributes is not None:
             attributes = out.create_dataset("attributes", data=table.attributes.astype(np.uint8))
             attributes.attrs.create("names", list(table.attribute_names), dtype=strings)
+        out.flush()
+        return out.id.get_file_image()
+
+
+def write(path: str | Path, table: BitTable) -> None:
+    """Writes a bit table, whole or not at all."""
+    with atomic(path) as temporary:
+        temporary.write_bytes(_image(table))
 
 
 def _names(dataset: h5py.Dataset) -> tuple[str, ...]:
