@@ -40,6 +40,7 @@ class Sampler(ABC):
 
     name: ClassVar[str]
     summary: ClassVar[str]
+    spacing: ClassVar[Literal["uniform", "ddim"]] = "uniform"  # unless one is chosen
 
     def __init__(
         self,
@@ -109,21 +110,32 @@ def available() -> list[str]:
     return sorted(_SAMPLERS)
 
 
+def sampler_class(name: str) -> type[Sampler]:
+    """The class of a sampler.
+
+    Raises:
+        UserError: The name is unknown.
+    """
+    if name not in _SAMPLERS:
+        raise UserError(f"unknown sampler '{name}'", did_you_mean(name, _SAMPLERS, "samplers"))
+    return _SAMPLERS[name]
+
+
 def create(
-    name: str, config: DiffusionConfig, steps: int, spacing: str = "uniform", eta: float = 0.0
+    name: str, config: DiffusionConfig, steps: int, spacing: str | None = None, eta: float = 0.0
 ) -> Sampler:
-    """A sampler by name.
+    """A sampler by name; ``spacing`` is the sampler's own where none is given.
 
     Raises:
         UserError: The name or the spacing is unknown, or the arguments do not fit.
     """
-    if name not in _SAMPLERS:
-        raise UserError(f"unknown sampler '{name}'", did_you_mean(name, _SAMPLERS, "samplers"))
+    sampler = sampler_class(name)
+    spacing = spacing or sampler.spacing
     if spacing not in ("uniform", "ddim"):
         raise UserError(
             f"unknown spacing '{spacing}'", did_you_mean(spacing, ["uniform", "ddim"], "spacings")
         )
-    return _SAMPLERS[name](config, steps, spacing, eta)  # type: ignore[arg-type]
+    return sampler(config, steps, spacing, eta)  # type: ignore[arg-type]
 
 
 @register
@@ -148,6 +160,9 @@ class DDIM(Sampler):
 
     name = "ddim"
     summary = "DDIM; deterministic given x_T at eta 0"
+    # At the very last timestep of a cosine schedule x_t is all noise and says nothing of x_0; without fresh noise the
+    # guess made there would stay. The whole stride starts below it.
+    spacing = "ddim"
 
     def step(self, x_t: Tensor, i: int, predicted: Prediction, noise: Callable[[], Tensor]) -> Tensor:
         now, before = self.process.alphas_bar[i], self.process.alphas_bar_previous[i]

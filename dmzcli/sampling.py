@@ -23,7 +23,7 @@ from dmzcli.interrupts import Interrupted, collected
 from dmzcli.pictures import grid, write_png
 from dmzcli.progress import Silence, Talk
 from dmzcli.runs import Run
-from dmzcli.samplers import create
+from dmzcli.samplers import create, sampler_class
 
 Array = np.ndarray
 GRID_IMAGES = 100
@@ -56,7 +56,7 @@ class Plan:
     def folder_name(self) -> str:
         """A readable name of the plan's own folder; its end tells weights and priors of one name apart."""
         name = f"{self.prior}-{self.sampler}-{self.steps}-seed{self.seed}"
-        if self.spacing != "uniform":
+        if self.spacing != sampler_class(self.sampler).spacing:
             name += f"-{self.spacing}"
         if self.eta:
             name += f"-eta{self.eta:g}"

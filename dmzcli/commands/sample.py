@@ -20,8 +20,9 @@ def sample(
     steps: Annotated[int, typer.Option("--steps", min=1, help="T, denoising steps.")] = 20,
     sampler: Annotated[str, typer.Option("--sampler", help="ancestral or ddim.")] = "ancestral",
     spacing: Annotated[
-        str, typer.Option("--spacing", help="Which timesteps: uniform, or ddim's whole stride.")
-    ] = "uniform",
+        str | None,
+        typer.Option("--spacing", help="Which timesteps: uniform or ddim; by default the sampler's own."),
+    ] = None,
     eta: Annotated[
         float, typer.Option("--eta", help="DDIM's noise: 0 none, 1 as much as the ancestral sampler.")
     ] = 0.0,
@@ -44,6 +45,7 @@ def sample(
 
     chosen = find_run(run)
     model = chosen.load_model(pick(device))
+    from dmzcli.samplers import sampler_class
     from dmzcli.sampling import Plan, draw_bits
     from dmzcli.sampling import sample as make_images
 
@@ -56,7 +58,7 @@ def sample(
         seed=seed,
         sampler=sampler,
         steps=steps,
-        spacing=spacing,
+        spacing=spacing or sampler_class(sampler).spacing,
         eta=eta,
         temperature=temperature,
     )
