@@ -6,6 +6,7 @@ the valid split, its accuracy reported on the test split.
 
 from __future__ import annotations
 
+import copy
 import warnings
 from dataclasses import dataclass
 from typing import Any
@@ -76,15 +77,19 @@ def probe(name: str, features: Array, labels: Array, rows: dict[str, Array], cla
             )
     if len(np.unique(labels[rows["train"]])) < 2:
         raise UserError("all training images have one label", "a probe needs at least two classes")
+    # Centring changes no probe, since the intercept is free, but the solver needs far fewer iterations; so does
+    # starting from the solution of the last, stronger penalty.
+    features = features - features[rows["train"]].mean(0)
+    model = LogisticRegression(max_iter=MAX_ITERATIONS, warm_start=True)
     best, best_accuracy, converged = None, -1.0, True
     for strength in INVERSE_STRENGTHS:
-        model = LogisticRegression(C=strength, max_iter=MAX_ITERATIONS)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", ConvergenceWarning)  # told by `converged` instead
-            model.fit(features[rows["train"]], labels[rows["train"]])
+            model.set_params(C=strength).fit(features[rows["train"]], labels[rows["train"]])
         accuracy = model.score(features[rows["valid"]], labels[rows["valid"]])
         if accuracy > best_accuracy:
-            best, best_accuracy, converged = model, accuracy, bool(model.n_iter_.max() < MAX_ITERATIONS)
+            best, best_accuracy = copy.deepcopy(model), accuracy
+            converged = bool(model.n_iter_.max() < MAX_ITERATIONS)
     assert best is not None
     predicted = best.predict(features[rows["test"]])
     truth = labels[rows["test"]]
