@@ -24,6 +24,8 @@ def tiny_preset(tiny):
         patch.setattr("dmzcli.planning.presets", lambda: {"digits": tree})
         patch.setattr(demo, "SAMPLES", 12)
         patch.setattr(demo, "STEPS", 3)
+        patch.setattr(priors, "automatic", lambda: ["bernoulli", "chow-liu"])
+        patch.setattr("dmzcli.probing.INVERSE_STRENGTHS", (1.0,))
         yield
 
 
