@@ -108,7 +108,8 @@ def training_curve(rows: list[dict[str, float]]) -> Image.Image:
             )
     axes.set(xlabel="step", ylabel="loss", yscale="log")
     axes.grid(alpha=0.3, which="both")
-    axes.legend()
+    if axes.lines:
+        axes.legend()
     return _to_image(figure)
 
 
