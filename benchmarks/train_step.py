@@ -97,7 +97,7 @@ def stepper(model: nn.Module, config: Config, device: torch.device, batch: int) 
     noise = torch.randn(shape, generator=generator).to(device)
     gumbel = torch.rand(batch, config.model.bits, 2, generator=generator).to(device)
     index = torch.randint(config.diffusion.timesteps, (batch,), generator=generator).to(device)
-    low = device.type == "cuda" or config.training.precision == "bf16"
+    low = config.training.precision == "bf16"
 
     def step() -> None:
         x_t = diffusion.add_noise(x0, index, noise)

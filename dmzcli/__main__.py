@@ -24,6 +24,9 @@ def _outcome(error: BaseException) -> int:
 
     from dmzcli.errors import UserError
 
+    if type(error).__name__ == "NoArgsIsHelpError":
+        print(error.format_message(), file=sys.stderr)  # type: ignore[attr-defined]
+        return 2
     usage_error = typer.BadParameter.__mro__[2]  # ClickException, wherever this typer keeps it
     if isinstance(error, UserError):
         return _mistake(error.message, error.hint)
@@ -41,7 +44,9 @@ def _outcome(error: BaseException) -> int:
         return 128 + int(error.number)
     if isinstance(error, BrokenPipeError):
         sys.stderr.close()  # whoever read us has gone; nothing is left to say to them
-        return 1
+        return 141
+    if _out_of_memory(error):
+        return _mistake(f"not enough memory: {error}", "lower --batch-size, --count, or the model's size")
     import traceback
 
     traceback.print_exception(error)
@@ -52,14 +57,24 @@ def _outcome(error: BaseException) -> int:
     return 1
 
 
+def _out_of_memory(error: BaseException) -> bool:
+    """Whether the machine or the device has too little memory, in the ways that NumPy and torch say it."""
+    said = isinstance(error, RuntimeError) and (
+        "out of memory" in str(error) or "can't allocate" in str(error)
+    )
+    return said or isinstance(error, MemoryError)
+
+
 def main() -> None:
     """The entry point."""
     from dmzcli.cli import app
 
     try:
         code = app(standalone_mode=False)
-    except SystemExit:
-        raise
+        if code == 130:  # the parser has caught Ctrl-C and says nothing
+            print("interrupted", file=sys.stderr)
+    except SystemExit as end:  # the parser's one exit of its own: whoever read us has gone
+        code = 141 if end.code == 1 else end.code
     except BaseException as error:
         code = _outcome(error)
     sys.exit(code if isinstance(code, int) else 0)

@@ -73,8 +73,8 @@ def is_bit_table(path: Path) -> bool:
     """Whether a file says of itself that it is a bit table."""
     try:
         with h5py.File(path, "r") as stream:
-            return stream.attrs.get("format") == FORMAT
-    except OSError:
+            return str(stream.attrs.get("format")) == FORMAT
+    except (OSError, RuntimeError, KeyError):
         return False
 
 
@@ -164,7 +164,7 @@ def read(path: str | Path) -> BitTable:
     try:
         with h5py.File(path, "r") as stream:
             facts = dict(stream.attrs)
-            if facts.pop("format", None) != FORMAT:
+            if str(facts.pop("format", None)) != FORMAT:
                 raise UserError(f"{path} is an HDF5 file, but not a bit table", HINT)
             if (version := facts.pop("version", None)) != VERSION:
                 raise UserError(
@@ -172,7 +172,7 @@ def read(path: str | Path) -> BitTable:
                 )
             columns = _columns(path, stream)
             names = {name: _names(stream[name]) for name in ("labels", "attributes") if name in stream}
-    except OSError as error:
+    except (OSError, RuntimeError, KeyError, TypeError) as error:  # h5py's ways to say that a file is damaged
         raise UserError(f"{path} is not a whole HDF5 file: {error}", HINT) from error
     try:
         dim = int(facts.pop("dim"))

@@ -19,8 +19,9 @@ def pick(name: str | None = None) -> torch.device:
         return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
     try:
         device = torch.device(name)
-        if torch.empty(1, device=device).is_meta:
-            raise RuntimeError("nothing can be computed there")
+        if device.type not in ("cpu", "cuda", "mps"):
+            raise RuntimeError(f"{device.type} is none of cpu, cuda and mps")
+        torch.empty(1, device=device)
     except (RuntimeError, AssertionError, NotImplementedError) as error:
         raise UserError(
             f"no device '{name}' here", "use cpu, cuda, cuda:0, … or mps, or leave --device out"

@@ -21,7 +21,7 @@ from dmzcli.autoencoder import Autoencoder, pick_bits
 from dmzcli.batches import to_unit
 from dmzcli.data import Dataset
 from dmzcli.errors import UserError
-from dmzcli.files import load_tensors, read_json, save_tensors, user_errors, write_json
+from dmzcli.files import load_tensors, read_json, save_tensors, sweep, user_errors, write_json
 from dmzcli.generation import model_device
 from dmzcli.interrupts import Interrupted, collected
 from dmzcli.progress import Silence, Talk
@@ -97,6 +97,7 @@ def encode(
     facts = {"dataset": dataset.identity, "model": weights_hash, "mode": mode, "seed": seed, "part": PART}
     parts = out.parent / f".{out.name}.parts"
     _claim(parts, facts)
+    sweep(out)
     count = len(dataset.images)
     numbers = range((count + PART - 1) // PART)
     files = [parts / f"{number:06d}.safetensors" for number in numbers]

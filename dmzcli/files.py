@@ -13,6 +13,8 @@ import os
 import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from functools import lru_cache
+from glob import escape
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -41,7 +43,8 @@ def user_errors(path: Path) -> Iterator[None]:
             raise UserError(f"{path} does not exist", "check the path") from error
         if isinstance(error, (IsADirectoryError, NotADirectoryError, FileExistsError)):
             raise UserError(f"{path} is not what was expected: {error.strerror}", "check the path") from error
-        raise
+        reason = error.strerror or str(error)
+        raise UserError(f"{path} cannot be used: {reason}", "check the path and its disk") from error
 
 
 @contextmanager
@@ -68,6 +71,14 @@ def atomic(path: str | Path) -> Iterator[Path]:
             temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def sweep(path: str | Path) -> None:
+    """Removes the temporary files that killed writers of ``path`` left beside it."""
+    path = Path(path)
+    with user_errors(path):
+        for stale in path.parent.glob(f".{escape(path.name)}.*.tmp"):
+            stale.unlink(missing_ok=True)
 
 
 def write_json(path: str | Path, value: Any) -> None:
@@ -137,5 +148,12 @@ def load_tensors(path: str | Path) -> tuple[dict[str, torch.Tensor], dict[str, s
 
 def sha256(path: str | Path) -> str:
     """The SHA-256 of a file's bytes, in hexadecimal."""
-    with user_errors(Path(path)), Path(path).open("rb") as stream:
+    with user_errors(Path(path)):
+        facts = Path(path).stat()
+        return _sha256(str(Path(path).absolute()), facts.st_size, facts.st_mtime_ns)
+
+
+@lru_cache(maxsize=1024)
+def _sha256(path: str, size: int, modified: int) -> str:
+    with open(path, "rb") as stream:
         return hashlib.file_digest(stream, "sha256").hexdigest()

@@ -29,10 +29,12 @@ def describe(path: Path) -> dict[str, Any]:
             if (path / name).exists():
                 return reader(path)
         raise UserError(f"{path} is no run, prior or folder of samples", HINT)
-    if path.suffix in (".h5", ".hdf5"):
-        return _table(path)
+    from dmzcli.bits import is_bit_table
+
     if path.suffix == ".safetensors":
         return _weights(path)
+    if path.suffix in (".h5", ".hdf5") or is_bit_table(path):
+        return _table(path)
     raise UserError(f"{path} is no file of dmz", HINT)
 
 
@@ -82,7 +84,9 @@ def _table(path: Path) -> dict[str, Any]:
         facts["mean_bit"] = float(table.bits.mean())
         facts["constant_bits"] = int((table.bits == table.bits[0]).all(0).sum())
     facts |= {"labels": list(table.label_names), "attributes": list(table.attribute_names)}
-    return facts | {name: getattr(value, "item", lambda v=value: v)() for name, value in table.facts.items()}
+    return facts | {
+        name: getattr(value, "tolist", lambda v=value: v)() for name, value in table.facts.items()
+    }
 
 
 def _prior(path: Path) -> dict[str, Any]:
@@ -105,7 +109,7 @@ def _weights(path: Path) -> dict[str, Any]:
     tensors, metadata = load_tensors(path)
     try:
         facts = json.loads(metadata["dmz"])
-        step, config = facts["step"], facts["config"]
+        step, experiment = facts["step"], facts["experiment"]
     except (KeyError, TypeError, ValueError) as error:
         raise UserError(f"{path} holds tensors, but no weights of dmz", HINT) from error
     statistics = ("running_mean", "running_var", "num_batches_tracked")  # of batch norm: kept, not learnt
@@ -115,7 +119,7 @@ def _weights(path: Path) -> dict[str, Any]:
         "path": str(path),
         "step": step,
         "parameters": count,
-        "config": config,
+        "experiment": experiment,
     }
 
 

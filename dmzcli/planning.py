@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from dmzcli.config import Config, assignments, fields, merge, parse, preset, presets
+from dmzcli.data.archives import stem
 from dmzcli.errors import UserError
 from dmzcli.runs import ROOT, Run
 
@@ -43,6 +44,12 @@ class Plan:
             suffix = "" if usual.experiment() == config.experiment() else f"-{config.digest()}"
             named = ROOT / f"{self.name}{suffix}"
         run = Run(named)
+        pictures = Path(config.data.dataset)
+        if pictures.is_dir() and named.resolve().is_relative_to(pictures.resolve()):
+            raise UserError(
+                f"{named} lies inside the dataset {pictures}: its grids would become pictures of it",
+                "name a folder elsewhere with --run, or run dmz from another folder",
+            )
         if named.exists() and not named.is_dir():
             raise UserError(f"{named} is a file, not a run directory", "name a folder with --run")
         if (named / "config.json").exists():
@@ -106,12 +113,9 @@ def plan(
     where = f"preset {preset_name}" if preset_name else "the defaults"
     base = parse(merge(table, source), where)
     config = parse(merge(table, source, given, assignments(settings)), "flags and --set")
-    stem = path.name.split(".")[0] if is_path else dataset
-    name = (
-        stem
-        if preset_name in (None, dataset)
-        else f"{stem}-{preset_name}".replace("cifar10-cifar10", "cifar10")
-    )
+    name = stem(path.resolve()) if is_path else dataset
+    if preset_name is not None:
+        name = preset_name if preset_name.startswith(name) else f"{name}-{preset_name}"
     return Plan(config, name, base)
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,7 +14,7 @@ from dmzcli.bits import BitTable
 from dmzcli.errors import UserError, did_you_mean
 from dmzcli.files import sha256
 from dmzcli.progress import Silence, Talk
-from dmzcli.runs import Run, find_run_of
+from dmzcli.runs import Run, find_run, find_run_of
 
 
 @dataclass(frozen=True)
@@ -68,12 +68,19 @@ def one_hot_labels(table: BitTable) -> np.ndarray:
     return (table.labels[:, None] == np.arange(len(table.label_names))).astype(np.uint8)
 
 
-def prior_folder(table: BitTable, path: Path, kind: str) -> Path:
-    """Where a prior of a table belongs: in the run whose weights made the table, or beside the table."""
-    run = find_run_of(table.model)
-    if run is None and (path.parent / "config.json").exists():
-        run = Run(path.parent)
-    return (run.priors if run else path.parent / f"{path.stem}-priors") / kind
+def priors_folder(table: BitTable, path: Path, run: Path | None = None) -> Path:
+    """Where the priors of a table belong: in the named run, in the run whose weights made it, or beside the table.
+
+    Raises:
+        UserError: The named run's weights did not make the table.
+    """
+    if run is not None:
+        named = find_run(run)
+        named.check_made(path, table.model)
+        return named.priors
+    beside = Run(path.parent) if (path.parent / "config.json").exists() else None
+    found = beside or find_run_of(table.model)
+    return found.priors if found else path.parent / f"{path.stem}-priors"
 
 
 def fit(
@@ -85,6 +92,7 @@ def fit(
     seed: int = 0,
     out: Path | None = None,
     talk: Talk | None = None,
+    run: Path | None = None,
 ) -> Fitted:
     """Fits a prior to a table's train split, makes its choices on the valid split, and saves it.
 
@@ -95,8 +103,9 @@ def fit(
         settings: Options as ``name=value``; not with ``auto``.
         given: ``labels`` for p(bits | class), or ``None``.
         seed: Of the fit.
-        out: The prior's folder; by default in the table's run.
+        out: The prior's folder; by default one named after the kind, in the table's run.
         talk: Who listens.
+        run: The run that the prior belongs to, where the table alone does not tell.
 
     Raises:
         UserError: The kind is unknown, or the table has no training rows or labels.
@@ -114,6 +123,7 @@ def fit(
         raise UserError(f"{path} has {len(train)} training rows", "a prior is fitted to the train split")
     conditions = None if given is None else one_hot_labels(table)
     candidates = priors.automatic() if kind == "auto" else [kind]
+    home = priors_folder(table, path, run) if out is None else out.parent
     fitted: dict[str, priors.Prior] = {}
     with talk.task("fitting", 100 * len(candidates)) as advance:
         for done, name in enumerate(candidates):
@@ -122,7 +132,7 @@ def fit(
                 advance(100 * (done + share), f"{name} {message}")
 
             prior = priors.create(name, dim=table.dim, seed=seed, **_settings(name, settings))
-            folder = out or prior_folder(table, path, name)
+            folder = out or home / name
             prior.fit(
                 table.bits[train],
                 valid=table.bits[valid] if len(valid) else None,
@@ -134,7 +144,7 @@ def fit(
             fitted[name] = prior
     compared = {name: prior.report.valid_bits_per_code for name, prior in fitted.items() if prior.report}
     best = min(compared, key=lambda name: compared[name])
-    folder = out or prior_folder(table, path, best)
+    folder = out or home / best
     facts = {
         "model": table.model,
         "dataset": table.dataset,
@@ -143,11 +153,11 @@ def fit(
         "bits_sha256": sha256(path),
     }
     fitted[best].save(folder, facts)
-    _drop_checkpoints(out or prior_folder(table, path, name) for name in candidates)
+    _drop_checkpoints(out or home / name for name in candidates)
     return Fitted(fitted[best], folder, compared if kind == "auto" else {})
 
 
-def _drop_checkpoints(folders: Any) -> None:
+def _drop_checkpoints(folders: Iterable[Path]) -> None:
     import shutil
 
     for folder in folders:
@@ -174,6 +184,25 @@ def find_prior(run: Run, name: str | None) -> Path:
             f"{run.path} has no prior '{name}'", f"fit it with dmz fit-prior --run {run.path} --kind {name}"
         )
     raise UserError(f"there is no prior '{name}'", did_you_mean(name, [*found, *priors.available()], "kinds"))
+
+
+def can_sample(run: Run) -> bool:
+    """Whether a run has all that sampling needs: a prior, or no latent."""
+    return run.config.model.latent == "none" or any(run.priors.glob("*/prior.json"))
+
+
+def find_run_for(prior: str, path: Path | None) -> Run:
+    """The run that a named prior is for: the named run, the one whose bits it was fitted to, or the newest that has it.
+
+    Raises:
+        UserError: There is none.
+        priors.PriorError: The prior's folder is damaged.
+    """
+    if path is None and (Path(prior) / "prior.json").exists():
+        found = find_run_of(str(priors.load(prior).metadata.get("model")))
+        if found is not None:
+            return found
+    return find_run(path, fits=lambda run: (run.priors / prior / "prior.json").exists())
 
 
 def load_prior(folder: Path, run: Run, dim: int) -> priors.Prior:

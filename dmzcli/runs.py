@@ -7,13 +7,14 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from dmzcli.config import Config, parse
+from dmzcli.data.archives import stem
 from dmzcli.errors import UserError
 from dmzcli.files import load_tensors, read_json, save_tensors, sha256, write_json
 
@@ -163,7 +164,10 @@ def load_into(model: torch.nn.Module, path: Path) -> dict[str, str]:
 
 def save_weights(path: Path, tensors: dict[str, torch.Tensor], step: int, config: Config) -> None:
     """Writes a model's weights. One metadata entry only: their order in the file is not fixed, its bytes must be."""
-    facts = {"step": step, "config": config.model_dump(mode="json")}
+    facts = {
+        "step": step,
+        "experiment": config.experiment(),
+    }  # not how often it was logged, nor where its data lay
     save_tensors(path, tensors, {"dmz": json.dumps(facts, sort_keys=True)})
 
 
@@ -177,11 +181,22 @@ def _weights(root: Path) -> list[Path]:
 
 def same_dataset(trained: str, wanted: str) -> bool:
     """Whether a run's dataset is the wanted one: by name, by path, or a path by its stem."""
-    return wanted in (trained, Path(trained).name.split(".")[0]) or str(Path(wanted).absolute()) == trained
+    return wanted in (trained, stem(Path(trained))) or str(Path(wanted).absolute()) == trained
 
 
-def find_run(path: Path | None = None, dataset: str | None = None, root: Path = ROOT) -> Run:
-    """The run that a command works on: the named one, or the newest trained on ``dataset``.
+def find_run(
+    path: Path | None = None,
+    dataset: str | None = None,
+    fits: Callable[[Run], bool] = lambda run: True,
+    root: Path = ROOT,
+) -> Run:
+    """The run that a command works on: the named one, or the newest that fits.
+
+    Arguments:
+        path: The named one; it is taken whether it fits or not, so that the command can say why not.
+        dataset: What it was trained on.
+        fits: Whether a run has what the command needs; the newest of all where none has.
+        root: Where runs are.
 
     Raises:
         UserError: There is none.
@@ -193,7 +208,7 @@ def find_run(path: Path | None = None, dataset: str | None = None, root: Path = 
     found = [Run(weights.parent) for weights in _weights(root)]
     if dataset is not None:
         found = [run for run in found if same_dataset(run.config.data.dataset, dataset)]
-    newest = _newest(run.weights for run in found)
+    newest = _newest([run.weights for run in found if fits(run)] or [run.weights for run in found])
     if newest is None:
         which = f" trained on '{dataset}'" if dataset else ""
         target = f" {dataset}" if dataset else ""

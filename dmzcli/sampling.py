@@ -55,7 +55,7 @@ class Plan:
 
     def folder_name(self) -> str:
         """A readable name of the plan's own folder; its end tells weights and priors of one name apart."""
-        name = f"{self.prior}-{self.sampler}-{self.steps}-seed{self.seed}"
+        name = f"{self.prior}-{self.sampler}-{self.steps}-n{self.count}-seed{self.seed}"
         if self.spacing != sampler_class(self.sampler).spacing:
             name += f"-{self.spacing}"
         if self.eta:
@@ -150,6 +150,9 @@ def _claim(out: Path, plan: Plan, facts: dict[str, Any]) -> None:
                 f"{out} holds {earlier['count']} images already, more than {plan.count}",
                 f"use --count {earlier['count']}, or another --out",
             )
+        if earlier["count"] < plan.count:  # until the end, the folder of more images is unfinished
+            for name in ("samples.json", "samples.npz", "grid.png"):
+                (out / name).unlink(missing_ok=True)
     elif out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise UserError(f"{out} is there already and holds no samples of dmz", "choose another --out")
     write_json(card, facts)

@@ -11,7 +11,7 @@ import json
 import math
 import os
 from pathlib import Path
-from typing import TYPE_CHECKING, Generic, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 import numpy as np
 import torch
@@ -72,17 +72,20 @@ def accelerator(device: str | None, precision: str) -> Accelerator:
     """
     from accelerate import Accelerator
     from accelerate.state import AcceleratorState, PartialState
+    from accelerate.utils import patch_environment
 
     from dmzcli.devices import computes_bf16, pick
 
     chosen = pick(device)
     if precision == "auto":
         precision = "bf16" if computes_bf16(chosen) else "no"
-    if chosen.type == "cuda" and chosen.index is not None:
-        os.environ["ACCELERATE_TORCH_DEVICE"] = str(chosen)  # Accelerate's only way to take one
+    if chosen.index is not None and int(os.environ.get("WORLD_SIZE", "1")) > 1:
+        raise UserError(f"--device {chosen} names one device for several processes", "use --device cuda")
     if PartialState._shared_state and PartialState().num_processes == 1:
         AcceleratorState._reset_state(True)  # else an earlier run's device and precision would be this one's
-    return Accelerator(cpu=chosen.type == "cpu", mixed_precision=precision)
+    one = {"ACCELERATE_TORCH_DEVICE": str(chosen)} if chosen.index is not None else {}
+    with patch_environment(**one):  # Accelerate's only way to take one device of several
+        return Accelerator(cpu=chosen.type == "cpu", mixed_precision=precision)
 
 
 class Trainer:
@@ -96,7 +99,7 @@ class Trainer:
     """
 
     def __init__(self, config: Config, dataset: Dataset, run: Run, engine: Accelerator) -> None:
-        self.config, self.run, self.engine = config, run, engine
+        self.config, self.run, self.engine, self.dataset = config, run, engine, dataset.identity
         training = config.training
         if training.batch_size % engine.num_processes:
             raise UserError(
@@ -137,11 +140,23 @@ class Trainer:
         tensors = {f"model.{name}": value for name, value in self.bare.state_dict().items()}
         tensors |= {f"average.{name}": value for name, value in self.average.model.state_dict().items()}
         tensors |= {f"sums.{name}": value for name, value in self.sums.items()}
-        facts = {"step": self.step, "logged": self.logged, "experiment": self.config.experiment()}
+        facts: dict[str, Any] = {"step": self.step, "logged": self.logged}
+        facts |= {"experiment": self.config.experiment(), "dataset": self.dataset}
         save_tensors(
             self.run.state, tensors | self._moments(), {"dmz-train-state": json.dumps(facts, sort_keys=True)}
         )
         self.save_average()
+
+    def _check_continues(self, facts: dict[str, Any]) -> None:
+        if facts["dataset"] != self.dataset:
+            raise UserError(
+                f"{self.run.path} was trained on {facts['dataset']}, but the dataset is now {self.dataset}",
+                "restore the dataset, or start anew with another --run",
+            )
+        if facts["experiment"] != self.config.experiment():
+            raise UserError(
+                f"{self.run.state} is a checkpoint of other settings", "start anew with another --run"
+            )
 
     def save_average(self) -> None:
         """Writes ``model.safetensors``."""
@@ -161,6 +176,7 @@ class Trainer:
         tensors, metadata = load_tensors(self.run.state)
         try:
             facts = json.loads(metadata["dmz-train-state"])
+            self._check_continues(facts)
             inner = getattr(self.optimiser, "optimizer", self.optimiser)
             parts: dict[str, dict[str, Tensor]] = {"model": {}, "average": {}, "optimiser": {}, "sums": {}}
             for name, value in tensors.items():
@@ -169,12 +185,9 @@ class Trainer:
             self.bare.load_state_dict(parts["model"])
             self.average.model.load_state_dict(parts["average"])
             for name, parameter in self.bare.named_parameters():
-                state = {
-                    key: parts["optimiser"][f"{name}.{key}"] for key in ("step", "exp_avg", "exp_avg_sq")
-                }
                 inner.state[parameter] = {
-                    key: value if key == "step" else value.to(parameter.device)
-                    for key, value in state.items()
+                    key: parts["optimiser"][f"{name}.{key}"].to(parameter.device)
+                    for key in ("step", "exp_avg", "exp_avg_sq")
                 }
             self.step, self.logged = int(facts["step"]), int(facts["logged"])
             self.sums = {name: value.to(self.engine.device) for name, value in parts["sums"].items()}

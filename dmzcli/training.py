@@ -16,6 +16,7 @@ import torch
 from dmzcli.config import Config
 from dmzcli.data import Dataset
 from dmzcli.errors import UserError
+from dmzcli.files import sweep
 from dmzcli.interrupts import Interrupted, collected
 from dmzcli.metrics import Metrics
 from dmzcli.progress import Silence, Talk
@@ -87,6 +88,8 @@ def train(
         trainer = Trainer(config, dataset, run, accelerator(device, config.training.precision))
         resumed = trainer.resume()
         run.save_config(config)
+        for file in (run.state, run.weights):
+            sweep(file)
         if resumed:
             talk.say(f"resuming {run.path} at step {trainer.step}")
             if trainer.step >= config.training.steps:
@@ -160,7 +163,7 @@ def _loop(trainer: Trainer, max_hours: float | None, talk: Talk, signals: list[i
             late = time.monotonic() > deadline
             last = step if late else training.steps
             message = ""
-            if _due(step, training.log_every, last) or signal_number:
+            if _due(step, training.log_every, last):
                 valid, pictures = (
                     _due(step, training.valid_every, last),
                     _due(step, training.sample_every, last),

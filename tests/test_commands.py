@@ -168,7 +168,7 @@ def test_version(dmz):
 def test_a_reader_that_leaves_early_is_no_defect(spawn):
     process = spawn("train", "--settings")
     process.stdout.close()
-    assert process.wait(60) in (0, 1)
+    assert process.wait(60) in (0, 141)
     err = process.stderr.read()
     assert "Traceback" not in err and "Exception ignored" not in err
 
@@ -348,8 +348,10 @@ def test_wrong_values(dmz, workshop, arguments, error):
 def test_no_command_shows_the_commands(dmz):
     for arguments, name in (((), "fit-prior"), (("data",), "list")):
         ended = dmz(*arguments)
-        assert ended.code in (0, 2) and name in ended.out + ended.err
-        assert "Traceback" not in ended.err
+        assert ended.code == 2 and ended.out == ""
+        lines = ended.err.splitlines()
+        assert any(line.split()[:1] == [name] for line in lines)  # a line each
+        assert not any(line.startswith(("error:", "Traceback")) for line in lines)
 
 
 @pytest.mark.parametrize("command", ["encode", "sample", "fit-prior", "probe"])

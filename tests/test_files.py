@@ -12,7 +12,7 @@ import pytest
 import torch
 
 from dmzcli.errors import UserError
-from dmzcli.files import atomic, load_tensors, read_json, save_tensors, sha256, user_errors, write_json
+from dmzcli.files import atomic, load_tensors, read_json, save_tensors, sha256, sweep, user_errors, write_json
 
 
 class Broken(Exception):
@@ -100,6 +100,17 @@ def test_the_target_is_untouched_until_the_end():
         temporary.write_text("new")
         assert not Path("file").exists() and temporary.parent.samefile(".")
     assert Path("file").read_text() == "new"
+
+
+def test_what_killed_writers_left_is_swept():
+    for stale in (".file.x8_a.tmp", ".file.abc.tmp"):
+        Path(stale).write_text("half")
+    kept = ["file", ".file.tmp.txt", ".other.abc.tmp", "file.abc.tmp"]
+    for other in kept:
+        Path(other).write_text("whole")
+    sweep("file")
+    assert sorted(os.listdir()) == sorted(kept)
+    sweep("nowhere/file")
 
 
 @pytest.fixture
@@ -201,14 +212,27 @@ def test_folders_are_no_files(read):
         read("folder")
 
 
+def test_sha256_follows_the_file():
+    Path("file").write_bytes(b"once")
+    first = sha256("file")
+    Path("file").write_bytes(b"and again")
+    assert sha256("file") == hashlib.sha256(b"and again").hexdigest() != first
+
+
 def test_sha256():
     Path("file").write_bytes(b"bits" * 1000)
     assert sha256("file") == hashlib.sha256(b"bits" * 1000).hexdigest()
 
 
-def test_what_is_nobodys_mistake_stays_an_error():
-    with pytest.raises(OSError, match="Input/output"), user_errors(Path("file")):
+def test_refusals_of_any_kind_are_told():
+    with (
+        pytest.raises(UserError, match=r"^file cannot be used: Input/output error$"),
+        user_errors(Path("file")),
+    ):
         raise OSError(errno.EIO, "Input/output error")
+
+
+def test_what_is_no_refusal_stays_what_it_is():
     with pytest.raises(ValueError, match="other"), user_errors(Path("file")):
         raise ValueError("other")
 

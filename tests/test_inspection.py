@@ -38,6 +38,11 @@ def test_a_table(run):
     assert 0 <= facts["mean_bit"] <= 1 and facts["mode"] == "mode"
 
 
+def test_a_table_by_any_name(run):
+    Path("codes").write_bytes(run.bits.read_bytes())
+    assert describe(Path("codes"))["what"] == "bit table"
+
+
 def test_an_empty_table(run):
     import dataclasses
 

@@ -20,7 +20,7 @@ from dmzcli.prior_fitting import (
     listing,
     load_prior,
     one_hot_labels,
-    prior_folder,
+    priors_folder,
 )
 from dmzcli.runs import Run
 
@@ -87,9 +87,11 @@ def test_labels_one_hot(table):
 
 def test_a_table_whose_run_is_gone_keeps_its_priors_beside_it(table, run):
     shutil.copy(run.bits, "mine.h5")
-    assert prior_folder(table, Path("mine.h5"), "uniform") == run.priors / "uniform"
+    assert priors_folder(table, Path("mine.h5")) == run.priors
+    shutil.copytree("runs", "elsewhere")
+    assert priors_folder(table, Path("mine.h5"), Path("elsewhere/tiny")) == Path("elsewhere/tiny/priors")
     shutil.rmtree("runs")
-    assert prior_folder(table, Path("mine.h5"), "uniform") == Path("mine-priors/uniform")
+    assert priors_folder(table, Path("mine.h5")) == Path("mine-priors")
 
 
 @pytest.mark.parametrize(

@@ -63,9 +63,11 @@ def test_foreign_checkpoint_is_named(tiny, few, run, metadata):
         train(tiny(), few, run, "cpu")
 
 
-def test_checkpoint_of_another_model_is_named(tiny, few, run):
-    with pytest.raises(UserError, match=r"state\.safetensors is no checkpoint of this model"):
-        train(tiny(model__bits=5), few, run, "cpu")
+def test_checkpoint_of_other_settings_or_other_data_is_named(tiny, few, digits, run):
+    with pytest.raises(UserError, match=r"state\.safetensors is a checkpoint of other settings"):
+        train(tiny(model__bits=5), digits, run, "cpu")
+    with pytest.raises(UserError, match=r"was trained on digits/\S+, but the dataset is now digits-subset/160$"):
+        train(tiny(), few, run, "cpu")
 
 
 def test_batch_must_divide_over_the_processes(tiny, few, monkeypatch):

@@ -33,12 +33,12 @@ def compare_priors(
     from dmzcli import bits as bit_tables
     from dmzcli.comparison import compare, write
     from dmzcli.console import table as make_table
-    from dmzcli.prior_fitting import prior_folder
+    from dmzcli.prior_fitting import priors_folder
     from dmzcli.runs import find_bits
 
     path = find_bits(bits, run)
     table = bit_tables.read(path)
-    folder = out or prior_folder(table, path, "any").parent
+    folder = out or priors_folder(table, path, run)
     talk.say(f"comparing priors on {path}: {len(table.rows('train')):,} training codes of {table.dim} bits")
     comparison = compare(table, path, kind or (), seed, folder, talk)
     write(comparison, folder)

@@ -36,9 +36,15 @@ def encode(
 
     if mode not in ("mode", "sample"):
         raise UserError(f"unknown --mode '{mode}'", did_you_mean(mode, ["mode", "sample"], "modes"))
+    if out is not None and (out.is_dir() or not out.name):
+        raise UserError(
+            f"--out '{out}' is a folder, not a file", "name the table's file, such as --out bits.h5"
+        )
     from dmzcli.runs import find_run, same_dataset
 
-    chosen = find_run(run, dataset if run is None else None)
+    chosen = find_run(
+        run, dataset if run is None else None, lambda found: found.config.model.latent != "none"
+    )
     data = chosen.config.data
     if dataset is not None and not same_dataset(data.dataset, dataset):
         data = data.model_copy(update={"dataset": dataset, "data_dir": None})

@@ -43,14 +43,12 @@ def fit_prior(
         talk.result(kinds(), listing())
         return
     from dmzcli import bits as bit_tables
-    from dmzcli.runs import find_bits, find_run
+    from dmzcli.runs import find_bits
 
     path = find_bits(bits, run)
     table = bit_tables.read(path)
-    if run is not None:
-        find_run(run).check_made(path, table.model)
     talk.say(f"fitting to {path}: {len(table.rows('train')):,} training codes of {table.dim} bits")
-    fitted = fit(table, path, kind, settings or [], given, seed, out, talk)
+    fitted = fit(table, path, kind, settings or [], given, seed, out, talk, run)
     report = fitted.prior.report.as_dict() if fitted.prior.report else {}
     facts = {"prior": str(fitted.folder), "bits": str(path), **report}
     if fitted.compared:

@@ -41,9 +41,10 @@ def sample(
     """Generate images from a prior's bits: PNG files, one .npz, and a grid; the same command again resumes."""
     talk = common.console(quiet, as_json)
     from dmzcli.devices import pick
+    from dmzcli.prior_fitting import can_sample, find_run_for
     from dmzcli.runs import find_run
 
-    chosen = find_run(run)
+    chosen = find_run(run, fits=can_sample) if prior is None else find_run_for(prior, run)
     model = chosen.load_model(pick(device))
     from dmzcli.samplers import sampler_class
     from dmzcli.sampling import Plan, draw_bits

@@ -52,6 +52,7 @@ def train(
     Settings come from the defaults, then the preset, then flags and --set.
     """
     talk = common.console(quiet, as_json)
+    from dmzcli.data import names
     from dmzcli.planning import estimate, list_all_settings, plan
 
     if list_settings:
@@ -65,7 +66,7 @@ def train(
     }
     wanted = plan(dataset, preset, flags, settings or [])
     data = wanted.config.data
-    if dry_run and data.size is not None and data.channels is not None:
+    if dry_run and data.dataset in names() and data.size is not None and data.channels is not None:
         size, channels = data.size, data.channels  # no need to read the images
     else:
         images = common.load_dataset(talk, data, download)
