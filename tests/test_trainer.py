@@ -66,7 +66,9 @@ def test_foreign_checkpoint_is_named(tiny, few, run, metadata):
 def test_checkpoint_of_other_settings_or_other_data_is_named(tiny, few, digits, run):
     with pytest.raises(UserError, match=r"state\.safetensors is a checkpoint of other settings"):
         train(tiny(model__bits=5), digits, run, "cpu")
-    with pytest.raises(UserError, match=r"was trained on digits/\S+, but the dataset is now digits-subset/160$"):
+    with pytest.raises(
+        UserError, match=r"was trained on digits/\S+, but the dataset is now digits-subset/160$"
+    ):
         train(tiny(), few, run, "cpu")
 
 
