@@ -49,7 +49,7 @@ class MixtureOptions:
 
 
 @dataclasses.dataclass(frozen=True)
-class Run_:
+class Found:
     """One finished run: its components' arrays, its gate (G + 1, K), and log p of the held-out rows."""
 
     components: State
@@ -96,7 +96,7 @@ class MixturePrior(Prior):
         most = max(1, len(train) // ROWS_PER_COMPONENT)
         grid = [k for k in self.grid if k <= most] or [most]
         if self.options.components is not None:
-            grid = [min(self.options.components, most)]
+            grid = [min(self.options.components, len(train))]  # as many as asked for, and no more than rows
         smoothings = list(self.smoothings)
         if self.options.smoothing is not None:
             smoothings = [self.options.smoothing]
@@ -112,7 +112,7 @@ class MixturePrior(Prior):
         self._gate, self._runs = np.concatenate([one.gate for one in runs], axis=1), len(runs)
         return {"components": size, "smoothing": smoothing, "runs": len(runs)}
 
-    def _one_run(self, data: Data, size: int, smoothing: float, start: int, run: Run) -> Run_:
+    def _one_run(self, data: Data, size: int, smoothing: float, start: int, run: Run) -> Found:
         """Expectation maximisation from one start; ends when held-out codes gain no more."""
         variables, given, held, held_given = data
         rng = generator(self.seed, 3, size, start)
@@ -126,7 +126,7 @@ class MixturePrior(Prior):
             )
             score = log_sum_exp(joint)
             if best is None or score.mean() > best.valid.mean() + LEAST_GAIN:
-                best, stale = Run_(components, gate, score), 0
+                best, stale = Found(components, gate, score), 0
             else:
                 stale += 1
             run.progress(
@@ -177,7 +177,7 @@ class MixturePrior(Prior):
         )
         return weights + np.eye(len(weights), 1) * offset
 
-    def _choose_gate(self, found: Run_, data: Data) -> Run_:
+    def _choose_gate(self, found: Found, data: Data) -> Found:
         """The run with the gate's penalty chosen on held-out codes."""
         variables, given, held, held_given = data
         shares = self._expect(found.components, found.gate, variables, given)
@@ -187,7 +187,7 @@ class MixturePrior(Prior):
             gate = self._fit_gate(shares, given, gate, penalty, 60)
             score = log_sum_exp(inside + log_gate(gate, held_given).T)
             if score.mean() > best.valid.mean():
-                best = Run_(found.components, gate, score)
+                best = Found(found.components, gate, score)
         return best
 
     # The mixture of all runs.
@@ -233,11 +233,11 @@ class _Search:
 
     def __init__(self, prior: MixturePrior, data: Data, run: Run, shape: tuple[int, int]) -> None:
         self._prior, self._data, self._run = prior, data, run
-        self._made: dict[tuple[int, float, int], Run_] = {}
+        self._made: dict[tuple[int, float, int], Found] = {}
         self._starts = min(SEARCH_STARTS, prior.options.restarts)
         self._total = (sum(shape) - 2) * self._starts + prior.options.restarts  # if nothing ends early
 
-    def one(self, size: int, smoothing: float, start: int) -> Run_:
+    def one(self, size: int, smoothing: float, start: int) -> Found:
         key = (size, smoothing, start)
         if key not in self._made:
             done = min(len(self._made), self._total - 1)
@@ -247,7 +247,7 @@ class _Search:
             kept = part.load()
             if kept is not None:
                 state, _ = kept
-                made = Run_(
+                made = Found(
                     {n: a for n, a in state.items() if n not in ("gate", "valid")},
                     state["gate"],
                     state["valid"],
@@ -258,7 +258,7 @@ class _Search:
             self._made[key] = made
         return self._made[key]
 
-    def runs(self, size: int, smoothing: float, starts: int) -> list[Run_]:
+    def runs(self, size: int, smoothing: float, starts: int) -> list[Found]:
         return [self.one(size, smoothing, start) for start in range(starts)]
 
     def score(self, size: int, smoothing: float) -> float:
