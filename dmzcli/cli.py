@@ -7,7 +7,19 @@ from typing import Annotated
 import typer
 
 from dmzcli import __version__
-from dmzcli.commands import compare_priors, data, demo, encode, fit_prior, info, probe, sample, train
+from dmzcli.commands import (
+    compare_priors,
+    data,
+    demo,
+    encode,
+    evaluate,
+    fit_prior,
+    info,
+    probe,
+    sample,
+    sweep_steps,
+    train,
+)
 
 app = typer.Typer(
     name="dmz",
@@ -43,4 +55,6 @@ app.command("fit-prior")(fit_prior.fit_prior)
 app.command("compare-priors")(compare_priors.compare_priors)
 app.command("sample")(sample.sample)
 app.command("probe")(probe.probe)
+app.command("evaluate")(evaluate.evaluate)
+app.command("sweep-steps")(sweep_steps.sweep_steps)
 app.command("info")(info.info)

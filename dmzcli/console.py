@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from typing import Any
 
 from rich.console import Console as RichConsole
+from rich.console import Group
 from rich.progress import (
     BarColumn,
     MofNCompleteColumn,
@@ -100,7 +101,7 @@ class Console:
 
         return advance
 
-    def result(self, facts: Mapping[str, Any], text: str | Table | None = None) -> None:
+    def result(self, facts: Mapping[str, Any], text: str | Group | None = None) -> None:
         """Prints a command's result on stdout.
 
         Arguments:
@@ -109,7 +110,7 @@ class Console:
         """
         if self.as_json:
             print(json.dumps(facts, ensure_ascii=False, allow_nan=False))
-        elif isinstance(text, Table):
+        elif isinstance(text, Group):
             width = None if sys.stdout.isatty() else 160
             RichConsole(highlight=False, width=width).print(text)
         else:
@@ -118,12 +119,12 @@ class Console:
             )
 
 
-def table(title: str, rows: list[dict[str, Any]]) -> Table:
-    """A table with one column per key of the first row."""
-    made = Table(title=title, title_justify="left", title_style="bold")
+def table(title: str, rows: list[dict[str, Any]]) -> Group:
+    """A table with one column per key of the first row, under a title that may be wider than it."""
+    made = Table()
     for name in rows[0]:
         numeric = isinstance(rows[0][name], int | float)
         made.add_column(name, justify="right" if numeric else "left", overflow="fold")
     for row in rows:
         made.add_row(*(f"{v:.4g}" if isinstance(v, float) else str(v) for v in row.values()))
-    return made
+    return Group(Text(title, style="bold"), made)

@@ -288,3 +288,35 @@ def python():
         return done.stdout
 
     return call
+
+
+@pytest.fixture
+def tiny_extractor():
+    """The name of a tiny extractor in torch-fidelity's registry, where another package would put one, too."""
+    from torch_fidelity.feature_extractor_base import FeatureExtractorBase
+    from torch_fidelity.registry import FEATURE_EXTRACTORS_REGISTRY, register_feature_extractor
+
+    class Tiny(FeatureExtractorBase):
+        """Means of the quarters of an image, and three logits made of them."""
+
+        def __init__(self, name, features_list, **options):
+            super().__init__(name, features_list)
+            self.register_buffer("scale", torch.tensor(1 / 255))
+
+        @staticmethod
+        def get_provided_features_list():
+            return ("means", "logits")
+
+        @staticmethod
+        def get_default_feature_layer_for_metric(metric):
+            return "logits" if metric == "isc" else "means"
+
+        def forward(self, x):
+            assert x.dtype == torch.uint8 and x.shape[1] == 3
+            means = torch.nn.functional.adaptive_avg_pool2d(x.double() * self.scale, 2)[:, 0].flatten(1)
+            found = {"means": means, "logits": 20 * means[:, :3]}
+            return tuple(found[name] for name in self.features_list)
+
+    register_feature_extractor("tiny", Tiny)
+    yield "tiny"
+    del FEATURE_EXTRACTORS_REGISTRY["tiny"]

@@ -21,6 +21,18 @@ DeviceOption = Annotated[
     str | None, typer.Option("--device", help="cpu, cuda, cuda:0, … or mps; by default the best.")
 ]
 SeedOption = Annotated[int, typer.Option("--seed", min=0, help="Seed of everything random.")]
+StepsOption = Annotated[int, typer.Option("--steps", min=1, help="T, denoising steps.")]
+SamplerOption = Annotated[str, typer.Option("--sampler", help="ancestral or ddim.")]
+SpacingOption = Annotated[
+    str | None,
+    typer.Option("--spacing", help="Which timesteps: uniform or ddim; by default the sampler's own."),
+]
+EtaOption = Annotated[
+    float, typer.Option("--eta", help="DDIM's noise: 0 none, 1 as much as the ancestral sampler.")
+]
+TemperatureOption = Annotated[
+    float, typer.Option("--temperature", help="Of the prior; below 1 its likelier codes.")
+]
 BatchSizeOption = Annotated[int | None, typer.Option("--batch-size", min=1, help="Images at a time.")]
 SetOption = Annotated[
     list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Change one setting; repeatable.")

@@ -1,0 +1,140 @@
+"""``dmz evaluate``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from dmzcli.commands import common
+
+if TYPE_CHECKING:
+    from dmzcli.runs import Run
+
+
+def evaluate(
+    samples: Annotated[
+        Path | None,
+        typer.Argument(
+            help="A folder or archive of images, .npz, .npy or HDF5; by default drawn from the newest run and prior."
+        ),
+    ] = None,
+    run: common.RunOption = None,
+    prior: Annotated[
+        str | None, typer.Option("--prior", help="The run's prior to draw bits from; by default the newest.")
+    ] = None,
+    count: Annotated[
+        int, typer.Option("--count", "-n", min=1, help="How many images to draw, or to reconstruct.")
+    ] = 10_000,
+    steps: common.StepsOption = 20,
+    sampler: common.SamplerOption = "ancestral",
+    spacing: common.SpacingOption = None,
+    eta: common.EtaOption = 0.0,
+    temperature: common.TemperatureOption = 1.0,
+    against: Annotated[
+        str | None, typer.Option("--against", help="The dataset to compare with; by default the run's own.")
+    ] = None,
+    split: Annotated[
+        str, typer.Option("--split", help="Its split; published FIDs are mostly measured against train.")
+    ] = "test",
+    features: Annotated[
+        str | None,
+        typer.Option(
+            "--features",
+            help="inception, dinov2, clip, classifier, or a name of torch-fidelity's; by default inception for "
+            "colour images and classifier for grey ones.",
+        ),
+    ] = None,
+    weights: Annotated[
+        Path | None, typer.Option("--weights", help="The feature network's weights, instead of a download.")
+    ] = None,
+    metrics: Annotated[str, typer.Option("--metrics", help="Any of fid, kid, is, prc.")] = "fid,kid,is,prc",
+    reconstructions: Annotated[
+        bool,
+        typer.Option(
+            "--reconstructions", help="Compare images of the split with what their own bits decode to."
+        ),
+    ] = False,
+    allow_lossy: Annotated[
+        bool, typer.Option("--allow-lossy", help="Take JPEG-compressed samples as they are.")
+    ] = False,
+    resize: Annotated[
+        bool, typer.Option("--resize", help="Resample samples of another size than the reference's.")
+    ] = False,
+    settings: Annotated[
+        list[str] | None,
+        typer.Option("--set", metavar="KEY=VALUE", help="How --against is read, such as data.size=64."),
+    ] = None,
+    data_dir: common.DataDirOption = None,
+    seed: common.SeedOption = 0,
+    out: Annotated[
+        Path | None, typer.Option("--out", help="The card's file; by default beside the samples of a run.")
+    ] = None,
+    batch_size: common.BatchSizeOption = None,
+    device: common.DeviceOption = None,
+    as_json: common.JsonOption = False,
+    quiet: common.QuietOption = False,
+) -> None:
+    """Score images against a dataset: Fréchet and kernel distance, inception score, precision and recall.
+
+    The result is an evaluation card (JSON): every score with its interval, and the counts, split, feature network,
+    encoding, sampler, seeds and hashes that it depends on.
+    """
+    talk = common.console(quiet, as_json)
+    from dmzcli.console import table
+    from dmzcli.devices import pick
+    from dmzcli.errors import UserError
+    from dmzcli.evaluation.sources import drawn, reference_data, run_of
+    from dmzcli.runs import find_run
+
+    where, batch = pick(device), batch_size or 64
+    recipe = {"steps": steps, "sampler": sampler, "eta": eta, "temperature": temperature}
+    from dmzcli.samplers import sampler_class
+
+    recipe["spacing"] = spacing or sampler_class(sampler).spacing
+    if reconstructions:
+        if samples is not None:
+            raise UserError(f"--reconstructions takes a run, not the samples {samples}", "name it with --run")
+        chosen = find_run(run, fits=lambda found: found.config.model.latent != "none")
+        dataset = common.load_dataset(talk, reference_data(against, chosen, settings or (), data_dir))
+        from dmzcli.evaluation.reconstruction import evaluate_reconstructions
+
+        ended = evaluate_reconstructions(chosen, dataset, split, count, recipe, seed, where, batch, out, talk)
+        talk.result(ended.facts(), table(ended.title(), ended.table()))
+        return
+    from dmzcli.evaluation.evaluate import evaluate as score
+    from dmzcli.evaluation.features import create
+    from dmzcli.evaluation.image_sets import read_images
+    from dmzcli.evaluation.sources import usual_features
+
+    if samples is None:
+        from dmzcli.prior_fitting import can_sample, find_run_for
+
+        made_by: Run | None = find_run(run, fits=can_sample) if prior is None else find_run_for(prior, run)
+    else:
+        made_by = find_run(run) if run is not None else run_of(samples)
+    dataset = common.load_dataset(talk, reference_data(against, made_by, settings or (), data_dir))
+    dataset.rows(split)  # refuses a wrong name before the work
+    extractor = create(features or usual_features(dataset), dataset, where, weights, talk=talk)
+    if samples is None:
+        assert made_by is not None
+        images, folder = drawn(made_by, prior, count, seed, recipe, where, batch, talk)
+    else:
+        images, folder = read_images(samples), samples
+    wanted = tuple(name.strip() for name in metrics.split(",") if name.strip())
+    card = score(images, dataset, split, extractor, wanted, seed, batch, allow_lossy, resize, talk)
+    for warning in card.warnings:
+        talk.say(f"warning: {warning}")
+    from dmzcli.files import write_json
+
+    if out is None and (folder / "plan.json").exists():
+        out = folder / f"evaluation-{extractor.name}-{dataset.name}-{split}.json"
+    if out is not None:
+        write_json(out, card.facts())
+    facts = {"card": None if out is None else str(out), **card.facts()}
+    title = (
+        f"{images.name}: {len(images):,} images against {card.reference['n']:,} of {dataset.identity} {split}, "
+        f"features {extractor.name} {extractor.sha256[:8]}"
+    )
+    talk.result(facts, table(title, card.table()))

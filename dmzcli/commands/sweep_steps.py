@@ -1,0 +1,121 @@
+"""``dmz sweep-steps``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from dmzcli.commands import common
+
+
+def sweep_steps(
+    run: common.RunOption = None,
+    prior: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--prior", help="A prior of the run to draw bits from; repeatable. By default the newest."
+        ),
+    ] = None,
+    plain: Annotated[
+        Path | None,
+        typer.Option(
+            "--plain", help="A run with latent none; by default the newest on the same images, if any."
+        ),
+    ] = None,
+    bits: Annotated[
+        str,
+        typer.Option(
+            "--bits", help="Where bits are from: any of prior, encoded (test images), plain (no bits)."
+        ),
+    ] = "prior,encoded,plain",
+    samplers: Annotated[str, typer.Option("--samplers", help="Names, with commas.")] = "ancestral,ddim",
+    steps: Annotated[
+        str, typer.Option("--steps", help="Numbers T of network evaluations.")
+    ] = "4,8,10,20,50,100",
+    count: Annotated[int, typer.Option("--count", "-n", min=1, help="Images per score.")] = 10_000,
+    split: Annotated[
+        str,
+        typer.Option(
+            "--split", help="The reference's split; train, as encoded bits are those of test images."
+        ),
+    ] = "train",
+    features: Annotated[str | None, typer.Option("--features", help="As for dmz evaluate.")] = None,
+    weights: Annotated[
+        Path | None, typer.Option("--weights", help="The feature network's weights, instead of a download.")
+    ] = None,
+    data_dir: common.DataDirOption = None,
+    seed: common.SeedOption = 0,
+    out: Annotated[
+        Path | None, typer.Option("--out", help="The folder; by default sweeps/steps in the run.")
+    ] = None,
+    batch_size: common.BatchSizeOption = None,
+    device: common.DeviceOption = None,
+    as_json: common.JsonOption = False,
+    quiet: common.QuietOption = False,
+) -> None:
+    """Score samples over the number of steps, by sampler and by where the bits are from; a table and a plot.
+
+    The same command again resumes.
+    """
+    talk = common.console(quiet, as_json)
+    from dmzcli.console import table as make_table
+    from dmzcli.devices import pick
+    from dmzcli.errors import UserError, did_you_mean
+    from dmzcli.evaluation.features import create
+    from dmzcli.evaluation.sources import reference_data, usual_features
+    from dmzcli.prior_fitting import can_sample
+    from dmzcli.runs import find_run
+    from dmzcli.sweeping import encoded_source, is_plain_twin, plain_source, prior_source, sweep
+
+    kinds = [name.strip() for name in bits.split(",") if name.strip()]
+    for kind in kinds:
+        if kind not in ("prior", "encoded", "plain"):
+            hint = did_you_mean(kind, ["prior", "encoded", "plain"])
+            raise UserError(f"--bits {kind} is no place where bits are from", hint)
+    numbers = [part.strip() for part in steps.split(",") if part.strip()]
+    wrong = [part for part in numbers if not part.isdecimal() or int(part) < 1]
+    if wrong or not numbers:
+        raise UserError(f"--steps {steps} is no list of whole numbers", "such as --steps 4,8,10,20")
+    chosen = find_run(run, fits=lambda found: found.config.model.latent != "none" and can_sample(found))
+    where = pick(device)
+    model = chosen.load_model(where)
+    if model.dim == 0:  # a plain model by itself
+        plain, kinds = plain or chosen.path, ["plain"]
+    dataset = common.load_dataset(talk, reference_data(None, chosen, (), data_dir))
+    sources = []
+    if "prior" in kinds:
+        named: list[str | None] = [*prior] if prior else [None]
+        sources += [prior_source(chosen, model, name, count, seed) for name in named]
+    if "encoded" in kinds:
+        sources.append(encoded_source(chosen, model, dataset, count))
+    if "plain" in kinds:
+        other = find_run(plain, fits=lambda found: is_plain_twin(found, chosen))
+        if plain is None and not is_plain_twin(other, chosen):
+            talk.say(
+                "no run with latent none on these images: plain is left out; train one with --latent none"
+            )
+        else:
+            sources.append(plain_source(other, other.load_model(where)))
+    extractor = create(features or usual_features(dataset), dataset, where, weights, talk=talk)
+    folder = out or chosen.path / "sweeps" / "steps"
+    names = [name.strip() for name in samplers.split(",") if name.strip()]
+    talk.say(f"sweeping {', '.join(source.name for source in sources)} of {chosen.path} into {folder}")
+    made = sweep(
+        sources,
+        names,
+        [int(n) for n in numbers],
+        count,
+        dataset,
+        split,
+        extractor,
+        folder,
+        seed,
+        batch_size or 64,
+        talk,
+    )
+    facts = {"sweep": str(folder / "sweep.json"), "run": str(chosen.path), "real": made.real, **made.facts}
+    facts["cells"] = [vars(cell) for cell in made.cells]
+    title = f"{made.metric} of {count:,} images against {dataset.identity} {split} (real test images: {made.real:.4g})"
+    talk.result(facts, make_table(title, made.table()))

@@ -1,0 +1,187 @@
+"""A small convolutional classifier whose features compare images where Inception has nothing to say.
+
+It is trained once on a dataset's own labels, from its train split; the same seed on the same machine gives the same
+weights, and their hash stands on every card. Its scores are named ``fid-classifier`` and the like: they compare runs
+on one dataset, and never with published FIDs.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from dmzcli.batches import batch_rows, to_unit
+from dmzcli.data import Dataset
+from dmzcli.data.registry import cache_folder
+from dmzcli.errors import UserError
+from dmzcli.files import load_tensors, save_tensors
+from dmzcli.progress import Silence, Talk
+from dmzcli.randomness import derive
+
+FEATURES = 64
+STEPS, BATCH, RATE = 2000, 128, 2e-3
+RECIPE = 1
+"""Part of a classifier's identity: raise it when architecture or training change."""
+
+
+class Classifier(nn.Module):
+    """Stride-2 convolutions down to 4×4 or less, their mean, 64 features, and a linear layer.
+
+    Arguments:
+        channels: Of the images.
+        size: Height and width of the images, 8 or more.
+        classes: How many.
+    """
+
+    def __init__(self, channels: int, size: int, classes: int) -> None:
+        super().__init__()
+        widths, layers, current = [32, 64, 128], [], channels
+        side = size
+        while side > 32:  # a larger image is brought to the same three stages
+            widths.insert(0, 32)
+            side //= 2
+        side = size
+        for width in widths:
+            stride = 2 if side > 4 else 1
+            layers += [nn.Conv2d(current, width, 3, stride, padding=1), nn.BatchNorm2d(width), nn.SiLU()]
+            current, side = width, (side + stride - 1) // stride
+        layers += [nn.Conv2d(current, current, 3, padding=1), nn.BatchNorm2d(current), nn.SiLU()]
+        self.convolutions = nn.Sequential(*layers)
+        self.embed = nn.Linear(current, FEATURES)
+        self.classify = nn.Linear(FEATURES, classes)
+
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """Features (N, 64) and logits (N, classes) of images (N, C, H, W) in [−1, 1]."""
+        features = self.embed(self.convolutions(x).mean((2, 3)))
+        return features, self.classify(F.silu(features))
+
+
+@dataclass(frozen=True, eq=False)
+class Trained:
+    """A classifier, and what it was trained on.
+
+    Attributes:
+        model: In evaluation mode, on the CPU.
+        dataset: Identity.
+        seed: Of its training.
+        split, accuracy: Where its accuracy was measured, and that; ``None`` without such images.
+    """
+
+    model: Classifier
+    dataset: str
+    seed: int
+    split: str | None
+    accuracy: float | None
+
+
+def classifier_file(dataset: Dataset, seed: int) -> Path:
+    """Where a dataset's classifier is kept."""
+    key = derive("classifier file", RECIPE, dataset.identity, seed)
+    return cache_folder().parent / "classifiers" / f"{dataset.name}-{key:016x}.safetensors"
+
+
+def classifier_for(
+    dataset: Dataset, seed: int = 0, device: torch.device | None = None, talk: Talk | None = None
+) -> Path:
+    """The file of a dataset's classifier; trained first, where there is none yet.
+
+    Raises:
+        UserError: The dataset has no labels, or a single class, or its images are smaller than 8×8.
+    """
+    file = classifier_file(dataset, seed)
+    if not file.exists():
+        save(file, train(dataset, seed, device or torch.device("cpu"), talk))
+    return file
+
+
+def save(file: Path, trained: Trained) -> None:
+    """Writes a classifier as safetensors."""
+    first, last = trained.model.convolutions[0], trained.model.classify
+    assert isinstance(first, nn.Conv2d)
+    facts = {"recipe": RECIPE, "channels": first.in_channels, "classes": last.out_features}
+    facts |= {"stages": sum(isinstance(m, nn.Conv2d) for m in trained.model.convolutions) - 1}
+    facts |= {name: getattr(trained, name) for name in ("dataset", "seed", "split", "accuracy")}
+    save_tensors(file, trained.model.state_dict(), {"dmz-classifier": json.dumps(facts, sort_keys=True)})
+
+
+def load(file: Path, size: int) -> Trained:
+    """Reads a classifier for images of a size.
+
+    Raises:
+        UserError: The file is no classifier of ours, or one for images of another kind.
+    """
+    tensors, metadata = load_tensors(file)
+    try:
+        facts: dict[str, Any] = json.loads(metadata["dmz-classifier"])
+        model = Classifier(facts["channels"], size, facts["classes"])
+        model.load_state_dict(tensors)
+    except (KeyError, ValueError, RuntimeError) as error:
+        raise UserError(
+            f"{file} is no classifier of dmz for {size}×{size} images",
+            "leave --weights out, and dmz trains one on the dataset's labels",
+        ) from error
+    return Trained(model.eval(), facts["dataset"], facts["seed"], facts["split"], facts["accuracy"])
+
+
+def train(
+    dataset: Dataset, seed: int, device: torch.device, talk: Talk | None = None, steps: int | None = None
+) -> Trained:
+    """Trains a classifier on the train split and measures it on test (on valid, where there is no test).
+
+    Arguments:
+        dataset: Labelled.
+        seed: Of initialisation and order.
+        device: Where to compute.
+        talk: Who listens.
+        steps: Of Adam (2,000 by default), with batches of 128 and a rate that falls to 0 by a cosine.
+    """
+    talk, steps = talk or Silence(), steps or STEPS
+    size, channels = dataset.images.shape[1], dataset.images.shape[3]
+    if dataset.labels is None or len(dataset.label_names) < 2:
+        raise UserError(
+            f"{dataset.name} has no labels to train a classifier on",
+            "use --features inception, or another one",
+        )
+    if size < 8:
+        raise UserError(f"{dataset.name} has images of {size}×{size}", "the classifier takes 8×8 and more")
+    rows = dataset.rows("train")
+    images = torch.from_numpy(dataset.images[rows]).to(device)
+    labels = torch.from_numpy(dataset.labels[rows]).to(device)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(derive("classifier", seed))
+        model = Classifier(channels, size, len(dataset.label_names)).to(device)
+    optimiser = torch.optim.Adam(model.parameters(), lr=RATE)
+    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, steps)
+    talk.say(f"training a classifier on {dataset.identity} for its features, once")
+    with talk.task("classifier", steps) as advance:
+        for step in range(steps):
+            chosen = torch.from_numpy(batch_rows(seed, step, BATCH, len(rows))).to(device)
+            loss = F.cross_entropy(model(to_unit(images[chosen]))[1], labels[chosen])
+            optimiser.zero_grad(set_to_none=True)
+            loss.backward()
+            optimiser.step()
+            schedule.step()
+            if step % 20 == 19:
+                advance(step + 1, f"loss {loss.item():.3f}")
+    model.eval()
+    split = next((name for name in ("test", "valid") if len(dataset.rows(name))), None)
+    accuracy = None if split is None else _accuracy(model, dataset, split, device)
+    return Trained(model.cpu(), dataset.identity, seed, split, accuracy)
+
+
+@torch.no_grad()
+def _accuracy(model: Classifier, dataset: Dataset, split: str, device: torch.device) -> float:
+    assert dataset.labels is not None
+    rows = dataset.rows(split)
+    right = 0
+    for start in range(0, len(rows), 1000):
+        part = rows[start : start + 1000]
+        guess = model(to_unit(dataset.images[part], device))[1].argmax(1).cpu().numpy()
+        right += int((guess == dataset.labels[part]).sum())
+    return right / len(rows)

@@ -1,0 +1,191 @@
+"""Generated images against a split of a dataset: the scores, and the card without which they mean nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
+from typing import Any
+
+import numpy as np
+import torch
+
+from dmzcli import __version__
+from dmzcli.data import Dataset
+from dmzcli.errors import UserError, did_you_mean
+from dmzcli.evaluation import scores
+from dmzcli.evaluation.features import Extractor, reference_of
+from dmzcli.evaluation.image_sets import ImageSet, fitted_to
+from dmzcli.evaluation.scores import Score
+from dmzcli.progress import Silence, Talk
+
+METRICS = ("fid", "kid", "is", "prc")
+ENOUGH = 10_000
+FEWEST = 20
+
+
+@dataclass(frozen=True)
+class Card:
+    """An evaluation card: scores, and all that has to be equal for two of them to be compared.
+
+    Attributes:
+        scores: The numbers.
+        generated: N, pixels' SHA-256, encoding, size, and how they were made.
+        reference: Dataset identity (its crop included), split, N, and whether it was decoded from a lossy format.
+        extractor: Name, layer, SHA-256 of the weights, and where those are from.
+        seed: Of subsets and shuffles.
+        warnings: What a reader has to know.
+        versions: Of the libraries.
+        created: ISO 8601 time.
+    """
+
+    scores: tuple[Score, ...]
+    generated: dict[str, Any]
+    reference: dict[str, Any]
+    extractor: dict[str, Any]
+    seed: int
+    warnings: tuple[str, ...]
+    versions: dict[str, str]
+    created: str
+
+    def facts(self) -> dict[str, Any]:
+        """As JSON."""
+        rows = [{**asdict(score), "interval_95": list(score.interval)} for score in self.scores]
+        return {
+            "format": "dmz-evaluation",
+            "version": 1,
+            **vars(self),
+            "scores": rows,
+            "warnings": list(self.warnings),
+        }
+
+    def table(self) -> list[dict[str, Any]]:
+        """As rows for a person."""
+        return [
+            {
+                "metric": score.metric,
+                "value": f"{score.value:.4g}",
+                "95% interval": "{:.4g} … {:.4g}".format(*score.interval),
+            }
+            for score in self.scores
+        ]
+
+
+def evaluate(
+    samples: ImageSet,
+    dataset: Dataset,
+    split: str,
+    extractor: Extractor,
+    metrics: Sequence[str] = METRICS,
+    seed: int = 0,
+    batch_size: int = 64,
+    allow_lossy: bool = False,
+    resize: bool = False,
+    talk: Talk | None = None,
+) -> Card:
+    """Scores images against a split.
+
+    Arguments:
+        samples: The generated images.
+        dataset: Holds the reference.
+        split: Which part of it.
+        extractor: The features.
+        metrics: Of ``fid``, ``kid``, ``is`` (where the extractor has class logits) and ``prc``.
+        seed: Of subsets and shuffles.
+        batch_size: Images at a time.
+        allow_lossy: Takes JPEG-compressed samples.
+        resize: Takes samples of another size, resampled.
+        talk: Who listens.
+
+    Raises:
+        UserError: The samples are compressed, too few, or of another size.
+    """
+    talk = talk or Silence()
+    for name in metrics:
+        if name not in METRICS:
+            raise UserError(f"unknown metric '{name}'", did_you_mean(name, METRICS, "metrics"))
+    if samples.lossy and not allow_lossy:
+        raise UserError(
+            f"{samples.name} holds JPEG-compressed images: the compression would be scored too",
+            "save samples as PNG; --allow-lossy takes them as they are",
+        )
+    if len(samples) < FEWEST:
+        raise UserError(f"{samples.name} holds {len(samples)} images", f"at least {FEWEST} are needed")
+    samples = fitted_to(samples, dataset.images.shape[1], dataset.images.shape[3], resize)
+    reference = reference_of(extractor, dataset, split, batch_size, talk)
+    with talk.task("features of the samples", len(samples)) as advance:
+        features, logits = extractor(samples.images, batch_size, lambda count: advance(count, ""))
+    found: list[Score] = []
+    if "fid" in metrics:
+        found.append(scores.frechet(features, reference.moments, extractor.metric("fid")))
+    if "kid" in metrics:
+        found.append(scores.kernel_distance(features, reference.features, seed, extractor.metric("kid")))
+    if "is" in metrics and logits is not None:
+        found.append(scores.inception_score(logits, seed, _score_name(extractor)))
+    if "prc" in metrics:
+        names = (extractor.metric("precision"), extractor.metric("recall"))
+        found += scores.precision_recall(features, reference.features, names)
+    return Card(
+        scores=tuple(found),
+        generated={
+            "n": len(samples),
+            "name": samples.name,
+            "sha256": samples.sha256,
+            "encoding": samples.encoding,
+            "lossy": samples.lossy,
+            "size": samples.images.shape[1],
+            "resized_from": samples.resized_from,
+            "made": dict(samples.made),
+        },
+        reference={
+            "n": reference.moments.count,
+            "dataset": dataset.identity,
+            "split": split,
+            "lossy": dataset.lossy,
+        },
+        extractor={
+            "name": extractor.name,
+            "layer": extractor.layer,
+            "sha256": extractor.sha256,
+            **extractor.facts,
+        },
+        seed=seed,
+        warnings=tuple(_warnings(samples, dataset, len(dataset.rows(split)))),
+        versions=versions(),
+        created=datetime.now(UTC).isoformat(timespec="seconds"),
+    )
+
+
+def _score_name(extractor: Extractor) -> str:
+    return "inception-score" if extractor.name == "inception" else f"score-{extractor.name}"
+
+
+def _warnings(samples: ImageSet, dataset: Dataset, references: int) -> list[str]:
+    found = []
+    for what, count in (("samples", len(samples)), ("reference images", references)):
+        if count < ENOUGH:
+            found.append(
+                f"{count:,} {what} are fewer than {ENOUGH:,}: Fréchet distances come out too large by an amount that "
+                "depends on the count; compare only equal counts"
+            )
+    if samples.lossy:
+        found.append("the samples are JPEG-compressed: the compression is part of the score")
+    if dataset.lossy:
+        found.append("the reference was decoded from JPEG files: their compression is part of the score")
+    if samples.resized_from:
+        found.append(
+            f"the samples were resampled from {samples.resized_from} pixels: that is part of the score"
+        )
+    return found
+
+
+def versions() -> dict[str, str]:
+    """Of what computes the scores."""
+    import torch_fidelity
+
+    return {
+        "dmz": __version__,
+        "torch": str(torch.__version__),
+        "torch-fidelity": torch_fidelity.__version__,
+        "numpy": np.__version__,
+    }

@@ -1,0 +1,265 @@
+"""Frozen networks whose features the scores compare images in: torch-fidelity's, and our classifier.
+
+Any extractor of torch-fidelity's registry can be named, and so can one that another package registers there.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import pickle
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+from urllib.error import URLError
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from dmzcli.batches import spread
+from dmzcli.data import Dataset
+from dmzcli.data.fitting import with_channels
+from dmzcli.data.registry import cache_folder
+from dmzcli.errors import UserError, did_you_mean
+from dmzcli.evaluation.classifier import classifier_for, load
+from dmzcli.evaluation.scores import KERNEL_IMAGES, Moments
+from dmzcli.files import load_tensors, save_tensors, user_errors
+from dmzcli.progress import Silence, Talk
+
+Array = np.ndarray
+SHORT = {
+    "inception": "inception-v3-compat",
+    "dinov2": "dinov2-vit-l-14",
+    "clip": "clip-vit-l-14",
+}
+"""Our names of torch-fidelity's extractors."""
+
+
+@dataclass(frozen=True, eq=False)
+class Extractor:
+    """A frozen network.
+
+    Attributes:
+        name: ``inception``, ``classifier``, … or a name of torch-fidelity's registry.
+        layer: The features' name in it.
+        logits: The name of its class logits; ``None`` where it has none.
+        sha256: Of its weights.
+        facts: What else a card should say of it.
+    """
+
+    name: str
+    layer: str
+    logits: str | None
+    sha256: str
+    run: Callable[[Tensor], dict[str, Tensor]]
+    device: torch.device
+    facts: Mapping[str, Any] = field(default_factory=dict)
+
+    def metric(self, base: str) -> str:
+        """The name of a score in these features: the plain one belongs to Inception alone.
+
+        Example:
+            ``fid`` for Inception, ``fid-classifier`` for the classifier.
+        """
+        return base if self.name == "inception" else f"{base}-{self.name}"
+
+    def __call__(
+        self, images: Array, batch_size: int = 64, done: Callable[[int], None] = lambda count: None
+    ) -> tuple[Array, Array | None]:
+        """Features and logits of images.
+
+        Arguments:
+            images: uint8 (N, H, W, C); grey ones are repeated to colour.
+            batch_size: Images at a time.
+            done: Told how many images are finished.
+
+        Returns:
+            float32 (N, F), and float32 (N, K) or ``None``.
+        """
+        features, logits = [], []
+        with torch.inference_mode():
+            for start in range(0, len(images), batch_size):
+                batch = np.ascontiguousarray(with_channels(images[start : start + batch_size], 3))
+                found = self.run(torch.from_numpy(batch).permute(0, 3, 1, 2).contiguous().to(self.device))
+                features.append(found[self.layer].float().cpu().numpy())
+                if self.logits is not None:
+                    logits.append(found[self.logits].float().cpu().numpy())
+                done(min(start + batch_size, len(images)))
+        return np.concatenate(features), np.concatenate(logits) if logits else None
+
+
+def extractor_names() -> list[str]:
+    """What ``--features`` takes."""
+    from torch_fidelity.registry import FEATURE_EXTRACTORS_REGISTRY
+
+    return ["classifier", *SHORT, *sorted(set(FEATURE_EXTRACTORS_REGISTRY) - set(SHORT.values()))]
+
+
+def create(
+    name: str,
+    reference: Dataset,
+    device: torch.device,
+    weights: Path | None = None,
+    seed: int = 0,
+    talk: Talk | None = None,
+) -> Extractor:
+    """An extractor by name.
+
+    Arguments:
+        name: See :func:`extractor_names`.
+        reference: Whose labels the classifier is trained on.
+        device: Where to compute.
+        weights: A file of the network's weights; by default downloaded, or trained.
+        seed: Of the classifier's training.
+        talk: Who listens.
+
+    Raises:
+        UserError: The name is unknown, the weights cannot be had, or are no weights of this network.
+    """
+    if name not in extractor_names():
+        raise UserError(f"unknown features '{name}'", did_you_mean(name, extractor_names(), "features"))
+    if name == "classifier":
+        return _classifier(reference, device, weights, seed, talk)
+    return _library(name, device, weights)
+
+
+def _classifier(
+    reference: Dataset, device: torch.device, weights: Path | None, seed: int, talk: Talk | None
+) -> Extractor:
+    file = weights or classifier_for(reference, seed, device, talk)
+    trained = load(file, reference.images.shape[1])
+    model = trained.model.to(device)
+    grey = reference.images.shape[3] == 1
+    first = next(model.parameters())
+    if first.shape[1] != reference.images.shape[3]:
+        raise UserError(
+            f"{file} is a classifier of images with {first.shape[1]} channels, {reference.name} has "
+            f"{reference.images.shape[3]}",
+            "leave --weights out, and dmz trains one on the dataset's labels",
+        )
+
+    def run(images: Tensor) -> dict[str, Tensor]:
+        x = images.float().div(127.5).sub(1)
+        features, logits = model(x[:, :1] if grey else x)
+        return {"features": features, "logits": logits}
+
+    facts = {"trained_on": trained.dataset, "seed": trained.seed}
+    facts |= {"accuracy": trained.accuracy, "accuracy_split": trained.split}
+    return Extractor("classifier", "features", "logits", _hash(model), run, device, facts)
+
+
+def _library(name: str, device: torch.device, weights: Path | None) -> Extractor:
+    from torch_fidelity.registry import FEATURE_EXTRACTORS_REGISTRY
+    from torch_fidelity.utils import create_feature_extractor
+
+    registered = SHORT.get(name, name)
+    network = FEATURE_EXTRACTORS_REGISTRY[registered]
+    layer = network.get_default_feature_layer_for_metric("fid")
+    logits = network.get_default_feature_layer_for_metric("isc")
+    layers = [layer] if logits == layer else [layer, logits]
+    if weights is not None:
+        _check_weights(weights, registered)
+    try:
+        made = create_feature_extractor(
+            registered,
+            layers,
+            cuda=False,
+            feature_extractor_weights_path=None if weights is None else str(weights),
+            verbose=False,
+        )
+    except (URLError, ConnectionError, TimeoutError) as error:
+        raise UserError(
+            f"the weights of {registered} cannot be downloaded: {error}",
+            "give them with --weights FILE, or use --features classifier, which needs none",
+        ) from error
+    except NotImplementedError as error:
+        raise UserError(f"{registered} takes no --weights file", "leave --weights out") from error
+    except (RuntimeError, ValueError, KeyError) as error:
+        if weights is None:
+            raise
+        raise UserError(
+            f"{weights} holds no weights of {registered}: {str(error).splitlines()[0]}",
+            "leave --weights out to download them",
+        ) from error
+    made = made.to(device).eval()
+
+    def run(images: Tensor) -> dict[str, Tensor]:
+        return made.convert_features_tuple_to_dict(made(images))
+
+    return Extractor(name, layer, None if logits == layer else logits, _hash(made), run, device)
+
+
+def _check_weights(weights: Path, registered: str) -> None:
+    """Refuses a file that could run code: torch-fidelity would unpickle anything."""
+    with user_errors(weights):
+        weights.open("rb").close()
+    if registered.startswith("clip"):  # a TorchScript archive, which torch.jit.load reads and pickle does not
+        return
+    try:
+        torch.load(weights, map_location="cpu", weights_only=True)
+    except (pickle.UnpicklingError, RuntimeError, EOFError, ValueError, KeyError) as error:
+        raise UserError(
+            f"{weights} is no file of plain weights", "give a state dict as torch.save writes it"
+        ) from error
+
+
+def _hash(module: torch.nn.Module) -> str:
+    """SHA-256 over the names, shapes and values of a network's weights."""
+    digest = hashlib.sha256()
+    for name, tensor in sorted(module.state_dict().items()):
+        digest.update(f"{name} {tuple(tensor.shape)}".encode())
+        digest.update(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().data)
+    return digest.hexdigest()
+
+
+@dataclass(frozen=True, eq=False)
+class Reference:
+    """A split in an extractor's features.
+
+    Attributes:
+        moments: Of all its images.
+        features: float32, of at most 10,000 of them, evenly spread.
+    """
+
+    moments: Moments
+    features: Array
+
+
+def reference_of(
+    extractor: Extractor, dataset: Dataset, split: str, batch_size: int = 64, talk: Talk | None = None
+) -> Reference:
+    """A split's statistics; cached by the contents of images and weights.
+
+    Raises:
+        UserError: The split has fewer than 20 images.
+    """
+    talk = talk or Silence()
+    rows = dataset.rows(split)
+    if len(rows) < 20:
+        raise UserError(
+            f"the split '{split}' of {dataset.name} has {len(rows)} images", "at least 20 are needed"
+        )
+    facts = {
+        "extractor": extractor.sha256,
+        "layer": extractor.layer,
+        "dataset": dataset.identity,
+        "split": split,
+    }
+    key = hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:24]
+    file = cache_folder().parent / "references" / f"{dataset.name}-{split}-{extractor.name}-{key}.safetensors"
+    if file.exists():
+        tensors, _ = load_tensors(file)
+        moments = Moments(len(rows), tensors["mean"].numpy(), tensors["covariance"].numpy())
+        return Reference(moments, tensors["features"].numpy())
+    with talk.task(f"features of {dataset.name} {split}", len(rows)) as advance:
+        features, _ = extractor(dataset.images[rows], batch_size, lambda count: advance(count, ""))
+    made = Reference(Moments.of(features), features[spread(np.arange(len(rows)), KERNEL_IMAGES)])
+    arrays = {"mean": made.moments.mean, "covariance": made.moments.covariance, "features": made.features}
+    save_tensors(
+        file,
+        {name: torch.from_numpy(np.ascontiguousarray(value)) for name, value in arrays.items()},
+        {"dmz-reference": json.dumps(facts, sort_keys=True)},
+    )
+    return made

@@ -1,0 +1,224 @@
+r"""Scores between two sets of feature vectors, and how far a score would wander with other samples.
+
+Values come from torch-fidelity. Intervals are ours: the delete-a-group jackknife over the *generated* images,
+θ̂ ± 1.96 s with s² = (G − 1)/G Σ_g (θ_{−g} − θ̄)², where θ_{−g} leaves group g of G out. A bootstrap would not do:
+its repeated images look like a smaller set, and the Fréchet distance of a smaller set is larger.
+
+References:
+    M. Heusel et al., "GANs Trained by a Two Time-Scale Update Rule …", 2017, arXiv 1706.08500 (Fréchet distance).
+    M. Bińkowski et al., "Demystifying MMD GANs", 2018, arXiv 1801.01401 (kernel distance).
+    T. Salimans et al., "Improved Techniques for Training GANs", 2016, arXiv 1606.03498 (inception score).
+    T. Kynkäänniemi et al., "Improved Precision and Recall Metric …", 2019, arXiv 1904.06991.
+    J. Shao, C. Wu, "A General Theory for Jackknife Variance Estimation", 1989 (groups).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+
+Array = np.ndarray
+GROUPS = 20
+KERNEL_IMAGES = 10_000
+"""Images of either set at most for kernel distance, precision and recall, whose cost grows with their product."""
+SUBSET = 1000
+"""Images of a kernel distance's subset, as published values have it; fewer where there are fewer."""
+NEIGHBOURS = 3
+
+
+@dataclass(frozen=True)
+class Score:
+    """One number.
+
+    Attributes:
+        metric: Its name.
+        value: The score.
+        error: Its standard error over generated images; the reference is taken as given.
+    """
+
+    metric: str
+    value: float
+    error: float
+
+    @property
+    def interval(self) -> tuple[float, float]:
+        """95%: value ± 1.96 standard errors."""
+        return self.value - 1.96 * self.error, self.value + 1.96 * self.error
+
+
+@dataclass(frozen=True, eq=False)
+class Moments:
+    """What a Fréchet distance sees of a set of features.
+
+    Attributes:
+        count: N.
+        mean: float64 (F,).
+        covariance: float64 (F, F), unbiased.
+    """
+
+    count: int
+    mean: Array
+    covariance: Array
+
+    @classmethod
+    def of(cls, features: Array) -> Moments:
+        """Of features (N, F)."""
+        exact = features.astype(np.float64)
+        return cls(len(exact), exact.mean(0), np.atleast_2d(np.cov(exact, rowvar=False)))
+
+
+def groups(count: int) -> Array:
+    """Which of :data:`GROUPS` groups each of ``count`` images is in: every G-th, so that sorted sets do no harm."""
+    return np.arange(count) % min(GROUPS, count)
+
+
+def jackknife(values: Sequence[float]) -> float:
+    """The standard error of a statistic from its values with one group left out, (G,)."""
+    left_out = np.asarray(values, np.float64)
+    count = len(left_out)
+    return float(np.sqrt((count - 1) / count * ((left_out - left_out.mean()) ** 2).sum()))
+
+
+def frechet(generated: Array, reference: Moments, name: str = "fid") -> Score:
+    """‖μ₁ − μ₂‖² + tr(Σ₁ + Σ₂ − 2 (Σ₁ Σ₂)^½) of features (N, F)."""
+    from torch_fidelity.metric_fid import KEY_METRIC_FID, fid_statistics_to_metric
+
+    own = Moments.of(generated)
+    value = fid_statistics_to_metric(
+        {"mu": own.mean, "sigma": own.covariance},
+        {"mu": reference.mean, "sigma": reference.covariance},
+        verbose=False,
+    )[KEY_METRIC_FID]
+    return Score(name, float(value), jackknife(_frechet_left_out(generated, reference)))
+
+
+def _frechet_left_out(generated: Array, reference: Moments) -> list[float]:
+    """The distance without each group; from sums, and by symmetric matrices, which is many times faster."""
+    values, vectors = np.linalg.eigh(reference.covariance)
+    root = vectors * np.sqrt(np.clip(values, 0, None)) @ vectors.T
+    centre = reference.mean  # sums around it lose no digits
+    shifted = generated.astype(np.float64) - centre
+    total, product, member = shifted.sum(0), shifted.T @ shifted, groups(len(shifted))
+    found = []
+    for group in range(int(member.max()) + 1):
+        left = shifted[member == group]
+        count = len(shifted) - len(left)
+        if count < 2:
+            return [0.0]
+        mean = (total - left.sum(0)) / count
+        covariance = (product - left.T @ left - count * np.outer(mean, mean)) / (count - 1)
+        mixed = np.linalg.eigvalsh(root @ covariance @ root)
+        trace = (
+            np.trace(covariance) + np.trace(reference.covariance) - 2 * np.sqrt(np.clip(mixed, 0, None)).sum()
+        )
+        found.append(float(mean @ mean + trace))
+    return found
+
+
+def kernel_distance(generated: Array, reference: Array, seed: int = 0, name: str = "kid") -> Score:
+    """Squared maximum mean discrepancy with the kernel (x·y / F + 1)³: the mean over 100 random subsets."""
+    from torch_fidelity.metric_kid import KEY_METRIC_KID_MEAN, kid_features_to_metric
+
+    generated, reference = generated[:KERNEL_IMAGES], reference[:KERNEL_IMAGES]
+    value = kid_features_to_metric(
+        torch.from_numpy(generated),
+        torch.from_numpy(reference),
+        kid_subset_size=min(SUBSET, len(generated), len(reference)),
+        rng_seed=seed,
+        verbose=False,
+    )[KEY_METRIC_KID_MEAN]
+    return Score(name, float(value), jackknife(_mmd_left_out(generated, reference)))
+
+
+def _mmd_left_out(generated: Array, reference: Array) -> list[float]:
+    """The unbiased estimate on all images, without each group, from sums of the kernel over pairs of groups."""
+
+    def kernel(a: Array, b: Array) -> Array:
+        return (a.astype(np.float64) @ b.astype(np.float64).T / a.shape[1] + 1) ** 3
+
+    member = groups(len(generated))
+    parts = [generated[member == group] for group in range(int(member.max()) + 1)]
+    within = np.array([[kernel(a, b).sum() for b in parts] for a in parts])
+    diagonal = np.array(
+        [((np.square(a.astype(np.float64)).sum(1) / a.shape[1] + 1) ** 3).sum() for a in parts]
+    )
+    across = np.array([kernel(a, reference).sum() for a in parts])
+    inside = 0.0
+    for start in range(0, len(reference), 1000):
+        inside += kernel(reference[start : start + 1000], reference).sum()
+    own = ((np.square(reference.astype(np.float64)).sum(1) / reference.shape[1] + 1) ** 3).sum()
+    second = (inside - own) / (len(reference) * (len(reference) - 1))
+    found = []
+    for group in range(len(parts)):
+        keep = np.arange(len(parts)) != group
+        count = len(generated) - len(parts[group])
+        if count < 2:
+            return [0.0]
+        first = (within[np.ix_(keep, keep)].sum() - diagonal[keep].sum()) / (count * (count - 1))
+        found.append(first + second - 2 * across[keep].sum() / (count * len(reference)))
+    return found
+
+
+def inception_score(logits: Array, seed: int = 0, name: str = "inception-score") -> Score:
+    """exp E KL(p(y | x) ‖ p(y)): the mean over ten parts of the shuffled images."""
+    from torch_fidelity.metric_isc import KEY_METRIC_ISC_MEAN, isc_features_to_metric
+
+    def score(rows: Array) -> float:
+        splits = min(10, max(1, len(rows) // 2))
+        return isc_features_to_metric(torch.from_numpy(rows), splits, True, seed)[KEY_METRIC_ISC_MEAN]
+
+    member = groups(len(logits))
+    return Score(name, score(logits), jackknife(_without_each(logits, member, score)))
+
+
+def _without_each(rows: Array, member: Array, statistic: Callable[[Array], float]) -> list[float]:
+    return [
+        statistic(rows[member != group]) for group in range(int(member.max()) + 1) if (member != group).any()
+    ]
+
+
+def precision_recall(
+    generated: Array, reference: Array, names: tuple[str, str] = ("precision", "recall")
+) -> tuple[Score, Score]:
+    """The shares of generated images within the reference's 3-nearest-neighbour balls, and the other way round."""
+    from torch_fidelity.metric_prc import KEY_METRIC_PRECISION, KEY_METRIC_RECALL, prc_features_to_metric
+
+    made = torch.from_numpy(generated[:KERNEL_IMAGES])
+    real = torch.from_numpy(reference[:KERNEL_IMAGES])
+    values = prc_features_to_metric(
+        made, real, prc_neighborhood=NEIGHBOURS, prc_batch_size=1000, save_cpu_ram=True, verbose=False
+    )
+    inside, covered = _balls_left_out(made, real)
+    return (
+        Score(names[0], float(values[KEY_METRIC_PRECISION]), jackknife(inside)),
+        Score(names[1], float(values[KEY_METRIC_RECALL]), jackknife(covered)),
+    )
+
+
+def _balls_left_out(made: torch.Tensor, real: torch.Tensor) -> tuple[list[float], list[float]]:
+    """Precision and recall without each group of generated images."""
+    member = torch.from_numpy(groups(len(made)))
+    count = int(member.max()) + 1
+    radius = torch.cat([torch.cdist(p, real).kthvalue(NEIGHBOURS + 1).values for p in real.split(1000)])
+    within = torch.cat([(torch.cdist(p, real) <= radius).any(1) for p in made.split(1000)]).double()
+    inside = [float(within[member != group].mean()) for group in range(count)]
+    # A ball grows when a neighbour that spans it is left out: keep some more neighbours than are needed.
+    margin = min(len(made), NEIGHBOURS + 1 + 8)
+    near = [torch.cdist(p, made).topk(margin, largest=False) for p in made.split(1000)]
+    distances, neighbours = torch.cat([n.values for n in near]), torch.cat([n.indices for n in near])
+    covered = torch.zeros(count, dtype=torch.float64)
+    radii = []
+    for group in range(count):
+        kept = (member[neighbours] != group).cumsum(1)
+        position = (kept < NEIGHBOURS + 1).sum(1).clamp_max(margin - 1)
+        grown = distances.gather(1, position[:, None])[:, 0]
+        grown[member == group] = -1  # a ball that is left out covers nothing
+        radii.append(grown)
+    for part in real.split(500):
+        between = torch.cdist(part, made)
+        for group, grown in enumerate(radii):
+            covered[group] += (between <= grown).any(1).sum()
+    return inside, (covered / len(real)).tolist()

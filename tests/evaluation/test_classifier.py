@@ -1,0 +1,62 @@
+"""The classifier whose features compare small images."""
+
+import dataclasses
+
+import numpy as np
+import pytest
+import torch
+
+from dmzcli.errors import UserError
+from dmzcli.evaluation import classifier
+
+CPU = torch.device("cpu")
+
+
+@pytest.mark.parametrize("size", [8, 9, 16, 28, 32, 64])
+@pytest.mark.parametrize("channels", [1, 3])
+def test_it_takes_all_small_sizes(size, channels):
+    features, logits = classifier.Classifier(channels, size, 5).eval()(torch.zeros(2, channels, size, size))
+    assert features.shape == (2, 64) and logits.shape == (2, 5)
+
+
+def test_the_seed_fixes_the_weights_and_it_learns(few, digits):
+    before = torch.random.get_rng_state()
+    a, b, c = (classifier.train(digits, seed, CPU, steps=60) for seed in (0, 0, 1))
+    assert torch.equal(before, torch.random.get_rng_state())
+    for (name, x), y in zip(a.model.state_dict().items(), b.model.state_dict().values(), strict=True):
+        assert torch.equal(x, y), name
+    assert not torch.equal(a.model.embed.weight, c.model.embed.weight)
+    assert a.split == "test" and a.accuracy > 0.8  # chance is 0.1
+
+
+def test_saving_changes_nothing_and_a_foreign_file_is_refused(digits, tmp_path):
+    trained = classifier.train(digits, 0, CPU, steps=2)
+    classifier.save(tmp_path / "c.safetensors", trained)
+    again = classifier.load(tmp_path / "c.safetensors", 8)
+    x = torch.randn(3, 1, 8, 8)
+    assert torch.equal(trained.model(x)[0], again.model(x)[0])
+    assert (again.dataset, again.seed, again.accuracy) == (digits.identity, 0, trained.accuracy)
+    from dmzcli.files import save_tensors
+
+    save_tensors(tmp_path / "other.safetensors", {"x": torch.zeros(1)})
+    with pytest.raises(UserError, match="is no classifier of dmz"):
+        classifier.load(tmp_path / "other.safetensors", 8)
+
+
+def test_it_is_trained_once(digits, monkeypatch):
+    monkeypatch.setattr(classifier, "STEPS", 2)
+    calls = []
+    train = classifier.train
+    monkeypatch.setattr(classifier, "train", lambda *a: calls.append(1) or train(*a))
+    assert classifier.classifier_for(digits) == classifier.classifier_for(digits)
+    assert len(calls) == 1
+    assert classifier.classifier_file(digits, 0) != classifier.classifier_file(digits, 1)
+
+
+def test_it_needs_labels(few):
+    bare = dataclasses.replace(few, labels=None, label_names=())
+    with pytest.raises(UserError, match="has no labels"):
+        classifier.train(bare, 0, CPU)
+    small = dataclasses.replace(few, images=np.zeros((len(few), 4, 4, 1), np.uint8))
+    with pytest.raises(UserError, match="images of 4×4"):
+        classifier.train(small, 0, CPU)

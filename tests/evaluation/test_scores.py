@@ -1,0 +1,112 @@
+"""Scores against closed forms, and their errors against what repeated sampling shows."""
+
+import numpy as np
+import pytest
+
+from dmzcli.evaluation import scores
+from dmzcli.evaluation.scores import (
+    Moments,
+    frechet,
+    inception_score,
+    jackknife,
+    kernel_distance,
+    precision_recall,
+)
+
+WIDTH = 5
+
+
+def normal(seed, count, shift=0.0, mix=None):
+    x = np.random.default_rng(seed).normal(size=(count, WIDTH)) + shift
+    return (x if mix is None else x @ mix.T).astype(np.float32)
+
+
+def test_identical_sets_are_at_no_distance():
+    x = normal(0, 500)
+    assert frechet(x, Moments.of(x)).value == pytest.approx(0, abs=1e-9)
+    assert kernel_distance(x, x).value < 0.01  # the unbiased estimate is a little below 0 here
+    precision, recall = precision_recall(x, x)
+    assert (precision.value, recall.value) == (1, 1)
+
+
+def test_frechet_of_two_gaussians_is_the_closed_form():
+    """‖μ‖² + tr(Σ₁ + Σ₂ − 2 (Σ₁Σ₂)^½); with diagonal covariances the last term is 2 Σ σ₁σ₂."""
+    first, second = np.array([1, 2, 0.5, 1, 3.0]), np.array([2, 1, 1, 0.5, 1.0])
+    exact = WIDTH * 0.7**2 + ((first - second) ** 2).sum()
+    a = normal(1, 100_000) * first + np.float32(0.7)
+    b = normal(2, 100_000) * second
+    # Means err by σ/√N ≈ 0.01 each, entering linearly with factor 2·0.7, and deviations by σ/√(2N).
+    assert frechet(a, Moments.of(b)).value == pytest.approx(exact, abs=0.15)
+    turn = np.linalg.qr(np.random.default_rng(3).normal(size=(WIDTH, WIDTH)))[0]
+    turned = frechet((a @ turn).astype(np.float32), Moments.of((b @ turn).astype(np.float32)))
+    assert turned.value == pytest.approx(frechet(a, Moments.of(b)).value, rel=1e-4)
+
+
+def test_kernel_distance_is_the_closed_form():
+    """Points of one coordinate, shifted: E k(x, x') of the cubic kernel follows from the moments of a normal."""
+
+    def expected(m):  # E (x y + 1)³ for x ~ N(m, 1), y ~ N(0, 1) or both: by moments of independent normals
+        def cube(a1, a2, a3, b1, b2, b3):
+            return a3 * b3 + 3 * a2 * b2 + 3 * a1 * b1 + 1
+
+        shifted, plain = (m, 1 + m**2, m**3 + 3 * m), (0, 1, 0)
+        return cube(*shifted, *shifted) + cube(*plain, *plain) - 2 * cube(*shifted, *plain)
+
+    rng = np.random.default_rng(4)
+    a, b = (rng.normal(m, 1, size=(4_000, 1)).astype(np.float32) for m in (0.8, 0))
+    found = kernel_distance(a, b)
+    assert found.value == pytest.approx(expected(0.8), rel=0.1)
+    assert abs(found.value - expected(0.8)) < 5 * found.error
+
+
+def test_inception_score_of_sure_and_balanced_classes_is_their_number():
+    logits = np.eye(7, dtype=np.float32)[np.arange(7000) % 7] * 100
+    assert inception_score(logits).value == pytest.approx(7, rel=0.01)
+    assert inception_score(np.zeros((700, 7), np.float32)).value == pytest.approx(1)
+
+
+def test_precision_falls_with_outliers_and_recall_with_missing_modes():
+    real = np.concatenate([normal(5, 400, 0), normal(6, 400, 50)])
+    half_wrong = np.concatenate([normal(7, 200, 0), normal(8, 200, 500)])
+    precision, recall = precision_recall(half_wrong, real)
+    assert precision.value < 0.55 and recall.value < 0.55
+
+
+@pytest.mark.parametrize("which", ["fid", "kid", "is", "precision", "recall"])
+def test_errors_are_those_of_repeated_sampling(which):
+    """The mean standard error of 30 sets beside the spread of their 30 values.
+
+    A spread of 30 values is itself known to ± 13 %, and the jackknife is a little too large for statistics that are not
+    smooth (recall counts balls); the bounds are a factor of 2.
+    """
+    reference = normal(9, 400)
+    mix = np.diag([1.3, 1, 1, 0.8, 1])
+
+    def score(seed):
+        made = normal(100 + seed, 400, 0.2, mix)
+        if which == "fid":
+            return frechet(made, Moments.of(reference))
+        if which == "kid":
+            return kernel_distance(made, reference)
+        if which == "is":
+            return inception_score(2 * made)
+        return precision_recall(made, reference)[which == "recall"]
+
+    found = [score(seed) for seed in range(30)]
+    spread, claimed = np.std([s.value for s in found]), np.mean([s.error for s in found])
+    assert spread / 2 < claimed < 2 * spread
+    low, high = found[0].interval
+    assert high - low == pytest.approx(2 * 1.96 * found[0].error)
+
+
+def test_leaving_groups_out_by_sums_equals_leaving_them_out():
+    made, reference = normal(10, 203), Moments.of(normal(11, 300))
+    member = scores.groups(len(made))
+    direct = [frechet(made[member != g], reference).value for g in range(scores.GROUPS)]
+    assert scores._frechet_left_out(made, reference) == pytest.approx(direct, rel=1e-6)
+
+
+def test_jackknife_of_a_mean_is_its_standard_error():
+    values = np.random.default_rng(12).normal(size=40)
+    left_out = [np.delete(values, i).mean() for i in range(40)]
+    assert jackknife(left_out) == pytest.approx(values.std(ddof=1) / np.sqrt(40))

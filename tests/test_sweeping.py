@@ -1,0 +1,90 @@
+"""The table of scores over steps."""
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+
+OPTIONS = ("--features", "tiny", "-n", "24", "--device", "cpu")
+
+
+@pytest.fixture(scope="module")
+def plain(make_run):
+    return make_run("plain", model__latent="none")
+
+
+@pytest.fixture
+def both(workshop, plain):
+    shutil.copytree(plain / "runs" / "plain", "runs/plain")
+    return Path("runs")
+
+
+def sweep(dmz, *arguments):
+    ended = dmz("sweep-steps", *OPTIONS, *arguments, "--json")
+    assert ended.code == 0, ended.err
+    return ended
+
+
+def test_every_cell_is_made_and_kept(dmz, both, tiny_extractor):
+    facts = sweep(dmz, "--steps", "5,2", "--samplers", "ddim,ancestral").json
+    cells = [(cell["source"], cell["sampler"], cell["steps"]) for cell in facts["cells"]]
+    assert len(set(cells)) == len(cells) == 3 * 2 * 2
+    assert {source for source, _, _ in cells} == {"bernoulli", "encoded", "plain"}
+    assert [t for _, _, t in cells] == sorted(t for _, _, t in cells)  # the cheap ones first
+    folder = Path(facts["sweep"]).parent
+    assert folder == Path("runs/tiny/sweeps/steps")
+    for source, sampler, steps in cells:
+        card = json.loads((folder / "cards" / f"{source}-{sampler}-{steps:03d}.json").read_text())
+        assert card["generated"]["made"]["sampler"] == sampler and card["reference"]["split"] == "train"
+        assert (folder / "cards" / f"{source}-{sampler}-{steps:03d}.png").exists()
+    assert (folder / "sweep.png").read_bytes()[:4] == b"\x89PNG"
+    table = (folder / "sweep.md").read_text().splitlines()
+    assert table[0] == "| bits | sampler | T=2 | T=5 |" and len(table) == 2 + 6
+
+
+def test_a_cell_equals_the_evaluation_of_the_same_samples(dmz, both, tiny_extractor):
+    (cell,) = sweep(dmz, "--steps", "3", "--samplers", "ddim", "--bits", "prior").json["cells"]
+    evaluated = dmz(
+        "evaluate", *OPTIONS, "--run", "runs/tiny", "--steps", "3", "--sampler", "ddim", "--split", "train",
+        "--metrics", "fid", "--json",
+    ).json  # fmt: skip
+    assert evaluated["scores"][0]["value"] == pytest.approx(cell["value"], abs=1e-12)
+
+
+def test_again_takes_what_is_there_and_nothing_else(dmz, both, tiny_extractor, monkeypatch):
+    import dmzcli.sweeping
+
+    first = sweep(dmz, "--steps", "2,3", "--samplers", "ddim", "--bits", "encoded").json
+    made = []
+    decode = dmzcli.sweeping.decode
+    monkeypatch.setattr(dmzcli.sweeping, "decode", lambda *a: made.append(1) or decode(*a))
+    again = sweep(dmz, "--steps", "2,3", "--samplers", "ddim", "--bits", "encoded").json
+    assert again["cells"] == first["cells"] and not made
+    sweep(dmz, "--steps", "2,3,4", "--samplers", "ddim", "--bits", "encoded")
+    assert len(made) == 1
+    sweep(dmz, "--steps", "2", "--samplers", "ddim", "--bits", "encoded", "--seed", "1")
+    assert len(made) == 2  # other noise is another cell
+
+
+def test_without_a_plain_run_it_says_so(dmz, workshop, tiny_extractor):
+    ended = sweep(dmz, "--steps", "2", "--samplers", "ddim")
+    assert "plain is left out" in ended.err
+    assert {cell["source"] for cell in ended.json["cells"]} == {"bernoulli", "encoded"}
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (("--steps", "4,x"), "--steps 4,x is no list"),
+        (("--steps", "0"), "--steps 0 is no list"),
+        (("--steps", "51"), "--steps 51 does not fit"),
+        (("--samplers", "dimd"), "unknown sampler 'dimd'"),
+        (("--bits", "some"), "--bits some is no place"),
+        (("-n", "3"), "--count 3 is too few"),
+        (("--plain", "runs/tiny"), "is no plain diffusion model"),
+    ],
+)
+def test_wrong_input(dmz, workshop, tiny_extractor, arguments, says):
+    error, _ = dmz("sweep-steps", *OPTIONS, *arguments).mistake()
+    assert says in error
