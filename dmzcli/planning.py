@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from dmzcli.config import Config, assignments, fields, merge, parse, preset, presets
+from dmzcli.config import Config, assignments, default, fields, merge, parse, preset, presets
 from dmzcli.data.archives import stem
 from dmzcli.errors import UserError
 from dmzcli.runs import ROOT, Run
@@ -78,9 +78,13 @@ class Plan:
 def first_difference(old: Mapping[str, Any], new: Mapping[str, Any]) -> str | None:
     """The first setting that differs, in words; ``None`` if all agree."""
     for section in new:
-        for key, value in new[section].items():
-            if old[section][key] != value:
-                return f"{section}.{key} is {old[section][key]!r} there, {value!r} here"
+        for key in [*new[section], *(key for key in old[section] if key not in new[section])]:
+            there, here = (
+                tree[section][key] if key in tree[section] else default(f"{section}.{key}")
+                for tree in (old, new)
+            )
+            if there != here:
+                return f"{section}.{key} is {there!r} there, {here!r} here"
     return None
 
 

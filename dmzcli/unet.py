@@ -12,7 +12,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from functools import partial
-from typing import NamedTuple, cast
+from typing import Literal, NamedTuple, cast
 
 import torch
 import torch.nn.functional as F
@@ -30,26 +30,31 @@ class KeysValues(NamedTuple):
     values: Tensor
 
 
-def timestep_embedding(t: Tensor, width: int) -> Tensor:
-    r"""Sinusoids [cos(tω_k), sin(tω_k)] with ω_k = 10000^{-2k/width}.
+def timestep_embedding(t: Tensor, width: int, shift: float = 0.0, sine_first: bool = False) -> Tensor:
+    r"""Sinusoids [cos(tω_k), sin(tω_k)] with ω_k = 10000^{-k / (width/2 − shift)}.
 
     Arguments:
         t: Timesteps on the training scale, (B,), possibly fractional.
         width: Even width of the embedding.
+        shift: 0 as in I-DDPM; 1, as in DDPM, makes the lowest frequency exactly 1/10000.
+        sine_first: Whether the sines come first, as in DDPM.
 
     Returns:
         (B, width) float32.
     """
     half = width // 2
-    frequencies = torch.exp(
-        torch.arange(half, device=t.device, dtype=torch.float32) * (-math.log(10000) / half)
-    )
-    angles = t[:, None].float() * frequencies
-    return torch.cat([angles.cos(), angles.sin()], dim=1)
+    # In this order of operations, as the published models were trained: a rounding here is multiplied by t.
+    k = torch.arange(half, device=t.device, dtype=torch.float32)
+    angles = t[:, None].float() * torch.exp(-math.log(10000) * k / (half - shift))
+    waves = [angles.cos(), angles.sin()]
+    return torch.cat(waves[::-1] if sine_first else waves, dim=1)
 
 
-def _normalisation(channels: int) -> nn.GroupNorm:
-    return nn.GroupNorm(math.gcd(32, channels), channels)
+def _normalisation(channels: int, groups: int = 32, epsilon: float = 1e-5) -> nn.GroupNorm:
+    return nn.GroupNorm(math.gcd(groups, channels), channels, eps=epsilon)
+
+
+Normalisation = Callable[[int], nn.GroupNorm]
 
 
 def _zeroed(module: nn.Module) -> nn.Module:
@@ -59,22 +64,47 @@ def _zeroed(module: nn.Module) -> nn.Module:
 
 
 class ResBlock(nn.Module):
-    """Two normalised convolutions around the time embedding, plus a skip connection."""
+    """Two normalised convolutions around the time embedding, plus a skip connection.
 
-    def __init__(self, channels: int, out: int, width: int, dropout: float, scale_shift: bool) -> None:
+    Arguments:
+        channels, out: Channels of the input and of the output.
+        width: Of the time embedding.
+        dropout: Its rate, before the second convolution.
+        scale_shift: Whether the time embedding scales and shifts, or is added.
+        norm: Makes a normalisation of so many channels.
+        resampling: Halves (means of 2×2) or doubles (nearest neighbours) height and width on the way.
+    """
+
+    def __init__(
+        self,
+        channels: int,
+        out: int,
+        width: int,
+        dropout: float,
+        scale_shift: bool,
+        norm: Normalisation = _normalisation,
+        resampling: Literal["down", "up"] | None = None,
+    ) -> None:
         super().__init__()
-        self.scale_shift = scale_shift
-        self.in_layers = nn.Sequential(
-            _normalisation(channels), nn.SiLU(), nn.Conv2d(channels, out, 3, padding=1)
-        )
+        self.scale_shift, self.resampling = scale_shift, resampling
+        self.in_layers = nn.Sequential(norm(channels), nn.SiLU(), nn.Conv2d(channels, out, 3, padding=1))
         self.emb_layers = nn.Sequential(nn.SiLU(), nn.Linear(width, 2 * out if scale_shift else out))
         self.out_layers = nn.Sequential(
-            _normalisation(out), nn.SiLU(), nn.Dropout(dropout), _zeroed(nn.Conv2d(out, out, 3, padding=1))
+            norm(out), nn.SiLU(), nn.Dropout(dropout), _zeroed(nn.Conv2d(out, out, 3, padding=1))
         )
         self.skip_connection = nn.Identity() if channels == out else nn.Conv2d(channels, out, 1)
 
+    def _resample(self, x: Tensor) -> Tensor:
+        if self.resampling == "down":
+            return F.avg_pool2d(x, 2)
+        return F.interpolate(x, scale_factor=2, mode="nearest")
+
     def forward(self, x: Tensor, embedding: Tensor) -> Tensor:
-        h = self.in_layers(x)
+        if self.resampling is None:
+            h = self.in_layers(x)
+        else:
+            h = self.in_layers[2](self._resample(self.in_layers[:2](x)))
+            x = self._resample(x)
         e = self.emb_layers(embedding)[:, :, None, None]
         if self.scale_shift:
             scale, shift = e.chunk(2, dim=1)
@@ -88,10 +118,10 @@ class ResBlock(nn.Module):
 class AttentionBlock(nn.Module):
     """Self-attention over positions, heads of consecutive channels."""
 
-    def __init__(self, channels: int, heads: int) -> None:
+    def __init__(self, channels: int, heads: int, norm: Normalisation = _normalisation) -> None:
         super().__init__()
         self.heads = heads
-        self.norm = _normalisation(channels)
+        self.norm = norm(channels)
         self.qkv = nn.Conv1d(channels, 3 * channels, 1)
         self.proj_out = _zeroed(nn.Conv1d(channels, channels, 1))
 
@@ -111,13 +141,20 @@ class CrossAttention(nn.Module):
     of the token, added at every position, and queries, keys and normalisation do not exist.
     """
 
-    def __init__(self, channels: int, heads: int, token_width: int, single: bool) -> None:
+    def __init__(
+        self,
+        channels: int,
+        heads: int,
+        token_width: int,
+        single: bool,
+        norm: Normalisation = _normalisation,
+    ) -> None:
         super().__init__()
         self.heads, self.single = heads, single
         self.value = nn.Linear(token_width, channels)
         self.proj_out = _zeroed(nn.Linear(channels, channels))
         if not single:
-            self.norm = _normalisation(channels)
+            self.norm = norm(channels)
             self.query = nn.Linear(channels, channels)
             self.key = nn.Linear(token_width, channels)
 
@@ -141,14 +178,20 @@ class CrossAttention(nn.Module):
 
 
 class Downsample(nn.Module):
-    """Halves height and width by a strided convolution."""
+    """Halves height and width by a strided convolution.
 
-    def __init__(self, channels: int) -> None:
+    Arguments:
+        channels: Of the input and of the output.
+        symmetric: Whether zeros surround the image; else they are at its right and bottom only, as in DDPM.
+    """
+
+    def __init__(self, channels: int, symmetric: bool = True) -> None:
         super().__init__()
-        self.op = nn.Conv2d(channels, channels, 3, stride=2, padding=1)
+        self.symmetric = symmetric
+        self.op = nn.Conv2d(channels, channels, 3, stride=2, padding=int(symmetric))
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.op(x)
+        return self.op(x if self.symmetric else F.pad(x, (0, 1, 0, 1)))
 
 
 class Upsample(nn.Module):
@@ -170,6 +213,8 @@ class Stage(nn.ModuleList):
         for layer in self:
             if isinstance(layer, Upsample):
                 return layer(attend(h))
+            if isinstance(layer, ResBlock) and layer.resampling == "up":
+                return layer(attend(h), e)
             h = layer(h, e) if isinstance(layer, ResBlock) else layer(h)
         return attend(h)
 
@@ -186,10 +231,16 @@ class UNet(nn.Module):
         attention: Downsampling factors (1, 2, 4, …) whose blocks are followed by self-attention.
         cross_attention: The same for cross-attention; the middle has it whenever ``token_width`` is given.
         heads: Attention heads.
+        head_channels: Channels of one attention head, in place of ``heads``.
         dropout: Dropout rate in the residual blocks.
         scale_shift: Whether the time embedding scales and shifts, or is added.
         token_width: Width of the tokens that carry the bits; ``None`` for no cross-attention at all.
         single_token: Whether there is exactly one token.
+        residual_resampling: Whether residual blocks change the resolution, or single convolutions.
+        symmetric_padding: See :class:`Downsample`.
+        norm_groups: Groups of the normalisations (or their greatest common divisor with the channels).
+        norm_epsilon: Added to the variances that the normalisations divide by.
+        frequency_shift, sine_first: See :func:`timestep_embedding`.
     """
 
     def __init__(
@@ -206,21 +257,37 @@ class UNet(nn.Module):
         scale_shift: bool = True,
         token_width: int | None = None,
         single_token: bool = True,
+        head_channels: int | None = None,
+        residual_resampling: bool = False,
+        symmetric_padding: bool = True,
+        norm_groups: int = 32,
+        norm_epsilon: float = 1e-5,
+        frequency_shift: float = 0.0,
+        sine_first: bool = False,
     ) -> None:
         super().__init__()
-        self.channels = channels
+        self.embed = partial(timestep_embedding, width=channels, shift=frequency_shift, sine_first=sine_first)
+        norm = partial(_normalisation, groups=norm_groups, epsilon=norm_epsilon)
         width = 4 * channels
         self.time_embed = nn.Sequential(nn.Linear(channels, width), nn.SiLU(), nn.Linear(width, width))
         self.input_blocks = nn.ModuleList([Stage([nn.Conv2d(in_channels, channels, 3, padding=1)])])
         self.output_blocks = nn.ModuleList()
         self.cross = nn.ModuleDict()
 
-        def res(inside: int, outside: int) -> ResBlock:
-            return ResBlock(inside, outside, width, dropout, scale_shift)
+        def res(inside: int, outside: int, resampling: Literal["down", "up"] | None = None) -> ResBlock:
+            return ResBlock(inside, outside, width, dropout, scale_shift, norm, resampling)
+
+        def heads_of(inside: int) -> int:
+            return inside // head_channels if head_channels else heads
+
+        def attend(inside: int) -> AttentionBlock:
+            return AttentionBlock(inside, heads_of(inside), norm)
 
         def cross(position: str, inside: int) -> None:
             if token_width is not None:
-                self.cross[position] = CrossAttention(inside, heads, token_width, single_token)
+                self.cross[position] = CrossAttention(
+                    inside, heads_of(inside), token_width, single_token, norm
+                )
 
         current, factor, skips = channels, 1, [channels]
         for level, multiplier in enumerate(multipliers):
@@ -228,19 +295,22 @@ class UNet(nn.Module):
                 layers: list[nn.Module] = [res(current, multiplier * channels)]
                 current = multiplier * channels
                 if factor in attention:
-                    layers.append(AttentionBlock(current, heads))
+                    layers.append(attend(current))
                 if factor in cross_attention:
                     cross(f"input_{len(self.input_blocks)}", current)
                 self.input_blocks.append(Stage(layers))
                 skips.append(current)
             if level + 1 < len(multipliers):
-                self.input_blocks.append(Stage([Downsample(current)]))
+                down = (
+                    res(current, current, "down")
+                    if residual_resampling
+                    else Downsample(current, symmetric_padding)
+                )
+                self.input_blocks.append(Stage([down]))
                 skips.append(current)
                 factor *= 2
 
-        self.middle_block = nn.ModuleList(
-            [res(current, current), AttentionBlock(current, heads), res(current, current)]
-        )
+        self.middle_block = nn.ModuleList([res(current, current), attend(current), res(current, current)])
         cross("middle", current)
 
         for level, multiplier in reversed(list(enumerate(multipliers))):
@@ -248,15 +318,15 @@ class UNet(nn.Module):
                 layers = [res(current + skips.pop(), multiplier * channels)]
                 current = multiplier * channels
                 if factor in attention:
-                    layers.append(AttentionBlock(current, heads))
+                    layers.append(attend(current))
                 if factor in cross_attention:
                     cross(f"output_{len(self.output_blocks)}", current)
                 if level and block == blocks:
-                    layers.append(Upsample(current))
+                    layers.append(res(current, current, "up") if residual_resampling else Upsample(current))
                     factor //= 2
                 self.output_blocks.append(Stage(layers))
         self.out = nn.Sequential(
-            _normalisation(current), nn.SiLU(), _zeroed(nn.Conv2d(current, out_channels, 3, padding=1))
+            norm(current), nn.SiLU(), _zeroed(nn.Conv2d(current, out_channels, 3, padding=1))
         )
 
     def keys_values(self, tokens: Tensor) -> dict[str, KeysValues]:
@@ -282,7 +352,7 @@ class UNet(nn.Module):
             (B, out_channels, H, W).
         """
         bits = bits or {}
-        e = self.time_embed(timestep_embedding(t, self.channels))
+        e = self.time_embed(self.embed(t))
         h, skips = x, []
         for index, stage in enumerate(self.input_blocks):
             h = self._attend(f"input_{index}", stage(h, e), bits)
