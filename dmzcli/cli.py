@@ -7,7 +7,18 @@ from typing import Annotated
 import typer
 
 from dmzcli import __version__
-from dmzcli.commands import compare_priors, data, demo, encode, fit_prior, info, probe, sample, train
+from dmzcli.commands import (
+    compare_priors,
+    data,
+    demo,
+    encode,
+    fit_prior,
+    import_weights,
+    info,
+    probe,
+    sample,
+    train,
+)
 
 app = typer.Typer(
     name="dmz",
@@ -38,6 +49,7 @@ def _main(
 app.command("demo")(demo.demo)
 app.add_typer(data.app, name="data")
 app.command("train")(train.train)
+app.command("import-weights")(import_weights.import_weights)
 app.command("encode")(encode.encode)
 app.command("fit-prior")(fit_prior.fit_prior)
 app.command("compare-priors")(compare_priors.compare_priors)

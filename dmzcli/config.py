@@ -32,7 +32,10 @@ class _Section(BaseModel):
 class DataConfig(_Section):
     """Which images, and what they look like to the model."""
 
-    dataset: str = Field("digits", description="a registered dataset, or a folder or archive of images")
+    dataset: str = Field(
+        "digits",
+        description="a registered dataset, or a folder or archive of images; empty: imported, not chosen yet",
+    )
     data_dir: str | None = Field(None, description="where the dataset lies")
     size: int | None = Field(None, ge=4, le=1024, description="height and width; empty: the images' own")
     channels: Literal[1, 3] | None = Field(None, description="1 grey, 3 colour; empty: the images' own")
@@ -307,6 +310,11 @@ def assignments(settings: Sequence[str]) -> dict[str, dict[str, Any]]:
         section, name = key.split(".")
         tree.setdefault(section, {})[name] = _value(section, name, text)
     return tree
+
+
+def given_only(flags: Mapping[str, Mapping[str, Any]]) -> dict[str, dict[str, Any]]:
+    """The flags that were given: entries of ``None`` were not."""
+    return {section: {k: v for k, v in values.items() if v is not None} for section, values in flags.items()}
 
 
 def merge(*trees: Mapping[str, Mapping[str, Any]]) -> dict[str, dict[str, Any]]:
