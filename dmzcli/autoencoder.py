@@ -18,7 +18,8 @@ from torch import Tensor, nn
 
 from dmzcli.config import Config
 from dmzcli.errors import UserError
-from dmzcli.unet import KeysValues, UNet
+from dmzcli.layers import KeysValues
+from dmzcli.unet import UNet
 
 
 def encoder_channels(size: int) -> tuple[int, ...]:
