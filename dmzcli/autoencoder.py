@@ -18,7 +18,8 @@ from torch import Tensor, nn
 
 from dmzcli.config import Config
 from dmzcli.errors import UserError
-from dmzcli.unet import KeysValues, UNet
+from dmzcli.layers import KeysValues
+from dmzcli.unet import UNet
 
 
 def encoder_channels(size: int) -> tuple[int, ...]:
@@ -108,6 +109,13 @@ class Autoencoder(nn.Module):
             scale_shift=model.time_conditioning == "scale-shift",
             token_width=(2 * self.dim if single else model.token_width) if self.dim else None,
             single_token=single,
+            head_channels=model.head_channels,
+            residual_resampling=model.resampling == "residual",
+            symmetric_padding=model.downsampling_padding == "symmetric",
+            norm_groups=model.norm_groups,
+            norm_epsilon=model.norm_epsilon,
+            frequency_shift=model.frequency_shift,
+            sine_first=model.time_embedding == "sin-cos",
         )
 
     def logits(self, x: Tensor) -> Tensor:

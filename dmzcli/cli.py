@@ -14,6 +14,7 @@ from dmzcli.commands import (
     encode,
     evaluate,
     fit_prior,
+    import_weights,
     info,
     probe,
     sample,
@@ -50,6 +51,7 @@ def _main(
 app.command("demo")(demo.demo)
 app.add_typer(data.app, name="data")
 app.command("train")(train.train)
+app.command("import-weights")(import_weights.import_weights)
 app.command("encode")(encode.encode)
 app.command("fit-prior")(fit_prior.fit_prior)
 app.command("compare-priors")(compare_priors.compare_priors)

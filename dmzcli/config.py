@@ -32,7 +32,10 @@ class _Section(BaseModel):
 class DataConfig(_Section):
     """Which images, and what they look like to the model."""
 
-    dataset: str = Field("digits", description="a registered dataset, or a folder or archive of images")
+    dataset: str = Field(
+        "digits",
+        description="a registered dataset, or a folder or archive of images; empty: imported, not chosen yet",
+    )
     data_dir: str | None = Field(None, description="where the dataset lies")
     size: int | None = Field(None, ge=4, le=1024, description="height and width; empty: the images' own")
     channels: Literal[1, 3] | None = Field(None, description="1 grey, 3 colour; empty: the images' own")
@@ -55,9 +58,30 @@ class ModelConfig(_Section):
         None, description="resolutions with cross-attention on the bits; empty: those of self-attention"
     )
     heads: int = Field(4, ge=1, description="attention heads")
+    head_channels: int | None = Field(
+        None, ge=1, description="channels of one attention head; empty: as many as model.heads leaves"
+    )
     dropout: float = Field(0.0, ge=0, lt=1, description="dropout in the residual blocks")
     time_conditioning: Literal["scale-shift", "additive"] = Field(
         "scale-shift", description="how the time embedding enters a residual block"
+    )
+    time_embedding: Literal["cos-sin", "sin-cos"] = Field(
+        "cos-sin", description="order of the time embedding's sinusoids; sin-cos is DDPM's"
+    )
+    frequency_shift: float = Field(
+        0.0, ge=0, le=1, description="frequencies are 10000^(-k / (channels / 2 - shift)); 1 is DDPM's"
+    )
+    resampling: Literal["convolution", "residual"] = Field(
+        "convolution", description="what changes the resolution: one convolution, or a residual block"
+    )
+    downsampling_padding: Literal["symmetric", "end"] = Field(
+        "symmetric", description="zeros around the image, or at its right and bottom only (DDPM's)"
+    )
+    norm_groups: int = Field(
+        32, ge=1, description="groups of the normalisations, where they divide the channels"
+    )
+    norm_epsilon: float = Field(
+        1e-5, gt=0, description="added to the variances that normalisations divide by"
     )
     latent: Latent = Field("bernoulli", description="the latent family; none is the plain diffusion model")
     bits: int = Field(64, ge=1, le=65536, description="|z|, the number of bits")
@@ -105,6 +129,20 @@ class TrainingConfig(_Section):
     checkpoint_every: int = Field(1000, ge=1)
 
 
+# Fields younger than the first runs: left out of an experiment's facts at their defaults, so that what was
+# written before (checkpoints, names with a digest, metadata of weights) stays equal to what is written now.
+_YOUNGER = {
+    "model": (
+        "head_channels",
+        "time_embedding",
+        "frequency_shift",
+        "resampling",
+        "downsampling_padding",
+        "norm_groups",
+        "norm_epsilon",
+    ),
+}
+
 # May differ between the runs of one experiment: they change how long, how fast and how often, not what is learnt.
 _FREE = {"steps", "precision", "log_every", "valid_every", "sample_every", "checkpoint_every"}
 
@@ -133,11 +171,12 @@ class Config(_Section):
                     raise ValueError(
                         f"model.{field} {wrong} is not among the U-Net's resolutions {resolutions}"
                     )
-        width = self.model.channels
+        key = "heads" if self.model.head_channels is None else "head_channels"
+        divisor = getattr(self.model, key)
         for multiplier in self.model.multipliers:
-            if width * multiplier % self.model.heads:
+            if self.model.channels * multiplier % divisor:
                 raise ValueError(
-                    f"model.heads {self.model.heads} does not divide the {width * multiplier} channels of a level"
+                    f"model.{key} {divisor} does not divide the {self.model.channels * multiplier} channels of a level"
                 )
         return self
 
@@ -157,11 +196,18 @@ class Config(_Section):
         return parse(tree, "the settings for this dataset")
 
     def experiment(self) -> dict[str, Any]:
-        """The fields that make the experiment what it is: two runs with equal ones may continue each other."""
+        """The fields that make the experiment what it is: two runs with equal ones may continue each other.
+
+        Fields younger than the first runs are left out at their defaults.
+        """
         tree = self.model_dump(mode="json")
         tree["data"].pop("data_dir")
         for name in _FREE:
             tree["training"].pop(name)
+        for section, names in _YOUNGER.items():
+            for name in names:
+                if tree[section][name] == default(f"{section}.{name}"):
+                    tree[section].pop(name)
         return tree
 
     def digest(self) -> str:
@@ -177,6 +223,12 @@ def fields() -> dict[str, type[_Section]]:
         "diffusion": DiffusionConfig,
         "training": TrainingConfig,
     }
+
+
+def default(key: str) -> Any:
+    """The default of ``section.name``."""
+    section, name = key.split(".")
+    return fields()[section].model_fields[name].default
 
 
 def _known_keys() -> list[str]:
@@ -258,6 +310,11 @@ def assignments(settings: Sequence[str]) -> dict[str, dict[str, Any]]:
         section, name = key.split(".")
         tree.setdefault(section, {})[name] = _value(section, name, text)
     return tree
+
+
+def given_only(flags: Mapping[str, Mapping[str, Any]]) -> dict[str, dict[str, Any]]:
+    """The flags that were given: entries of ``None`` were not."""
+    return {section: {k: v for k, v in values.items() if v is not None} for section, values in flags.items()}
 
 
 def merge(*trees: Mapping[str, Mapping[str, Any]]) -> dict[str, dict[str, Any]]:

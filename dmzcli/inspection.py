@@ -53,6 +53,8 @@ def _run(path: Path) -> dict[str, Any]:
             "parameters": weights["parameters"],
         }
         facts["model"] = run.weights_hash
+    if run.imported.exists():
+        facts["imported"] = read_json(run.imported)
     rows = run.read_metrics()
     latest: dict[str, float] = {name: value for row in rows for name, value in row.items()}
     facts |= {name: latest[name] for name in ("loss", "valid_loss", "images_per_second") if name in latest}

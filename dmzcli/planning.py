@@ -8,7 +8,17 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from dmzcli.config import Config, assignments, fields, merge, parse, preset, presets
+from dmzcli.config import (
+    Config,
+    assignments,
+    default,
+    fields,
+    given_only,
+    merge,
+    parse,
+    preset,
+    presets,
+)
 from dmzcli.data.archives import stem
 from dmzcli.errors import UserError
 from dmzcli.runs import ROOT, Run
@@ -53,12 +63,14 @@ class Plan:
         if named.exists() and not named.is_dir():
             raise UserError(f"{named} is a file, not a run directory", "name a folder with --run")
         if (named / "config.json").exists():
-            difference = first_difference(run.config.experiment(), config.experiment())
+            there, here = run.config.experiment(), config.experiment()
+            again = "use the same settings, or another --run"
+            if run.untrained:
+                there, here = _decided_by_import(there), _decided_by_import(here)
+                again = "import the weights again with that setting, into another --run"
+            difference = first_difference(there, here)
             if difference:
-                raise UserError(
-                    f"{named} holds another experiment: {difference}",
-                    "use the same settings, or another --run",
-                )
+                raise UserError(f"{named} holds another experiment: {difference}", again)
         return run
 
     def dry_run_text(self, facts: Mapping[str, Any]) -> str:
@@ -75,12 +87,32 @@ class Plan:
         )
 
 
+# What the training of imported weights may still choose.
+_OPEN_AFTER_IMPORT = {
+    "data": {"dataset", "fit", "flip"},
+    "model": {"dropout"},
+    "diffusion": {"perturbation"},
+    "training": set(fields()["training"].model_fields) - {"seed"},  # new layers were drawn from it
+}
+
+
+def _decided_by_import(experiment: Mapping[str, Any]) -> dict[str, Any]:
+    return {
+        section: {k: v for k, v in values.items() if k not in _OPEN_AFTER_IMPORT[section]}
+        for section, values in experiment.items()
+    }
+
+
 def first_difference(old: Mapping[str, Any], new: Mapping[str, Any]) -> str | None:
     """The first setting that differs, in words; ``None`` if all agree."""
     for section in new:
-        for key, value in new[section].items():
-            if old[section][key] != value:
-                return f"{section}.{key} is {old[section][key]!r} there, {value!r} here"
+        for key in [*new[section], *(key for key in old[section] if key not in new[section])]:
+            there, here = (
+                tree[section][key] if key in tree[section] else default(f"{section}.{key}")
+                for tree in (old, new)
+            )
+            if there != here:
+                return f"{section}.{key} is {there!r} there, {here!r} here"
     return None
 
 
@@ -89,40 +121,62 @@ def plan(
     preset_name: str | None,
     flags: Mapping[str, Mapping[str, Any]],
     settings: Sequence[str],
+    run: Path | None = None,
 ) -> Plan:
     """Merges defaults, preset, flags and ``--set`` entries.
+
+    Where the run directory was made by ``dmz import-weights``, its own settings stand in the preset's place.
 
     Arguments:
         dataset: Registered name or path; ``None`` takes the preset's, or digits.
         preset_name: ``None`` takes the preset named like the dataset, if there is one.
         flags: Nested; entries of ``None`` were not given.
         settings: ``key=value`` entries.
+        run: The named run directory, if any.
 
     Raises:
         UserError: A preset, key or value is wrong.
     """
-    if preset_name is None:
-        name = dataset or "digits"
-        preset_name = name if name in presets() else None
-    table = {} if preset_name is None else preset(preset_name)
-    dataset = dataset or table.get("data", {}).get("dataset", "digits")
-    path = Path(dataset).expanduser()
-    is_path = path.exists() and dataset not in _registered()
-    source: dict[str, dict[str, Any]] = {"data": {"dataset": str(path.absolute()) if is_path else dataset}}
-    given = {section: {k: v for k, v in values.items() if v is not None} for section, values in flags.items()}
-    where = f"preset {preset_name}" if preset_name else "the defaults"
+    imported = run is not None and Run(run).imported.exists()
+    if imported:
+        assert run is not None
+        table, where = _settings_of_import(run, dataset, preset_name)
+    else:
+        if preset_name is None:
+            name = dataset or "digits"
+            preset_name = name if name in presets() else None
+        table = {} if preset_name is None else preset(preset_name)
+        where = f"preset {preset_name}" if preset_name else "the defaults"
+    dataset = locate(dataset or table.get("data", {}).get("dataset", "digits"))
+    source: dict[str, dict[str, Any]] = {"data": {"dataset": dataset}}
     base = parse(merge(table, source), where)
-    config = parse(merge(table, source, given, assignments(settings)), "flags and --set")
-    name = stem(path.resolve()) if is_path else dataset
+    config = parse(merge(table, source, given_only(flags), assignments(settings)), "flags and --set")
+    name = stem(Path(dataset).resolve()) if Path(dataset).is_absolute() else dataset
     if preset_name is not None:
         name = preset_name if preset_name.startswith(name) else f"{name}-{preset_name}"
     return Plan(config, name, base)
 
 
-def _registered() -> list[str]:
+def locate(dataset: str) -> str:
+    """A dataset as configurations name it: a registered name as it is, an existing path in full."""
     from dmzcli.data import names
 
-    return names()
+    path = Path(dataset).expanduser()
+    return str(path.absolute()) if path.exists() and dataset not in names() else dataset
+
+
+def _settings_of_import(
+    run: Path, dataset: str | None, preset_name: str | None
+) -> tuple[dict[str, dict[str, Any]], str]:
+    if preset_name is not None:
+        raise UserError(
+            f"{run} has its settings from imported weights; --preset {preset_name} cannot replace them",
+            "leave --preset out, and change single settings with --set",
+        )
+    config = Run(run).config
+    if not (dataset or config.data.dataset):
+        raise UserError(f"{run} was imported without a dataset", f"name one: dmz train DATASET --run {run}")
+    return config.model_dump(), str(run / "config.json")
 
 
 def estimate(config: Config) -> dict[str, Any]:

@@ -43,6 +43,16 @@ class Run:
         return self.path / "train-state" / "state.safetensors"
 
     @property
+    def imported(self) -> Path:
+        """What ``dmz import-weights`` made the run's first weights of; absent where they were drawn."""
+        return self.path / "import.json"
+
+    @property
+    def untrained(self) -> bool:
+        """Whether the weights are imported ones that no training went on with yet."""
+        return self.imported.exists() and not self.state.exists()
+
+    @property
     def metrics(self) -> Path:
         """One JSON object per line."""
         return self.path / "metrics.jsonl"

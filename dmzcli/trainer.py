@@ -25,7 +25,7 @@ from dmzcli.diffusion import Diffusion
 from dmzcli.errors import UserError
 from dmzcli.files import load_tensors, save_tensors
 from dmzcli.randomness import derive
-from dmzcli.runs import Run, save_weights
+from dmzcli.runs import Run, load_into, save_weights
 
 if TYPE_CHECKING:
     from accelerate import Accelerator
@@ -195,6 +195,26 @@ class Trainer:
             raise UserError(
                 f"{self.run.state} is no checkpoint of this model: {error}", "start anew with another --run"
             ) from error
+        return True
+
+    def start_from_import(self) -> bool:
+        """Takes the imported weights as step 0 of both the model and its average.
+
+        Returns:
+            Whether the run is an import that no training went on with yet.
+
+        Raises:
+            UserError: The weights are damaged, of other settings, or not those of step 0.
+        """
+        if not self.run.untrained:
+            return False
+        facts = json.loads(load_into(self.bare, self.run.weights).get("dmz", "{}"))
+        if facts.get("step") != 0:
+            raise UserError(
+                f"{self.run.weights} is of step {facts.get('step')}, but {self.run.state} is missing",
+                "restore it, or import the weights again into another --run",
+            )
+        self.average.model.load_state_dict(self.bare.state_dict())
         return True
 
     # Steps -------------------------------------------------------------------------------------------

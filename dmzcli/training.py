@@ -87,6 +87,8 @@ def train(
     with torch.random.fork_rng():
         trainer = Trainer(config, dataset, run, accelerator(device, config.training.precision))
         resumed = trainer.resume()
+        if trainer.start_from_import():
+            talk.say(f"starting from the imported weights in {run.weights}")
         run.save_config(config)
         for file in (run.state, run.weights):
             sweep(file)

@@ -8,7 +8,8 @@ import torch
 import torch.nn.functional as F
 from safetensors.torch import load_file
 
-from dmzcli.unet import CrossAttention, UNet, timestep_embedding
+from dmzcli.layers import CrossAttention, timestep_embedding
+from dmzcli.unet import UNet
 
 IDDPM = Path(__file__).parent / "iddpm"
 

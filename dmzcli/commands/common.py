@@ -51,6 +51,12 @@ def console(quiet: bool, as_json: bool) -> Console:
 def load_dataset(talk: Console, data: DataConfig, download: bool = False) -> Dataset:
     """Loads a configuration's dataset, telling of it."""
     from dmzcli.data import load
+    from dmzcli.errors import UserError
+
+    if not data.dataset:
+        raise UserError(
+            "the run was imported without a dataset", "train it on one: dmz train DATASET --run DIR"
+        )
 
     with talk.task(f"reading {data.dataset}", 1) as advance:
         return load(

@@ -49,7 +49,8 @@ def train(
 ) -> None:
     """Train an autoencoder; the same command again resumes.
 
-    Settings come from the defaults, then the preset, then flags and --set.
+    Settings come from the defaults, then the preset, then flags and --set. A run that dmz import-weights made
+    has its own settings instead of a preset's.
     """
     talk = common.console(quiet, as_json)
     from dmzcli.data import names
@@ -64,7 +65,7 @@ def train(
         "model": {"latent": latent, "bits": bits},
         "training": {"steps": max_steps, "batch_size": batch_size, "seed": seed},
     }
-    wanted = plan(dataset, preset, flags, settings or [])
+    wanted = plan(dataset, preset, flags, settings or [], run)
     data = wanted.config.data
     if dry_run and data.dataset in names() and data.size is not None and data.channels is not None:
         size, channels = data.size, data.channels  # no need to read the images

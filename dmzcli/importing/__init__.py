@@ -1,0 +1,58 @@
+"""Weights that others trained, as the start of a run.
+
+Two layouts are read: a state dict of improved-diffusion or guided-diffusion (one file), and a folder of
+diffusers' ``UNet2DModel``. Each reader gives the same thing, :class:`Foreign`: settings, and tensors under
+the names of our own U-Net. What our U-Net cannot compute exactly is refused by name.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from dmzcli.errors import UserError, did_you_mean
+from dmzcli.importing.foreign import Foreign
+from dmzcli.importing.openai import ORDERS, read_openai
+from dmzcli.importing.start import Imported, import_weights, prepare
+from dmzcli.importing.unet2d import read_unet2d
+
+__all__ = ["Foreign", "Imported", "import_weights", "prepare", "read", "read_openai", "read_unet2d"]
+
+
+def read(
+    path: Path,
+    size: int | None = None,
+    heads: int | None = None,
+    head_channels: int | None = None,
+    order: str = "by-head",
+) -> Foreign:
+    """Reads whichever of the two layouts is at ``path``.
+
+    Arguments:
+        path: A file is a state dict, a folder is diffusers'.
+        size, heads, head_channels, order: See :func:`read_openai`; a folder's configuration says all of them.
+
+    Raises:
+        UserError: There is nothing there, it is something else, or too little or too much was said about it.
+    """
+    if order not in ORDERS:
+        raise UserError(f"unknown --attention-order '{order}'", did_you_mean(order, ORDERS))
+    if not path.exists():
+        raise UserError(f"{path} does not exist", "check the path; dmz downloads no weights")
+    if not path.is_dir():
+        if size is None:
+            raise UserError(
+                f"the weights in {path} do not say the size of their images",
+                "give it with --size (improved-diffusion's image_size)",
+            )
+        return read_openai(path, size, heads, head_channels, order)
+    foreign = read_unet2d(path)
+    given: dict[str, int | str | None] = {"--heads": heads, "--head-channels": head_channels}
+    given |= {"--attention-order": None if order == "by-head" else order}
+    if size not in (None, foreign.settings["data"]["size"]):
+        given["--size"] = size
+    for option, value in given.items():
+        if value is not None:
+            raise UserError(
+                f"{option} {value} was given, but the folder {path} says that itself", f"leave {option} out"
+            )
+    return foreign

@@ -1,0 +1,88 @@
+"""What a reader of foreign weights gives, and the reading of the files themselves."""
+
+from __future__ import annotations
+
+import pickle
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from dmzcli.errors import UserError
+from dmzcli.files import load_tensors, user_errors
+
+
+@dataclass(frozen=True)
+class Foreign:
+    """A denoiser that others trained, in our terms.
+
+    Attributes:
+        layout: ``openai`` or ``diffusers``.
+        file: The file that holds the tensors.
+        settings: What the weights say of ``data``, ``model`` and ``diffusion``, nested.
+        assumed: Keys of ``settings`` that neither weights nor configuration say; the user may know better.
+        tensors: Float32, by the names of :class:`dmzcli.unet.UNet`.
+        left_over: Names of the file's tensors that are no part of the U-Net.
+    """
+
+    layout: str
+    file: Path
+    settings: dict[str, dict[str, Any]]
+    assumed: tuple[str, ...]
+    tensors: dict[str, Tensor]
+    left_over: tuple[str, ...]
+
+
+def load_state(path: Path) -> dict[str, Tensor]:
+    """Reads a state dict: safetensors by its suffix, else ``torch.save``'s format without any code in it.
+
+    Returns:
+        Tensors on the CPU by name.
+
+    Raises:
+        UserError: The file is missing, truncated, holds code, or is no table of named tensors.
+    """
+    if path.suffix == ".safetensors":
+        return load_tensors(path)[0]
+    with user_errors(path):
+        path.open("rb").close()
+        try:
+            state = torch.load(path, map_location="cpu", weights_only=True)
+        except pickle.UnpicklingError as error:
+            if any(word in str(error) for word in ("Unsupported global", "Unsupported class", "GLOBAL")):
+                raise UserError(
+                    f"{path} holds objects of other classes than tensors: running the code in a file is refused",
+                    "save the model's state_dict() alone, as safetensors or with torch.save",
+                ) from error
+            raise _unreadable(path, error) from error
+        except Exception as error:  # a damaged file makes the unpickler fail in any way
+            raise _unreadable(path, error) from error
+    if not isinstance(state, Mapping):
+        raise UserError(f"{path} holds a {type(state).__name__}, not a state dict", EXPECTED)
+    wrong = [name for name, value in state.items() if not isinstance(value, Tensor)]
+    if wrong or not state:
+        inside = ", ".join(map(str, wrong[:3])) or "nothing"
+        raise UserError(
+            f"{path} is no state dict: besides tensors it holds {inside}",
+            "save the model's state_dict() alone, as safetensors or with torch.save",
+        )
+    return {str(name): value for name, value in state.items()}
+
+
+EXPECTED = "expected is a state dict of improved-diffusion or guided-diffusion, or a folder of diffusers' UNet2DModel"
+
+
+def _unreadable(path: Path, error: Exception) -> UserError:
+    reason = (str(error).splitlines() or [""])[0][:100]
+    if isinstance(error, pickle.UnpicklingError):  # torch's own text advises to run the code
+        reason = "no pickled table of tensors"
+    return UserError(f"{path} is not a whole file of weights: {reason or type(error).__name__}", EXPECTED)
+
+
+def by_head(heads: int, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+    """Rows of three projections (C, …) as our attention has them: q, k, v of the first head, then the next."""
+    parts = torch.stack([part.unflatten(0, (heads, -1)) for part in (q, k, v)], dim=1)
+    return parts.flatten(0, 2)
