@@ -179,12 +179,12 @@ def test_unknown_names_are_told_the_nearest():
 
 
 def new_sampler(**attributes):
-    return type("New", (samplers.DDIM,), attributes)
+    return type("New", (samplers.ddim.DDIM,), attributes)
 
 
 @pytest.fixture
 def registry(monkeypatch):
-    monkeypatch.setattr(samplers, "_SAMPLERS", dict(samplers._SAMPLERS))
+    monkeypatch.setattr(samplers.base, "_SAMPLERS", dict(samplers.base._SAMPLERS))
 
 
 def test_a_new_sampler_is_one_entry(registry):

@@ -1,8 +1,4 @@
-"""Samplers: from noise x_T to an image x_0 in a chosen number of steps, given the bits.
-
-The base class owns the loop; a sampler supplies one :meth:`~Sampler.step`. New ones register by name with
-:func:`register`.
-"""
+"""The loop that all samplers share, and the registry that knows them by name."""
 
 from __future__ import annotations
 
@@ -136,36 +132,3 @@ def create(
             f"unknown spacing '{spacing}'", did_you_mean(spacing, ["uniform", "ddim"], "spacings")
         )
     return sampler(config, steps, spacing, eta)  # type: ignore[arg-type]
-
-
-@register
-class Ancestral(Sampler):
-    """x_{t−1} ~ N(μ_θ, σ²_t), the DDPM's own reverse chain (Ho et al. 2020, algorithm 2)."""
-
-    name = "ancestral"
-    summary = "the DDPM's reverse chain, with the trained or fixed variance"
-
-    def step(self, x_t: Tensor, i: int, predicted: Prediction, noise: Callable[[], Tensor]) -> Tensor:
-        if i == 0:
-            return predicted.mean
-        return predicted.mean + torch.exp(0.5 * predicted.log_variance) * noise()
-
-
-@register
-class DDIM(Sampler):
-    """x_{t−1} = √ᾱ_{t−1} x̂_0 + √(1 − ᾱ_{t−1} − σ²) ε̂ + σ ξ.
-
-    J. Song, C. Meng, S. Ermon, "Denoising Diffusion Implicit Models", 2021, arXiv 2010.02502, eq. 12 and 16.
-    """
-
-    name = "ddim"
-    summary = "DDIM; deterministic given x_T at eta 0"
-    # At the very last timestep of a cosine schedule x_t is all noise and says nothing of x_0; without fresh noise the
-    # guess made there would stay. The whole stride starts below it.
-    spacing = "ddim"
-
-    def step(self, x_t: Tensor, i: int, predicted: Prediction, noise: Callable[[], Tensor]) -> Tensor:
-        now, before = self.process.alphas_bar[i], self.process.alphas_bar_previous[i]
-        sigma = self.eta * np.sqrt((1 - before) / (1 - now) * (1 - now / before))
-        x = np.sqrt(before) * predicted.x0 + np.sqrt(max(1 - before - sigma**2, 0.0)) * predicted.epsilon
-        return x + sigma * noise() if sigma > 0 and i > 0 else x
