@@ -204,12 +204,31 @@ def test_a_spoilt_image_is_named(model, spoil):
 
 
 @pytest.mark.parametrize(
-    "field", ["seed", "sampler", "steps", "spacing", "eta", "temperature", "model", "prior_hash"]
+    "field",
+    ["seed", "sampler", "steps", "spacing", "eta", "temperature", "threshold", "model", "prior_hash"],
 )
 def test_default_folders_tell_plans_apart(field):
     other = {"sampler": "ddim", "spacing": "ddim", "model": "x", "prior_hash": "x"}.get(field, 7)
     assert replace(PLAN, **{field: other}).folder_name() != PLAN.folder_name()
     assert replace(PLAN, count=99).folder_name() != PLAN.folder_name()
+
+
+def test_a_percentile_names_a_dynamic_folder_only():
+    dynamic = replace(PLAN, threshold="dynamic")
+    assert replace(dynamic, percentile=0.9).folder_name() != dynamic.folder_name()
+    assert "clip" not in PLAN.folder_name()
+
+
+def test_a_folder_from_before_a_setting_existed_goes_on(model):
+    """Its plan lacks what was then always so; the same plan today has that as its default."""
+    first = sample(model, BITS[:5], replace(PLAN, count=5), Path("out"))
+    card = json.loads(Path("out/plan.json").read_text())
+    del card["threshold"], card["percentile"]
+    Path("out/plan.json").write_text(json.dumps(card))
+    assert np.array_equal(sample(model, BITS, PLAN, Path("out"))[:5], first)
+    Path("out/plan.json").write_text(json.dumps(card))
+    with pytest.raises(UserError, match=r"threshold is 'clip' there, 'none' here"):
+        sample(model, BITS, replace(PLAN, threshold="none"), Path("out"))
 
 
 def test_a_model_without_a_latent(tiny):
@@ -220,7 +239,8 @@ def test_a_model_without_a_latent(tiny):
         assert stream.files == ["images"]
 
 
-def test_ddim_after_perturbed_training_is_warned_of(tiny, dmz):
+@pytest.mark.parametrize("name", ["ddim", "dpm++", "unipc"])
+def test_solvers_without_noise_after_perturbed_training_are_warned_of(tiny, name):
     model = build(tiny(diffusion__perturbation=0.1)).eval()
     said = []
 
@@ -228,7 +248,7 @@ def test_ddim_after_perturbed_training_is_warned_of(tiny, dmz):
         def say(self, message):
             said.append(message)
 
-    sample(model, BITS, replace(PLAN, sampler="ddim"), Path("a"), talk=Listener())
+    sample(model, BITS, replace(PLAN, sampler=name, spacing="leading"), Path("a"), talk=Listener())
     assert any("perturbation" in message for message in said)
 
 

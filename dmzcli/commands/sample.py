@@ -17,15 +17,37 @@ def sample(
     ] = None,
     run: common.RunOption = None,
     count: Annotated[int, typer.Option("--count", "-n", min=1, help="How many images.")] = 64,
-    steps: Annotated[int, typer.Option("--steps", min=1, help="T, denoising steps.")] = 20,
-    sampler: Annotated[str, typer.Option("--sampler", help="ancestral or ddim.")] = "ancestral",
+    steps: Annotated[
+        int, typer.Option("--steps", min=1, help="T, evaluations of the network per image.")
+    ] = 20,
+    sampler: Annotated[
+        str,
+        typer.Option(
+            "--sampler",
+            help="ancestral and dpm++-sde add noise at every step; ddim, dpm++ (2M) and unipc follow the ODE.",
+        ),
+    ] = "ancestral",
     spacing: Annotated[
         str | None,
-        typer.Option("--spacing", help="Which timesteps: uniform or ddim; by default the sampler's own."),
+        typer.Option(
+            "--spacing",
+            help="Which timesteps: uniform, ddim, leading, trailing, quadratic, log-snr; by default the sampler's own.",
+        ),
     ] = None,
     eta: Annotated[
         float, typer.Option("--eta", help="DDIM's noise: 0 none, 1 as much as the ancestral sampler.")
     ] = 0.0,
+    threshold: Annotated[
+        str,
+        typer.Option(
+            "--threshold",
+            help="How each estimate of the image is bounded: clip to [-1, 1], dynamic (scaled down by a percentile "
+            "of its own pixels), or none.",
+        ),
+    ] = "clip",
+    percentile: Annotated[
+        float, typer.Option("--percentile", help="Of the dynamic threshold, above 0 and up to 1.")
+    ] = 0.995,
     temperature: Annotated[
         float, typer.Option("--temperature", help="Of the prior; below 1 its likelier codes.")
     ] = 1.0,
@@ -62,6 +84,8 @@ def sample(
         spacing=spacing or sampler_class(sampler).spacing,
         eta=eta,
         temperature=temperature,
+        threshold=threshold,
+        percentile=percentile,
     )
     folder = out or chosen.samples / plan.folder_name()
     talk.say(f"sampling {count:,} images from {chosen.path} with bits from {source.name} into {folder}")

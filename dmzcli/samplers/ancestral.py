@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor
 
 from dmzcli.diffusion import Prediction
-from dmzcli.samplers.base import Sampler, register
+from dmzcli.samplers.base import Past, Sampler, register
 
 
 @register
@@ -17,8 +17,16 @@ class Ancestral(Sampler):
 
     name = "ancestral"
     summary = "the DDPM's reverse chain, with the trained or fixed variance"
+    adds_noise = True
 
-    def step(self, x_t: Tensor, i: int, predicted: Prediction, noise: Callable[[], Tensor]) -> Tensor:
+    def step(
+        self,
+        x_t: Tensor,
+        i: int,
+        predicted: Prediction,
+        noise: Callable[[], Tensor],
+        past: Sequence[Past],
+    ) -> Tensor:
         if i == 0:
             return predicted.mean
         return predicted.mean + torch.exp(0.5 * predicted.log_variance) * noise()

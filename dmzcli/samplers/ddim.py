@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import numpy as np
 from torch import Tensor
 
 from dmzcli.diffusion import Prediction
-from dmzcli.samplers.base import Sampler, register
+from dmzcli.samplers.base import Past, Sampler, register
 
 
 @register
@@ -23,8 +23,16 @@ class DDIM(Sampler):
     # At the very last timestep of a cosine schedule x_t is all noise and says nothing of x_0; without fresh noise the
     # guess made there would stay. The whole stride starts below it.
     spacing = "ddim"
+    takes_eta = True
 
-    def step(self, x_t: Tensor, i: int, predicted: Prediction, noise: Callable[[], Tensor]) -> Tensor:
+    def step(
+        self,
+        x_t: Tensor,
+        i: int,
+        predicted: Prediction,
+        noise: Callable[[], Tensor],
+        past: Sequence[Past],
+    ) -> Tensor:
         now, before = self.process.alphas_bar[i], self.process.alphas_bar_previous[i]
         sigma = self.eta * np.sqrt((1 - before) / (1 - now) * (1 - now / before))
         x = np.sqrt(before) * predicted.x0 + np.sqrt(max(1 - before - sigma**2, 0.0)) * predicted.epsilon
