@@ -115,6 +115,10 @@ class TrainingConfig(_Section):
 _FREE = {"steps", "precision", "log_every", "valid_every", "sample_every", "checkpoint_every"}
 
 
+# Came after runs had been named: at their defaults they leave the names as they were.
+_LATER = [("diffusion", "prediction"), ("diffusion", "timestep_sampling")]
+
+
 class Config(_Section):
     """The whole experiment; see the sections for the fields."""
 
@@ -172,7 +176,11 @@ class Config(_Section):
 
     def digest(self) -> str:
         """Eight hexadecimal digits that name :meth:`experiment`."""
-        return hashlib.sha256(json.dumps(self.experiment(), sort_keys=True).encode()).hexdigest()[:8]
+        tree = self.experiment()
+        for section, name in _LATER:
+            if tree[section][name] == fields()[section].model_fields[name].default:
+                del tree[section][name]
+        return hashlib.sha256(json.dumps(tree, sort_keys=True).encode()).hexdigest()[:8]
 
 
 def fields() -> dict[str, type[_Section]]:

@@ -210,9 +210,8 @@ class Diffusion:
 
         Returns:
             ``mse``, ‖ε − ε̂‖² (or that of v or x_0, whichever is predicted) averaged over dimensions, (B,); with a
-            learnt variance also ``vb``, the
-            rescaled variational term (T / 1000) L_t whose mean is held fixed (Nichol & Dhariwal 2021, eq. 16);
-            and ``loss``, their sum.
+            learnt variance also ``vb``, the rescaled variational term (T / 1000) L_t whose mean is held fixed
+            (Nichol & Dhariwal 2021, eq. 16); and ``loss``, their sum.
         """
         channels = x0.shape[1]
         output = output.float()

@@ -16,6 +16,7 @@ import numpy as np
 from PIL import Image
 
 from dmzcli.autoencoder import Autoencoder
+from dmzcli.config import DiffusionConfig
 from dmzcli.errors import UserError
 from dmzcli.files import atomic, read_json, sha256, user_errors, write_json
 from dmzcli.generation import decode
@@ -23,7 +24,7 @@ from dmzcli.interrupts import Interrupted, collected
 from dmzcli.pictures import grid, write_png
 from dmzcli.progress import Silence, Talk
 from dmzcli.runs import Run
-from dmzcli.samplers import create, sampler_class
+from dmzcli.samplers import Sampler, create, sampler_class
 from dmzcli.thresholds import PERCENTILE
 
 Array = np.ndarray
@@ -55,6 +56,12 @@ class Plan:
     temperature: float = 1.0
     threshold: str = "clip"
     percentile: float = PERCENTILE
+
+    def make_sampler(self, config: DiffusionConfig) -> Sampler:
+        """The plan's sampler for a model's diffusion."""
+        return create(
+            self.sampler, config, self.steps, self.spacing, self.eta, self.threshold, self.percentile
+        )
 
     def folder_name(self) -> str:
         """A readable name of the plan's own folder; its end tells weights and priors of one name apart."""
@@ -190,15 +197,7 @@ def sample(
         Interrupted: SIGINT or SIGTERM came; finished images are kept.
     """
     talk = talk or Silence()
-    sampler = create(
-        plan.sampler,
-        model.config.diffusion,
-        plan.steps,
-        plan.spacing,
-        plan.eta,
-        plan.threshold,
-        plan.percentile,
-    )
+    sampler = plan.make_sampler(model.config.diffusion)
     if model.config.diffusion.perturbation > 0 and sampler.deterministic:
         talk.say(
             f"{plan.sampler} adds no noise, which works poorly for models trained with input perturbation; "

@@ -82,8 +82,8 @@ def _distinct(wanted: Array, timesteps: int) -> Array:
 def spaced_timesteps(config: DiffusionConfig, steps: int, spacing: str = "uniform") -> Array:
     """The timesteps that a process of fewer steps keeps: ascending, distinct, int64 (steps,).
 
-    Where a dense end of a spacing asks for the same timestep twice, its neighbours above are taken. A single step starts
-    at the noise, whatever the spacing.
+    Where a dense end of a spacing asks for the same timestep twice, its neighbours above are taken. A single step
+    starts at the noise, whatever the spacing.
 
     Arguments:
         config: The process that was trained.

@@ -24,7 +24,10 @@ def mixture_denoiser(config, width=WIDTH):
         a = table[t.long()].to(x)[:, None, None, None]
         v = a * width**2 + 1 - a
         logits = torch.stack(
-            [np.log(w) - (x - a.sqrt() * c) ** 2 / (2 * v) for c, w in zip(CENTRES, (WEIGHT, 1 - WEIGHT))]
+            [
+                np.log(w) - (x - a.sqrt() * c) ** 2 / (2 * v)
+                for c, w in zip(CENTRES, (WEIGHT, 1 - WEIGHT), strict=True)
+            ]
         )
         means = torch.stack([c + a.sqrt() * width**2 / v * (x - a.sqrt() * c) for c in CENTRES])
         x0 = (logits.softmax(0) * means).sum(0)
@@ -48,10 +51,10 @@ def test_solvers_converge_at_their_order(name):
     """Halving the step divides the error by 2^order.
 
     100,000 timesteps of the linear schedule are smooth in λ from 6.9 to −5, and the solvers see the λ of the timesteps
-    that are kept, so that rounding to the grid costs nothing but slightly uneven steps. Components half as wide as their
-    distance keep x̂_0 smooth on the scale of the steps. The reference has 640 steps of UniPC, of third order: its own error
-    is (640 / 160)^−3 = 1/64 of the smallest that is compared. All solvers end with the same step to the image from the
-    same timestep 0, which is a function of x there and costs no order.
+    that are kept, so that rounding to the grid costs nothing but slightly uneven steps. Components half as wide as
+    their distance keep x̂_0 smooth on the scale of the steps. The reference has 640 steps of UniPC, of third order: its
+    own error is (640 / 160)^−3 = 1/64 of the smallest that is compared. All solvers end with the same step to the image
+    from the same timestep 0, which is a function of x there and costs no order.
     """
     config = DiffusionConfig(timesteps=100_000, schedule="linear")
     x, denoise = quantiles(10), mixture_denoiser(config, width=0.6)
