@@ -7,7 +7,18 @@ from typing import Annotated
 import typer
 
 from dmzcli import __version__
-from dmzcli.commands import compare_priors, data, demo, encode, fit_prior, info, probe, sample, train
+from dmzcli.commands import (
+    compare_priors,
+    data,
+    demo,
+    encode,
+    fit_prior,
+    info,
+    likelihood,
+    probe,
+    sample,
+    train,
+)
 
 app = typer.Typer(
     name="dmz",
@@ -43,4 +54,5 @@ app.command("fit-prior")(fit_prior.fit_prior)
 app.command("compare-priors")(compare_priors.compare_priors)
 app.command("sample")(sample.sample)
 app.command("probe")(probe.probe)
+app.command("likelihood")(likelihood.likelihood)
 app.command("info")(info.info)

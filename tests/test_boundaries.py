@@ -46,7 +46,20 @@ print(len(priors.automatic()))
 
 
 @pytest.mark.parametrize(
-    "command", ["", "train", "encode", "fit-prior", "sample", "probe", "info", "demo", "data", "data list"]
+    "command",
+    [
+        "",
+        "train",
+        "encode",
+        "fit-prior",
+        "sample",
+        "probe",
+        "likelihood",
+        "info",
+        "demo",
+        "data",
+        "data list",
+    ],
 )
 def test_help_loads_nothing_heavy(python, command):
     program = f"""
