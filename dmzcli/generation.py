@@ -74,7 +74,7 @@ def decode(
 def invert(
     model: Autoencoder, images: Array, bits: Array | None, sampler: Sampler, batch_size: int = 256
 ) -> Array:
-    """The noise x_T from which a deterministic sampler makes these images of these bits; see :mod:`dmzcli.samplers.inversion`.
+    """The noise x_T from which DDIM makes these images of these bits; see :mod:`dmzcli.samplers.inversion`.
 
     Arguments:
         model: In evaluation mode.

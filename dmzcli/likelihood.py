@@ -1,6 +1,7 @@
 r"""The variational bound on −log p(x), in bits per dimension, per timestep.
 
-    −log p(x_0) ≤ KL(q(x_T | x_0) ‖ N(0, I)) + Σ_{t > 0} KL(q(x_{t−1} | x_t, x_0) ‖ p(x_{t−1} | x_t)) − log p(x_0 | x_1),
+    −log p(x_0) ≤ KL(q(x_T | x_0) ‖ N(0, I)) + Σ_{t > 0} KL(q(x_{t−1} | x_t, x_0) ‖ p(x_{t−1} | x_t))
+                  − log p(x_0 | x_1),
 
 each term averaged over q(x_t | x_0) and over images; the last is the mass that the decoder gives to an 8-bit image.
 
@@ -84,14 +85,18 @@ class Bound:
 
 
 def strata(timesteps: int, every: int) -> tuple[Array, Array]:
-    """Timestep 0 alone, which has the largest term by far, then runs of ``every``: their starts and lengths.
+    """Runs of timesteps, their starts and lengths: single ones at the image, then a quarter of t, ``every`` at most.
+
+    The terms fall with t as a power of it: runs that grow with t hold terms of one size, and one of each says enough.
 
     Example:
-        >>> strata(10, 4)
-        (array([0, 1, 5, 9]), array([1, 4, 4, 1]))
+        >>> strata(20, 4)
+        (array([ 0,  1,  2,  3,  4,  5,  6,  7,  8, 10, 12, 15, 18]), array([1, 1, 1, 1, 1, 1, 1, 1, 2, 2, 3, 3, 2]))
     """
-    starts = np.append(0, np.arange(1, timesteps, every))
-    return starts, np.diff(np.append(starts, timesteps))
+    starts = [0]
+    while (ahead := starts[-1] + min(every, max(1, starts[-1] // 4))) < timesteps:
+        starts.append(ahead)
+    return np.array(starts), np.diff([*starts, timesteps])
 
 
 def prior_term(process: Diffusion, x0: Tensor) -> Tensor:
@@ -143,7 +148,8 @@ def bound(
         model: In evaluation mode.
         images: uint8 (N, H, W, C).
         seed: Of timesteps and noise; image i depends on (seed, i) alone.
-        every: 1 evaluates all timesteps; k draws one of each k for every image, which leaves the expectation.
+        every: 1 evaluates all timesteps; k draws one of up to k for every image, see :func:`strata`, which leaves the
+            expectation.
         batch_size: Images at a time.
         log_prob: Of a prior over the bits, nats of codes (N, D); ``None`` leaves their cost out.
         done: Told how many images are finished.

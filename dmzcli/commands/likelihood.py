@@ -19,7 +19,9 @@ def likelihood(
     every: Annotated[
         int,
         typer.Option(
-            "--every", min=1, help="Draw one of every so many timesteps for each image; 1 takes all."
+            "--every",
+            min=1,
+            help="Draw one of up to so many timesteps at a time for each image; 1 takes all.",
         ),
     ] = 10,
     prior: Annotated[
