@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, fields
 from functools import lru_cache
+from typing import Any
 
 import numpy as np
 import torch
@@ -77,7 +78,7 @@ class Draw:
     def part(self, rank: int, ranks: int) -> Draw:
         """The numbers of one of ``ranks`` equal parts of the batch."""
         part = slice(rank * len(self.index) // ranks, (rank + 1) * len(self.index) // ranks)
-        values = {field.name: getattr(self, field.name) for field in fields(self)}
+        values: dict[str, Any] = {field.name: getattr(self, field.name) for field in fields(self)}
         return Draw(**{name: None if value is None else value[part] for name, value in values.items()})
 
 

@@ -226,9 +226,9 @@ class Trainer:
         rows = torch.from_numpy(batch_rows(training.seed, self.step, training.batch_size, len(self.images)))
         share = len(rows) // ranks
         rows = rows[rank * share : (rank + 1) * share].to(engine.device)
-        name = ("step", training.seed, self.step)
+        named = ("step", training.seed, self.step)
         whole = draw(
-            self.config, self.dim, training.batch_size, engine.device, *name, timesteps=self.timesteps
+            self.config, self.dim, training.batch_size, engine.device, *named, timesteps=self.timesteps
         )
         numbers = whole.part(rank, ranks)
         x0 = to_unit(self.images[rows])
