@@ -78,8 +78,9 @@ class Draw:
     def part(self, rank: int, ranks: int) -> Draw:
         """The numbers of one of ``ranks`` equal parts of the batch."""
         part = slice(rank * len(self.index) // ranks, (rank + 1) * len(self.index) // ranks)
-        values: dict[str, Any] = {field.name: getattr(self, field.name) for field in fields(self)}
-        return Draw(**{name: None if value is None else value[part] for name, value in values.items()})
+        whole = {field.name: getattr(self, field.name) for field in fields(self)}
+        values: dict[str, Any] = {k: None if v is None else v[part] for k, v in whole.items()}
+        return Draw(**values)
 
 
 def draw(
