@@ -28,8 +28,6 @@ from dmzcli.samplers.base import Past, Sampler, register
 class Exponential(Sampler):
     """What these solvers share: the step from one position to a less noisy one, and x̂_0's slope over λ."""
 
-    spacing = "leading"  # for the reason that DDIM has
-
     def _lambda(self, i: int) -> float:
         return float(half_log_snr(self.process.alphas_bar[i])) if i >= 0 else math.inf
 
@@ -48,6 +46,8 @@ class Exponential(Sampler):
 
 
 class _Multistep(Exponential):
+    spacing = "leading"  # for the reason that DDIM has
+
     def step(
         self,
         x_t: Tensor,
