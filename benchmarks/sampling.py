@@ -108,7 +108,10 @@ def main() -> None:
         sampler = create("ddim", config.diffusion, steps)
         generator = torch.Generator(device)
         runs: dict[str, tuple[torch.nn.Module, Callable[[], object]]] = {
-            "dmz": (models["single"], lambda s=sampler: decode(models["single"], bits, s, range(batch), 0, batch)),
+            "dmz": (
+                models["single"],
+                lambda s=sampler: decode(models["single"], bits, s, range(batch), 0, batch),
+            ),
             "dmz, keys and values every step": (
                 models["single"],
                 lambda t=steps: every_step(models["single"], bits, t, device),

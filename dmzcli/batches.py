@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from functools import lru_cache
+from typing import Any
 
 import numpy as np
 import torch
@@ -11,6 +12,7 @@ from torch import Tensor
 
 from dmzcli.config import Config
 from dmzcli.randomness import stream, torch_stream
+from dmzcli.timesteps import LossSecondMoment
 
 
 def to_unit(images: np.ndarray | Tensor, device: torch.device | None = None) -> Tensor:
@@ -59,6 +61,7 @@ class Draw:
 
     Attributes:
         index: Timesteps, int64 (B,).
+        weight: What each image's loss counts, 1 on average, (B,).
         noise: ε, the target, (B, C, H, W).
         perturbed: ε + γξ, what the input is made with (M. Ning et al. 2023, eq. 8).
         gumbel: Gumbel(0, 1) noise (B, D, 2), or ``None`` without a latent.
@@ -66,6 +69,7 @@ class Draw:
     """
 
     index: Tensor
+    weight: Tensor
     noise: Tensor
     perturbed: Tensor
     gumbel: Tensor | None
@@ -74,12 +78,20 @@ class Draw:
     def part(self, rank: int, ranks: int) -> Draw:
         """The numbers of one of ``ranks`` equal parts of the batch."""
         part = slice(rank * len(self.index) // ranks, (rank + 1) * len(self.index) // ranks)
-        gumbel = None if self.gumbel is None else self.gumbel[part]
-        return Draw(self.index[part], self.noise[part], self.perturbed[part], gumbel, self.flip[part])
+        whole = {field.name: getattr(self, field.name) for field in fields(self)}
+        values: dict[str, Any] = {k: None if v is None else v[part] for k, v in whole.items()}
+        return Draw(**values)
 
 
-def draw(config: Config, dim: int, images: int, device: torch.device, *name: str | int) -> Draw:
-    """Draws for ``images`` images from the stream ``name``."""
+def draw(
+    config: Config,
+    dim: int,
+    images: int,
+    device: torch.device,
+    *name: str | int,
+    timesteps: LossSecondMoment | None = None,
+) -> Draw:
+    """Draws for ``images`` images from the stream ``name``; timesteps evenly, unless a sampler of them is given."""
     if config.data.size is None or config.data.channels is None:
         raise ValueError("data.size and data.channels must be resolved")
     generator = torch_stream(device, *name)
@@ -91,8 +103,13 @@ def draw(config: Config, dim: int, images: int, device: torch.device, *name: str
     def uniform(*size: int) -> Tensor:
         return torch.rand(size, generator=generator, device=device)
 
-    index = torch.randint(config.diffusion.timesteps, (images,), generator=generator, device=device)
+    if timesteps is None:
+        index = torch.randint(config.diffusion.timesteps, (images,), generator=generator, device=device)
+        weight = torch.ones(images, device=device)
+    else:
+        index, weight = timesteps.draw(uniform(images))
     noise, gamma = normal(), config.diffusion.perturbation
     # rand gives 0 with probability 2^-24 and never 1; the clamp keeps both logarithms finite.
     gumbel = -torch.log(-torch.log(uniform(images, dim, 2).clamp(1e-20, 1 - 1e-7))) if dim else None
-    return Draw(index, noise, noise + gamma * normal() if gamma else noise, gumbel, uniform(images) < 0.5)
+    perturbed = noise + gamma * normal() if gamma else noise
+    return Draw(index, weight, noise, perturbed, gumbel, uniform(images) < 0.5)

@@ -16,6 +16,7 @@ from dmzcli.commands import (
     fit_prior,
     import_weights,
     info,
+    likelihood,
     probe,
     sample,
     sweep_steps,
@@ -59,4 +60,5 @@ app.command("sample")(sample.sample)
 app.command("probe")(probe.probe)
 app.command("evaluate")(evaluate.evaluate)
 app.command("sweep-steps")(sweep_steps.sweep_steps)
+app.command("likelihood")(likelihood.likelihood)
 app.command("info")(info.info)

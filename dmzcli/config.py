@@ -106,6 +106,12 @@ class DiffusionConfig(_Section):
     variance: Literal["learned-range", "fixed-small", "fixed-large"] = Field(
         "fixed-small", description="variance of the reverse steps"
     )
+    prediction: Literal["epsilon", "v", "x0"] = Field(
+        "epsilon", description="what the network predicts: the noise, v, or the image"
+    )
+    timestep_sampling: Literal["uniform", "loss-second-moment"] = Field(
+        "uniform", description="how training draws timesteps: evenly, or as often as their loss is large"
+    )
     perturbation: float = Field(0.0, ge=0, description="DDPM-IP's gamma: extra noise on the input only")
 
 
@@ -141,6 +147,7 @@ _YOUNGER = {
         "norm_groups",
         "norm_epsilon",
     ),
+    "diffusion": ("prediction", "timestep_sampling"),
 }
 
 # May differ between the runs of one experiment: they change how long, how fast and how often, not what is learnt.

@@ -7,6 +7,7 @@ that are kept, so that fewer, larger steps have the same marginals.
 References:
     J. Ho, A. Jain, P. Abbeel, "Denoising Diffusion Probabilistic Models", 2020, arXiv 2006.11239.
     A. Nichol, P. Dhariwal, "Improved Denoising Diffusion Probabilistic Models", 2021, arXiv 2102.09672.
+    T. Salimans, J. Ho, "Progressive Distillation for Fast Sampling of Diffusion Models", 2022, arXiv 2202.00512.
     M. Ning et al., "Input Perturbation Reduces Exposure Bias in Diffusion Models", 2023, arXiv 2301.11706.
 """
 
@@ -20,7 +21,7 @@ import torch
 from torch import Tensor
 
 from dmzcli.config import DiffusionConfig
-from dmzcli.errors import UserError
+from dmzcli.thresholds import Threshold, clip
 
 Array = np.ndarray
 
@@ -39,35 +40,15 @@ def betas(schedule: Literal["cosine", "linear"], timesteps: int) -> Array:
     return np.minimum(1 - alpha_bar[1:] / alpha_bar[:-1], 0.999)
 
 
-def spaced_timesteps(timesteps: int, steps: int, spacing: Literal["uniform", "ddim"] = "uniform") -> Array:
-    """The timesteps that a process of fewer steps keeps, ascending int64 (steps,).
+def alphas_bar(config: DiffusionConfig) -> Array:
+    """ᾱ_t of all training timesteps, float64 (timesteps,)."""
+    return np.cumprod(1 - betas(config.schedule, config.timesteps))
 
-    Arguments:
-        timesteps: Of the process that was trained.
-        steps: How many to keep.
-        spacing: ``uniform`` includes both ends (I-DDPM's "10"); ``ddim`` takes every k-th from 0 for the
-            smallest whole k that gives exactly this many (I-DDPM's "ddim10").
 
-    Raises:
-        UserError: There are too few timesteps, or no whole stride gives this many.
-    """
-    if not 1 <= steps <= timesteps:
-        raise UserError(
-            f"--steps {steps} does not fit a model of {timesteps} timesteps", f"choose 1 to {timesteps}"
-        )
-    if spacing == "ddim":
-        for whole in range(1, timesteps + 1):
-            kept = np.arange(0, timesteps, whole)
-            if len(kept) == steps:
-                return kept
-        raise UserError(
-            f"no whole stride takes {steps} of {timesteps} timesteps",
-            "use --spacing uniform, or another --steps",
-        )
-    if steps == 1:  # one step has to start at the noise
-        return np.array([timesteps - 1])
-    stride = (timesteps - 1) / (steps - 1)
-    return np.array([round(stride * i) for i in range(steps)])
+def half_log_snr(alphas_bar: Array) -> Array:
+    """λ = log(√ᾱ / √(1 − ᾱ)), infinite where ᾱ is 1."""
+    with np.errstate(divide="ignore"):
+        return 0.5 * (np.log(alphas_bar) - np.log1p(-np.asarray(alphas_bar)))
 
 
 class Prediction(NamedTuple):
@@ -103,7 +84,7 @@ class Diffusion:
     """A (possibly respaced) forward process, and what follows from a network's output.
 
     Arguments:
-        config: Schedule and variance type.
+        config: Schedule, variance type, and what the network predicts.
         timesteps: The timesteps to keep, ascending; ``None`` keeps all.
 
     Attributes:
@@ -113,7 +94,7 @@ class Diffusion:
 
     def __init__(self, config: DiffusionConfig, timesteps: Array | None = None) -> None:
         self.config = config
-        full = np.cumprod(1 - betas(config.schedule, config.timesteps))
+        full = alphas_bar(config)
         self.timesteps = np.arange(config.timesteps) if timesteps is None else np.asarray(timesteps)
         self.alphas_bar = full[self.timesteps]
         previous = np.append(1.0, self.alphas_bar[:-1])
@@ -161,20 +142,38 @@ class Diffusion:
         """The mean of q(x_{t−1} | x_t, x_0) (Ho et al. 2020, eq. 7)."""
         return self._at("coef1", index, x0) * x0 + self._at("coef2", index, x0) * x_t
 
-    def predict(self, output: Tensor, x_t: Tensor, index: Tensor, clip: bool = True) -> Prediction:
+    def target(self, x0: Tensor, noise: Tensor, index: Tensor) -> Tensor:
+        """What the network is to say: ε, x_0, or v = √ᾱ_t ε − √(1 − ᾱ_t) x_0 (Salimans & Ho 2022, appendix D)."""
+        if self.config.prediction == "epsilon":
+            return noise
+        if self.config.prediction == "x0":
+            return x0
+        return self._at("signal", index, x0) * noise - self._at("noise", index, x0) * x0
+
+    def _estimates(self, said: Tensor, x_t: Tensor, index: Tensor) -> tuple[Tensor, Tensor]:
+        """x̂_0 and ε̂ of what the network says."""
+        signal, sigma = self._at("signal", index, x_t), self._at("noise", index, x_t)
+        if self.config.prediction == "epsilon":
+            return (x_t - sigma * said) / signal, said
+        if self.config.prediction == "x0":
+            return said, (x_t - signal * said) / sigma
+        return signal * x_t - sigma * said, sigma * x_t + signal * said
+
+    def predict(
+        self, output: Tensor, x_t: Tensor, index: Tensor, threshold: Threshold | None = clip
+    ) -> Prediction:
         """Turns a network output into x̂_0, ε̂ and the parameters of p(x_{t−1} | x_t).
 
         Arguments:
             output: (B, C or 2C, H, W); the second half interpolates the log variance where it is learnt.
             x_t: (B, C, H, W).
             index: Positions in :attr:`timesteps`, (B,).
-            clip: Clamps x̂_0 to [−1, 1], and ε̂ with it.
+            threshold: Bounds x̂_0, and ε̂ with it; ``None`` leaves both.
         """
         channels = x_t.shape[1]
-        epsilon = output[:, :channels].to(x_t.dtype)
-        x0 = (x_t - self._at("noise", index, x_t) * epsilon) / self._at("signal", index, x_t)
-        if clip:
-            x0 = x0.clamp(-1, 1)
+        x0, epsilon = self._estimates(output[:, :channels].to(x_t.dtype), x_t, index)
+        if threshold is not None:
+            x0 = threshold(x0)
             epsilon = (x_t - self._at("signal", index, x_t) * x0) / self._at("noise", index, x_t)
         low = self._at("posterior", index, x_t)
         if self.config.variance == "learned-range":  # Nichol & Dhariwal 2021, eq. 15
@@ -187,12 +186,14 @@ class Diffusion:
             log_variance = low.expand_as(x_t)
         return Prediction(x0, epsilon, self.posterior_mean(x0, x_t, index), log_variance)
 
-    def variational_term(self, output: Tensor, x0: Tensor, x_t: Tensor, index: Tensor, clip: bool) -> Tensor:
+    def variational_term(
+        self, output: Tensor, x0: Tensor, x_t: Tensor, index: Tensor, threshold: Threshold | None
+    ) -> Tensor:
         """L_t of the variational bound in bits per dimension, (B,) (Ho et al. 2020, eq. 5).
 
         KL(q(x_{t−1} | x_t, x_0) ‖ p) for t > 0; the discretised decoder's −log p(x_0 | x_1) for t = 0.
         """
-        predicted = self.predict(output, x_t, index, clip)
+        predicted = self.predict(output, x_t, index, threshold)
         kl = _normal_kl(
             self.posterior_mean(x0, x_t, index),
             self._at("posterior", index, x_t),
@@ -208,15 +209,16 @@ class Diffusion:
         """Training losses per image.
 
         Returns:
-            ``mse``, ‖ε − ε̂‖² averaged over dimensions, (B,); with a learnt variance also ``vb``, the
-            rescaled variational term (T / 1000) L_t whose mean is held fixed (Nichol & Dhariwal 2021, eq. 16);
-            and ``loss``, their sum.
+            ``mse``, ‖ε − ε̂‖² (or that of v or x_0, whichever is predicted) averaged over dimensions, (B,); with a
+            learnt variance also ``vb``, the rescaled variational term (T / 1000) L_t whose mean is held fixed
+            (Nichol & Dhariwal 2021, eq. 16); and ``loss``, their sum.
         """
         channels = x0.shape[1]
         output = output.float()
-        terms = {"mse": ((noise - output[:, :channels]) ** 2).flatten(1).mean(1)}
+        target = self.target(x0, noise, index)
+        terms = {"mse": ((target - output[:, :channels]) ** 2).flatten(1).mean(1)}
         if self.config.variance == "learned-range":
             frozen = torch.cat([output[:, :channels].detach(), output[:, channels:]], dim=1)
-            terms["vb"] = self.variational_term(frozen, x0, x_t, index, clip=False) * len(self) / 1000
+            terms["vb"] = self.variational_term(frozen, x0, x_t, index, threshold=None) * len(self) / 1000
         terms["loss"] = torch.stack(list(terms.values())).sum(0)
         return terms

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from dmzcli.autoencoder import Autoencoder
-from dmzcli.batches import to_uint8
+from dmzcli.batches import to_uint8, to_unit
 from dmzcli.randomness import ImageNoise
 from dmzcli.samplers import Sampler
+from dmzcli.samplers.inversion import invert as invert_batch
 
 Array = np.ndarray
 
@@ -67,3 +69,35 @@ def decode(
         images[part] = to_uint8(decode_batch(model, codes, sampler, noise))
         done(part.stop)
     return images
+
+
+def invert(
+    model: Autoencoder, images: Array, bits: Array | None, sampler: Sampler, batch_size: int = 256
+) -> Array:
+    """The noise x_T from which DDIM makes these images of these bits; see :mod:`dmzcli.samplers.inversion`.
+
+    Arguments:
+        model: In evaluation mode.
+        images: uint8 (N, H, W, C).
+        bits: uint8 (N, D), or ``None`` for a model without a latent.
+        sampler: Its timesteps are walked backwards.
+        batch_size: Images at a time.
+
+    Returns:
+        float32 (N, C, H, W).
+
+    Raises:
+        UserError: The bits do not fit the model.
+    """
+    device, made = model_device(model), []
+    for start in range(0, len(images), batch_size):
+        part = slice(start, start + batch_size)
+        codes = None if bits is None else torch.from_numpy(np.ascontiguousarray(bits[part])).to(device)
+        with torch.no_grad():
+            context = model.bits_context(codes)
+
+        def denoiser(x: Tensor, t: Tensor, context: Any = context) -> Tensor:
+            return model.unet(x, t, context)
+
+        made.append(invert_batch(sampler.process, denoiser, to_unit(images[part], device)))
+    return torch.cat(made).cpu().numpy()

@@ -8,7 +8,7 @@ written last: a folder without them is unfinished, and the same run goes on with
 from __future__ import annotations
 
 import hashlib
-from dataclasses import asdict, dataclass
+from dataclasses import MISSING, asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +16,7 @@ import numpy as np
 from PIL import Image
 
 from dmzcli.autoencoder import Autoencoder
+from dmzcli.config import DiffusionConfig
 from dmzcli.errors import UserError
 from dmzcli.files import atomic, read_json, sha256, user_errors, write_json
 from dmzcli.generation import decode
@@ -23,7 +24,8 @@ from dmzcli.interrupts import Interrupted, collected
 from dmzcli.pictures import grid, write_png
 from dmzcli.progress import Silence, Talk
 from dmzcli.runs import Run
-from dmzcli.samplers import create, sampler_class
+from dmzcli.samplers import Sampler, create, sampler_class
+from dmzcli.thresholds import PERCENTILE
 
 Array = np.ndarray
 GRID_IMAGES = 100
@@ -39,7 +41,7 @@ class Plan:
         prior_hash: SHA-256 of the prior's tensors.
         count: How many images.
         seed: Of bits and noise.
-        sampler, steps, spacing, eta, temperature: As the commands name them.
+        sampler, steps, spacing, eta, temperature, threshold, percentile: As the commands name them.
     """
 
     model: str
@@ -52,6 +54,14 @@ class Plan:
     spacing: str = "uniform"
     eta: float = 0.0
     temperature: float = 1.0
+    threshold: str = "clip"
+    percentile: float = PERCENTILE
+
+    def make_sampler(self, config: DiffusionConfig) -> Sampler:
+        """The plan's sampler for a model's diffusion."""
+        return create(
+            self.sampler, config, self.steps, self.spacing, self.eta, self.threshold, self.percentile
+        )
 
     def folder_name(self) -> str:
         """A readable name of the plan's own folder; its end tells weights and priors of one name apart."""
@@ -62,6 +72,8 @@ class Plan:
             name += f"-eta{self.eta:g}"
         if self.temperature != 1:
             name += f"-t{self.temperature:g}"
+        if self.threshold != "clip":
+            name += f"-{self.threshold}" + (f"{self.percentile:g}" if self.threshold == "dynamic" else "")
         return f"{name}-{hashlib.sha256(f'{self.model} {self.prior_hash}'.encode()).hexdigest()[:6]}"
 
 
@@ -136,7 +148,8 @@ def _claim(out: Path, plan: Plan, facts: dict[str, Any]) -> None:
     """
     card = out / "plan.json"
     if card.exists():
-        earlier = read_json(card)
+        defaults = {field.name: field.default for field in fields(Plan) if field.default is not MISSING}
+        earlier = {**defaults, **read_json(card)}  # a field that came later was at its default
         if {k: v for k, v in earlier.items() if k != "count"} != {
             k: v for k, v in facts.items() if k != "count"
         }:
@@ -184,9 +197,12 @@ def sample(
         Interrupted: SIGINT or SIGTERM came; finished images are kept.
     """
     talk = talk or Silence()
-    sampler = create(plan.sampler, model.config.diffusion, plan.steps, plan.spacing, plan.eta)
-    if plan.sampler == "ddim" and model.config.diffusion.perturbation > 0:
-        talk.say("DDIM works poorly for models trained with input perturbation; prefer --sampler ancestral")
+    sampler = plan.make_sampler(model.config.diffusion)
+    if model.config.diffusion.perturbation > 0 and sampler.deterministic:
+        talk.say(
+            f"{plan.sampler} adds no noise, which works poorly for models trained with input perturbation; "
+            "prefer --sampler ancestral"
+        )
     size, channels = model.config.data.size, model.config.data.channels
     assert size is not None and channels is not None
     _claim(out, plan, asdict(plan))

@@ -1,7 +1,8 @@
 """One experiment in memory: data, model, optimiser and averaged weights; its steps and its checkpoints.
 
-A step is a function of the weights and of (seed, step): the images, and every random number, follow from
-these. A run that was killed and resumed therefore ends with the weights of one that was not.
+A step is a function of (seed, step), of the weights and, where timesteps are drawn by their loss, of the history of
+losses: the images, and every random number, follow from these. A run that was killed and resumed therefore ends with
+the weights of one that was not.
 """
 
 from __future__ import annotations
@@ -19,13 +20,14 @@ from torch import Tensor, nn
 
 from dmzcli.autoencoder import Autoencoder, pick_bits
 from dmzcli.batches import Draw, batch_rows, draw, spread, to_unit
-from dmzcli.config import Config
+from dmzcli.config import Config, parse
 from dmzcli.data import Dataset
 from dmzcli.diffusion import Diffusion
 from dmzcli.errors import UserError
 from dmzcli.files import load_tensors, save_tensors
 from dmzcli.randomness import derive
 from dmzcli.runs import Run, load_into, save_weights
+from dmzcli.timesteps import LossSecondMoment
 
 if TYPE_CHECKING:
     from accelerate import Accelerator
@@ -118,6 +120,8 @@ class Trainer:
         self.images = torch.from_numpy(dataset.images[dataset.rows("train")]).to(engine.device)
         self.valid_images = dataset.images[spread(dataset.rows("valid"), VALID_IMAGES)]
         self.some_images = dataset.images[spread(dataset.rows("train"), 512)]
+        chosen = config.diffusion.timestep_sampling == "loss-second-moment"
+        self.timesteps = LossSecondMoment(config.diffusion.timesteps) if chosen else None
         self.step = 0
         self.sums: dict[str, Tensor] = {}  # loss terms since the last logged step
         self.logged = 0
@@ -140,6 +144,8 @@ class Trainer:
         tensors = {f"model.{name}": value for name, value in self.bare.state_dict().items()}
         tensors |= {f"average.{name}": value for name, value in self.average.model.state_dict().items()}
         tensors |= {f"sums.{name}": value for name, value in self.sums.items()}
+        if self.timesteps is not None:
+            tensors |= {f"timesteps.{name}": value for name, value in self.timesteps.state().items()}
         facts: dict[str, Any] = {"step": self.step, "logged": self.logged}
         facts |= {"experiment": self.config.experiment(), "dataset": self.dataset}
         save_tensors(
@@ -153,7 +159,8 @@ class Trainer:
                 f"{self.run.path} was trained on {facts['dataset']}, but the dataset is now {self.dataset}",
                 "restore the dataset, or start anew with another --run",
             )
-        if facts["experiment"] != self.config.experiment():
+        # Settings that came after the checkpoint was written were at their defaults.
+        if parse(facts["experiment"], str(self.run.state)).experiment() != self.config.experiment():
             raise UserError(
                 f"{self.run.state} is a checkpoint of other settings", "start anew with another --run"
             )
@@ -178,7 +185,8 @@ class Trainer:
             facts = json.loads(metadata["dmz-train-state"])
             self._check_continues(facts)
             inner = getattr(self.optimiser, "optimizer", self.optimiser)
-            parts: dict[str, dict[str, Tensor]] = {"model": {}, "average": {}, "optimiser": {}, "sums": {}}
+            names = ("model", "average", "optimiser", "sums", "timesteps")
+            parts: dict[str, dict[str, Tensor]] = {name: {} for name in names}
             for name, value in tensors.items():
                 part, _, rest = name.partition(".")
                 parts[part][rest] = value
@@ -189,6 +197,8 @@ class Trainer:
                     key: parts["optimiser"][f"{name}.{key}"].to(parameter.device)
                     for key in ("step", "exp_avg", "exp_avg_sq")
                 }
+            if self.timesteps is not None:
+                self.timesteps.restore(parts["timesteps"])
             self.step, self.logged = int(facts["step"]), int(facts["logged"])
             self.sums = {name: value.to(self.engine.device) for name, value in parts["sums"].items()}
         except (KeyError, ValueError, RuntimeError) as error:
@@ -236,9 +246,11 @@ class Trainer:
         rows = torch.from_numpy(batch_rows(training.seed, self.step, training.batch_size, len(self.images)))
         share = len(rows) // ranks
         rows = rows[rank * share : (rank + 1) * share].to(engine.device)
-        numbers = draw(
-            self.config, self.dim, training.batch_size, engine.device, "step", training.seed, self.step
-        ).part(rank, ranks)
+        named = ("step", training.seed, self.step)
+        whole = draw(
+            self.config, self.dim, training.batch_size, engine.device, *named, timesteps=self.timesteps
+        )
+        numbers = whole.part(rank, ranks)
         x0 = to_unit(self.images[rows])
         if self.config.data.flip:
             x0 = torch.where(numbers.flip[:, None, None, None], x0.flip(3), x0)
@@ -248,6 +260,11 @@ class Trainer:
         self.model.train()
         with engine.autocast():
             terms = self.losses(self.model, x0, numbers, numbers.gumbel)
+        if (
+            self.timesteps is not None
+        ):  # of all processes, in the order of the whole batch: each has the same history
+            self.timesteps.update(whole.index, engine.gather(terms["loss"].detach()))
+        terms = {name: value * numbers.weight for name, value in terms.items()}
         engine.backward(terms["loss"].mean())
         norm = engine.clip_grad_norm_(self.model.parameters(), training.gradient_clip or math.inf)
         self.optimiser.step()

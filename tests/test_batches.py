@@ -103,5 +103,5 @@ def test_without_perturbation_and_latent_there_is_neither(tiny):
 def test_parts_make_the_whole(tiny, ranks):
     whole = draw(tiny(), 8, 16, CPU, "test")
     parts = [whole.part(rank, ranks) for rank in range(ranks)]
-    for name in ("index", "noise", "perturbed", "gumbel", "flip"):
+    for name in ("index", "weight", "noise", "perturbed", "gumbel", "flip"):
         assert torch.equal(torch.cat([getattr(part, name) for part in parts]), getattr(whole, name))

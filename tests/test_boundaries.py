@@ -54,11 +54,14 @@ print(len(priors.automatic()))
         "fit-prior",
         "sample",
         "probe",
+        "likelihood",
         "info",
         "demo",
         "data",
         "data list",
         "import-weights",
+        "evaluate",
+        "sweep-steps",
     ],
 )
 def test_help_loads_nothing_heavy(python, command):

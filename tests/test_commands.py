@@ -259,6 +259,7 @@ NAMES = [
         "dmz fit-prior --run runs/tiny --kind chow-liu",
     ),
     (("sample", "--sampler", "dddim"), "unknown sampler 'dddim'", "did you mean 'ddim'?"),
+    (("sample", "--threshold", "dynamik"), "unknown threshold 'dynamik'", "did you mean 'dynamic'?"),
     (("sample", "--spacing", "unifrm"), "unknown spacing 'unifrm'", "did you mean 'uniform'?"),
 ]
 
@@ -276,6 +277,8 @@ VALUES = [
     (("sample", "--steps", "37", "--spacing", "ddim"), "no whole stride takes 37 of 50 timesteps"),
     (("sample", "--eta", "-1", "--sampler", "ddim"), "--eta -1.0 is not a number from 0 up"),
     (("sample", "--eta", "nan", "--sampler", "ddim"), "--eta nan"),
+    (("sample", "--eta", "0.5"), "--eta 0.5 means nothing to the sampler 'ancestral'"),
+    (("sample", "--percentile", "99"), "--percentile 99.0 is not a number in (0, 1]"),
     (("sample", "--temperature", "0"), "temperature"),
     (("sample", "--temperature", "nan"), "temperature"),
     (("sample", "-n", "0"), "invalid value for '--count' / '-n'"),

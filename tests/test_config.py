@@ -57,6 +57,15 @@ def test_what_is_learnt_is_another_experiment(tiny, change):
     assert tiny(**change).digest() != tiny().digest()
 
 
+@pytest.mark.parametrize(
+    ("name", "size", "channels", "digest"),
+    [("digits", 8, 1, "10b24c38"), ("cifar10", 32, 3, "0b6e4c02")],
+)
+def test_settings_that_came_later_leave_the_names_of_runs(name, size, channels, digest):
+    """Runs are found by their digest: at its default a new setting must not change it."""
+    assert parse(preset(name), name).resolved(size, channels).digest() == digest
+
+
 def test_where_the_data_lies_is_no_other_experiment(tiny):
     assert tiny(data__data_dir="/elsewhere").digest() == tiny().digest()
 

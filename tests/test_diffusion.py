@@ -9,9 +9,10 @@ import torch
 from safetensors.torch import load_file
 
 from dmzcli.config import DiffusionConfig
-from dmzcli.diffusion import Diffusion, betas, spaced_timesteps
-from dmzcli.errors import UserError
+from dmzcli.diffusion import Diffusion, betas
 from dmzcli.samplers import create
+from dmzcli.spacings import spaced_timesteps
+from dmzcli.thresholds import clip, dynamic
 from dmzcli.unet import UNet
 
 IDDPM = Path(__file__).parent / "iddpm"
@@ -33,7 +34,7 @@ def unet():
 
 
 def process(spec):
-    return Diffusion(LEARNED, spaced_timesteps(1000, *SPECS[spec]))
+    return Diffusion(LEARNED, spaced_timesteps(LEARNED, *SPECS[spec]))
 
 
 def close(made, expected):
@@ -116,48 +117,22 @@ def test_linear_schedule_is_that_of_ddpm():
     assert np.allclose(np.diff(made), (0.02 - 1e-4) / 999)
 
 
-@pytest.mark.parametrize("spacing", ["uniform", "ddim"])
-@pytest.mark.parametrize("timesteps", [1, 7, 50, 1000])
-def test_spaced_timesteps_are_distinct_ascending_and_in_range(spacing, timesteps):
-    for steps in {1, 2, 5, 7, 10, 50, timesteps}:
-        try:
-            kept = spaced_timesteps(timesteps, steps, spacing)
-        except UserError:
-            assert steps > timesteps or spacing == "ddim"
-            continue
-        assert len(kept) == steps and (np.diff(kept) > 0).all()
-        assert kept[0] >= 0 and kept[-1] < timesteps
-        if spacing == "uniform":  # starts at the noise, ends at the image
-            assert kept[-1] == timesteps - 1 and (steps == 1 or kept[0] == 0)
-        else:
-            assert kept[0] == 0 and len(set(np.diff(kept))) <= 1
-
-
-@pytest.mark.parametrize("steps", [0, -1, 51])
-def test_steps_beyond_the_timesteps_are_refused(steps):
-    with pytest.raises(UserError, match=rf"^--steps {steps} does not fit a model of 50 timesteps$"):
-        spaced_timesteps(50, steps)
-
-
-def test_steps_without_a_whole_stride_are_refused():
-    with pytest.raises(UserError, match=r"^no whole stride takes 37 of 50 timesteps$") as error:
-        spaced_timesteps(50, 37, "ddim")
-    assert "--spacing uniform" in error.value.hint
-
-
 @pytest.mark.parametrize("schedule", ["cosine", "linear"])
 def test_respacing_keeps_the_marginals(schedule):
     """q(x_t | x_0) at a kept timestep is the same whether all steps are taken or only the kept ones."""
     config = DiffusionConfig(schedule=schedule)
     full = np.cumprod(1 - betas(schedule, 1000))
     for steps in (1, 2, 10, 100):
-        made = Diffusion(config, spaced_timesteps(1000, steps))
+        made = Diffusion(config, spaced_timesteps(config, steps))
         # 1 − (1 − ᾱ) rounds at 1e-16, which is much of an ᾱ of 1e-9.
         np.testing.assert_allclose(np.cumprod(1 - made.betas), full[made.timesteps], rtol=1e-9, atol=1e-15)
 
 
 def test_keeping_everything_is_no_respacing():
-    whole, kept = Diffusion(DiffusionConfig()), Diffusion(DiffusionConfig(), spaced_timesteps(1000, 1000))
+    whole, kept = (
+        Diffusion(DiffusionConfig()),
+        Diffusion(DiffusionConfig(), spaced_timesteps(DiffusionConfig(), 1000)),
+    )
     np.testing.assert_array_equal(whole.betas, kept.betas)
     np.testing.assert_allclose(whole.betas, betas("cosine", 1000), rtol=1e-8)
 
@@ -198,7 +173,7 @@ def test_the_true_noise_predicts_the_image_and_the_posterior(variance):
     x_t = made.add_noise(x0, index, noise)
     low = -torch.ones_like(noise)  # of a learnt range: the posterior's variance
     output = torch.cat([noise, low], 1) if variance == "learned-range" else noise
-    predicted = made.predict(output, x_t, index, clip=False)
+    predicted = made.predict(output, x_t, index, threshold=None)
     torch.testing.assert_close(predicted.x0, x0, rtol=1e-6, atol=1e-6)
     torch.testing.assert_close(predicted.mean, made.posterior_mean(x0, x_t, index), rtol=1e-6, atol=1e-6)
     logs = predicted.log_variance[:, 0, 0, 0].numpy()
@@ -225,11 +200,49 @@ def test_clipping_keeps_image_and_noise_consistent():
     )
 
 
-def test_a_perfect_network_has_no_loss():
-    made = Diffusion(DiffusionConfig(timesteps=20))
+def exact_output(made, x0, noise, index):
+    """What a network that knows x_0 would say, its variance the posterior's where that is learnt."""
+    said = made.target(x0, noise, index)
+    return torch.cat([said, -torch.ones_like(said)], 1) if made.config.variance == "learned-range" else said
+
+
+@pytest.mark.parametrize("prediction", ["epsilon", "v", "x0"])
+def test_a_perfect_network_has_no_loss(prediction):
+    made = Diffusion(DiffusionConfig(timesteps=20, prediction=prediction))
     x0, noise, index = torch.zeros(20, 1, 4, 4), torch.randn(20, 1, 4, 4), torch.arange(20)
-    terms = made.losses(noise, x0, made.add_noise(x0, index, noise), index, noise)
+    output = exact_output(made, x0, noise, index)
+    terms = made.losses(output, x0, made.add_noise(x0, index, noise), index, noise)
     assert set(terms) == {"mse", "loss"} and not terms["loss"].any()
+
+
+@pytest.mark.parametrize("threshold", [None, clip, dynamic], ids=["none", "clip", "dynamic"])
+@pytest.mark.parametrize("variance", ["learned-range", "fixed-small"])
+def test_exact_outputs_of_every_type_predict_the_same(variance, threshold):
+    """ε, v and x_0 are three names of one thing: float64, but for 1 / √ᾱ_T, some 10² at 20 timesteps."""
+    torch.manual_seed(0)
+    x0, noise = 1.5 * torch.rand(20, 1, 4, 4).double() - 0.5, torch.randn(20, 1, 4, 4).double()
+    index, predictions = torch.arange(20), []
+    for prediction in ("epsilon", "v", "x0"):
+        made = Diffusion(DiffusionConfig(timesteps=20, variance=variance, prediction=prediction))
+        x_t = made.add_noise(x0, index, noise)
+        predictions.append(made.predict(exact_output(made, x0, noise, index), x_t, index, threshold))
+    for other in predictions[1:]:
+        for one, two in zip(predictions[0], other, strict=True):
+            torch.testing.assert_close(one, two, rtol=1e-9, atol=1e-9)
+    if threshold is None:
+        torch.testing.assert_close(predictions[0].x0, x0, rtol=1e-9, atol=1e-9)
+
+
+def test_v_is_the_velocity_on_the_circle():
+    """v = dx_φ/dφ for α = cos φ, σ = sin φ (Salimans & Ho 2022, appendix D)."""
+    made = Diffusion(DiffusionConfig(timesteps=20, prediction="v"))
+    torch.manual_seed(0)
+    x0, noise, index = torch.randn(20, 1, 2, 2).double(), torch.randn(20, 1, 2, 2).double(), torch.arange(20)
+    angle = torch.from_numpy(np.arccos(np.sqrt(made.alphas_bar)))[:, None, None, None]
+    step = 1e-6
+    ahead, behind = (torch.cos(angle + d) * x0 + torch.sin(angle + d) * noise for d in (step, -step))
+    velocity = (ahead - behind) / (2 * step)  # central difference: error step² and 1e-16 / step
+    torch.testing.assert_close(made.target(x0, noise, index), velocity, rtol=1e-7, atol=1e-8)
 
 
 def test_the_variational_term_teaches_the_variance_only():
@@ -252,7 +265,7 @@ def test_the_posterior_itself_has_no_divergence():
         torch.arange(20),
     )
     output = torch.cat([noise, -torch.ones_like(noise)], 1)
-    terms = made.variational_term(output, x0, made.add_noise(x0, index, noise), index, clip=False)
+    terms = made.variational_term(output, x0, made.add_noise(x0, index, noise), index, threshold=None)
     assert terms[1:].abs().max() < 1e-9
     # The decoder's 256 masses of one pixel are at most 1: −log₂ is not negative.
     assert terms[0] >= 0

@@ -244,6 +244,14 @@ def test_a_pipelines_scheduler_is_the_diffusion(options, wanted):
     torch.testing.assert_close(ours, scheduler.alphas_cumprod, rtol=1e-4, atol=1e-7)
 
 
+@pytest.mark.parametrize(
+    ("theirs", "ours"), [("epsilon", "epsilon"), ("v_prediction", "v"), ("sample", "x0")]
+)
+def test_what_the_network_predicts_is_the_schedulers(folder, theirs, ours):
+    diffusers.DDPMScheduler(prediction_type=theirs).save_pretrained(folder[0])
+    assert imported(folder[0])[0].config.diffusion.prediction == ours
+
+
 def test_a_scheduler_beside_the_model(folder):
     diffusers.DDPMScheduler(variance_type="fixed_large").save_pretrained(folder[0])
     run, outcome = imported(folder[0])
@@ -320,7 +328,7 @@ SCHEDULERS_REFUSED = [
     ({"variance_type": "learned"}, "variance_type 'learned'"),
     ({"variance_type": "learned_range"}, "variance_type learned_range does not go with"),
     ({"trained_betas": [0.1, 0.2]}, "trained_betas [0.1, 0.2] is not None"),
-    ({"prediction_type": "sample"}, "prediction_type 'sample'"),
+    ({"prediction_type": "flow"}, "prediction_type 'flow'"),
     ({"num_train_timesteps": "many"}, "num_train_timesteps 'many'"),
 ]
 

@@ -1,6 +1,7 @@
 """Every registered sampler: it samples the right distribution, and an image belongs to its own index."""
 
 import math
+import re
 
 import numpy as np
 import pytest
@@ -8,8 +9,10 @@ import torch
 
 from dmzcli import samplers
 from dmzcli.config import DiffusionConfig
+from dmzcli.diffusion import Diffusion
 from dmzcli.errors import UserError
 from dmzcli.randomness import ImageNoise
+from dmzcli.spacings import spacings
 
 MEAN, DEVIATION = 0.3, 0.5
 KINDS = [(name, eta) for name in samplers.available() for eta in ((0.0, 1.0) if name == "ddim" else (0.0,))]
@@ -32,25 +35,16 @@ def gaussian_denoiser(config):
     return denoise
 
 
-def reverse_moments(sampler, config):
-    """Mean and variance of x_0, by carrying them through the sampler's own linear steps exactly.
+def reverse_moments(name, config, steps, *arguments, **options):
+    """Mean and variance of x_0, carried through the whole chain exactly.
 
-    Every step is affine in x_t and in its noise: x' = a x + b + c ξ. a and b are read off two inputs, c off the
-    response to unit noise.
+    With the exact denoiser of a Gaussian x_0 is affine in all noises drawn: b + Σ c_k ξ_k. Image 0 of the batch gets
+    none of them, image k the k-th alone.
     """
-    denoise = gaussian_denoiser(config)
-    process = sampler.process
-    mean, variance = 0.0, 1.0
-    for i in reversed(range(len(process))):
-        x = torch.tensor([0.0, 1.0], dtype=torch.float64)[:, None, None, None]
-        index = torch.full((2,), i)
-        predicted = process.predict(denoise(x, process.model_timesteps(index)), x, index, clip=False)
-        still = sampler.step(x, i, predicted, lambda x=x: torch.zeros_like(x))
-        moved = sampler.step(x, i, predicted, lambda x=x: torch.ones_like(x))
-        b, a = still[0].item(), (still[1] - still[0]).item()
-        c = (moved - still)[0].item()
-        mean, variance = a * mean + b, a * a * variance + c * c
-    return mean, variance
+    sampler = samplers.create(name, config, steps, *arguments, **options, threshold="none")
+    draws = iter(torch.eye(steps + 2, dtype=torch.float64)[1:])
+    x = sampler.sample(gaussian_denoiser(config), lambda: next(draws)[:, None, None, None]).flatten()
+    return x[0].item(), ((x[1:] - x[0]) ** 2).sum().item()
 
 
 @pytest.mark.parametrize("schedule", ["cosine", "linear"])
@@ -65,21 +59,24 @@ def test_exact_denoiser_of_a_gaussian_gives_that_gaussian(name, eta, variance, s
     """
     config, errors = DiffusionConfig(schedule=schedule, variance=variance), []
     for steps in (100, 200):
-        mean, var = reverse_moments(samplers.create(name, config, steps, eta=eta), config)
+        mean, var = reverse_moments(name, config, steps, eta=eta)
         assert mean == pytest.approx(MEAN, abs=0.01 * MEAN)
         errors.append(math.log(var / DEVIATION**2))
         assert abs(errors[-1]) < 16 / steps
-    assert errors[1] / errors[0] == pytest.approx(0.5, abs=0.1)  # first order
+    # Doubling T halves the error of a solver of first order; the others fall at least as fast.
+    assert abs(errors[1] / errors[0]) < 0.6
+    if name in ("ancestral", "ddim"):
+        assert errors[1] / errors[0] == pytest.approx(0.5, abs=0.1)
 
 
 @pytest.mark.parametrize(("name", "eta"), KINDS)
 def test_samples_have_the_moments_of_the_chain(name, eta, device):
     """The loop itself: 20,000 pixels against the exactly carried moments, five standard errors."""
     config = DiffusionConfig(timesteps=100)
-    sampler = samplers.create(name, config, 25, eta=eta)
-    mean, variance = reverse_moments(sampler, config)
+    sampler = samplers.create(name, config, 25, eta=eta, threshold="none")
+    mean, variance = reverse_moments(name, config, 25, eta=eta)
     noise = ImageNoise(0, range(200), (1, 10, 10), device)
-    x = sampler.sample(gaussian_denoiser(config), noise, clip=False).double().cpu()
+    x = sampler.sample(gaussian_denoiser(config), noise).double().cpu()
     assert x.shape == (200, 1, 10, 10)
     assert x.mean().item() == pytest.approx(mean, abs=5 * math.sqrt(variance / 20_000))
     assert x.var().item() == pytest.approx(variance, abs=5 * variance * math.sqrt(2 / 20_000))
@@ -128,25 +125,62 @@ def test_clipping_bounds_a_single_step(name, eta):
     assert wild.abs().max() <= 1 + 1e-6  # √ᾱ_0 of the "step before the first" is exactly 1 up to rounding
 
 
-def test_ddim_without_noise_draws_only_the_start():
+@pytest.mark.parametrize(("name", "eta"), KINDS)
+def test_deterministic_samplers_draw_only_the_start(name, eta):
     config, draws = DiffusionConfig(timesteps=20), []
 
     def noise():
         draws.append(1)
         return torch.zeros(1, 1, 2, 2)
 
-    samplers.create("ddim", config, 10).sample(gaussian_denoiser(config), noise)
-    assert len(draws) == 1
-    samplers.create("ddim", config, 10, eta=1.0).sample(gaussian_denoiser(config), noise)
-    assert len(draws) == 1 + 10  # x_T, and every step but the last
+    sampler = samplers.create(name, config, 10, eta=eta)
+    sampler.sample(gaussian_denoiser(config), noise)
+    assert len(draws) == (1 if sampler.deterministic else 10)  # x_T, and every step but the last
+    assert sampler.deterministic == (name in ("ddim", "dpm++", "unipc") and eta == 0)
+
+
+@pytest.mark.parametrize(("name", "eta"), KINDS)
+def test_a_call_leaves_nothing_behind(name, eta):
+    """Calls that meet in the middle of each other do not mix: what multistep samplers remember is the call's."""
+    config = DiffusionConfig(timesteps=20)
+    sampler, denoise = samplers.create(name, config, 5, eta=eta), gaussian_denoiser(config)
+
+    def image(inner=False):
+        def denoiser(x, t):
+            if inner:
+                sampler.sample(denoise, ImageNoise(1, range(1), (1, 4, 4), torch.device("cpu")))
+            return denoise(x, t)
+
+        return sampler.sample(denoiser, ImageNoise(0, range(2), (1, 4, 4), torch.device("cpu")))
+
+    alone = image()
+    assert torch.equal(image(inner=True), alone) and torch.equal(image(), alone)
+
+
+@pytest.mark.parametrize(("name", "eta"), KINDS)
+@pytest.mark.parametrize("prediction", ["v", "x0"])
+def test_samplers_respect_what_the_network_predicts(name, eta, prediction):
+    """The same denoiser under another name: what differs is rounding, through 1/√ᾱ_T ~ 10² and six steps."""
+    config = DiffusionConfig(timesteps=20)
+    other = DiffusionConfig(timesteps=20, prediction=prediction)
+    denoise, process = gaussian_denoiser(config), Diffusion(other)
+
+    def renamed(x, t):
+        predicted = Diffusion(config).predict(denoise(x, t), x, t, None)
+        return process.target(predicted.x0, predicted.epsilon, t)
+
+    images = []
+    for kind, denoiser in ((config, denoise), (other, renamed)):
+        noise = ImageNoise(0, range(3), (1, 4, 4), torch.device("cpu"))
+        images.append(samplers.create(name, kind, 5, eta=eta).sample(denoiser, lambda n=noise: n().double()))
+    torch.testing.assert_close(images[1], images[0], rtol=1e-8, atol=1e-8)
 
 
 def test_ddim_with_full_noise_is_the_ancestral_chain():
     """η = 1 gives the DDPM posterior's mean and variance (Song et al. 2021, after eq. 16)."""
     config = DiffusionConfig(timesteps=50, variance="fixed-small")
     moments = [
-        reverse_moments(samplers.create(name, config, 10, "uniform", eta), config)
-        for name, eta in (("ddim", 1.0), ("ancestral", 0.0))
+        reverse_moments(name, config, 10, "uniform", eta) for name, eta in (("ddim", 1.0), ("ancestral", 0.0))
     ]
     assert moments[0] == pytest.approx(moments[1], rel=1e-9)
 
@@ -162,8 +196,13 @@ def test_contract(name):
     for steps in (0, 21):
         with pytest.raises(UserError, match=rf"^--steps {steps} does not fit a model of 20 timesteps$"):
             samplers.create(name, DiffusionConfig(timesteps=20), steps)
+    for spacing in spacings():
+        assert len(samplers.create(name, DiffusionConfig(timesteps=20), 4, spacing).process) == 4
     with pytest.raises(UserError, match=r"^no whole stride takes 11 of 20 timesteps$"):
         samplers.create(name, DiffusionConfig(timesteps=20), 11, "ddim")
+    if not sampler.takes_eta:
+        with pytest.raises(UserError, match=rf"^--eta 0.5 means nothing to the sampler '{re.escape(name)}'$"):
+            samplers.create(name, DiffusionConfig(timesteps=20), 5, eta=0.5)
     for eta in (-0.1, math.nan, math.inf):
         with pytest.raises(UserError, match=rf"^--eta {eta} "):
             samplers.create(name, DiffusionConfig(timesteps=20), 5, eta=eta)
@@ -179,12 +218,12 @@ def test_unknown_names_are_told_the_nearest():
 
 
 def new_sampler(**attributes):
-    return type("New", (samplers.DDIM,), attributes)
+    return type("New", (samplers.ddim.DDIM,), attributes)
 
 
 @pytest.fixture
 def registry(monkeypatch):
-    monkeypatch.setattr(samplers, "_SAMPLERS", dict(samplers._SAMPLERS))
+    monkeypatch.setattr(samplers.base, "_SAMPLERS", dict(samplers.base._SAMPLERS))
 
 
 def test_a_new_sampler_is_one_entry(registry):

@@ -8,11 +8,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
 from dmzcli import sampling
+from dmzcli.batches import to_unit
 from dmzcli.errors import UserError
-from dmzcli.generation import decode
+from dmzcli.generation import decode, decode_batch, invert
 from dmzcli.interrupts import Interrupted
 from dmzcli.pictures import grid
 from dmzcli.samplers import available, create
@@ -51,8 +53,6 @@ def test_an_image_depends_on_its_seed_and_index_alone(model, name):
 
 def test_the_bits_matter(tiny):
     """A cross-attention that has learnt something: random weights in its last layers."""
-    import torch
-
     model = build(tiny()).eval()
     for parameter in model.parameters():
         torch.nn.init.normal_(parameter, std=0.2, generator=torch.Generator().manual_seed(parameter.numel()))
@@ -66,6 +66,21 @@ def test_decoding_tells_how_far_it_is(model):
     sampler = create("ddim", model.config.diffusion, 2)
     decode(model, BITS, sampler, range(12), seed=0, batch_size=5, done=told.append)
     assert told == [5, 10, 12]
+
+
+def test_inverting_images_is_the_solvers_way_back(tiny, model, digits):
+    """At its initialisation the network predicts no noise wherever it is asked, so that the way back is exact."""
+    images, bits = digits.images[:6], BITS[:6]
+    sampler = create("ddim", model.config.diffusion, 25, threshold="none")
+    start = build(tiny()).eval()
+    noise = torch.from_numpy(invert(start, images, bits, sampler))
+    assert noise.shape == (6, 1, 8, 8)
+    back = decode_batch(start, torch.from_numpy(bits), sampler, lambda: noise)
+    torch.testing.assert_close(back, to_unit(images), rtol=1e-4, atol=1e-4)
+    # A trained one sees its bits, and an image's noise is its own whatever the batch.
+    whole, parts = (invert(model, images, bits, sampler, batch_size=size) for size in (6, 4))
+    np.testing.assert_allclose(whole, parts, rtol=1e-2, atol=1e-3)
+    assert np.abs(whole - noise.numpy()).max() > 0.1
 
 
 def test_bits_of_another_length_are_refused(model):
@@ -204,12 +219,31 @@ def test_a_spoilt_image_is_named(model, spoil):
 
 
 @pytest.mark.parametrize(
-    "field", ["seed", "sampler", "steps", "spacing", "eta", "temperature", "model", "prior_hash"]
+    "field",
+    ["seed", "sampler", "steps", "spacing", "eta", "temperature", "threshold", "model", "prior_hash"],
 )
 def test_default_folders_tell_plans_apart(field):
     other = {"sampler": "ddim", "spacing": "ddim", "model": "x", "prior_hash": "x"}.get(field, 7)
     assert replace(PLAN, **{field: other}).folder_name() != PLAN.folder_name()
     assert replace(PLAN, count=99).folder_name() != PLAN.folder_name()
+
+
+def test_a_percentile_names_a_dynamic_folder_only():
+    dynamic = replace(PLAN, threshold="dynamic")
+    assert replace(dynamic, percentile=0.9).folder_name() != dynamic.folder_name()
+    assert "clip" not in PLAN.folder_name()
+
+
+def test_a_folder_from_before_a_setting_existed_goes_on(model):
+    """Its plan lacks what was then always so; the same plan today has that as its default."""
+    first = sample(model, BITS[:5], replace(PLAN, count=5), Path("out"))
+    card = json.loads(Path("out/plan.json").read_text())
+    del card["threshold"], card["percentile"]
+    Path("out/plan.json").write_text(json.dumps(card))
+    assert np.array_equal(sample(model, BITS, PLAN, Path("out"))[:5], first)
+    Path("out/plan.json").write_text(json.dumps(card))
+    with pytest.raises(UserError, match=r"threshold is 'clip' there, 'none' here"):
+        sample(model, BITS, replace(PLAN, threshold="none"), Path("out"))
 
 
 def test_a_model_without_a_latent(tiny):
@@ -220,7 +254,8 @@ def test_a_model_without_a_latent(tiny):
         assert stream.files == ["images"]
 
 
-def test_ddim_after_perturbed_training_is_warned_of(tiny, dmz):
+@pytest.mark.parametrize("name", ["ddim", "dpm++", "unipc"])
+def test_solvers_without_noise_after_perturbed_training_are_warned_of(tiny, name):
     model = build(tiny(diffusion__perturbation=0.1)).eval()
     said = []
 
@@ -228,7 +263,7 @@ def test_ddim_after_perturbed_training_is_warned_of(tiny, dmz):
         def say(self, message):
             said.append(message)
 
-    sample(model, BITS, replace(PLAN, sampler="ddim"), Path("a"), talk=Listener())
+    sample(model, BITS, replace(PLAN, sampler=name, spacing="leading"), Path("a"), talk=Listener())
     assert any("perturbation" in message for message in said)
 
 

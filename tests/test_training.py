@@ -95,6 +95,8 @@ def test_logging_and_checkpoints_that_do_not_meet_leave_no_trace_either(tiny, fe
         },
         {"model__time_conditioning": "additive", "training__warmup": 9, "training__weight_decay": 0.1},
         {"training__gradient_clip": 0.0, "diffusion__schedule": "linear"},
+        {"diffusion__prediction": "v", "diffusion__variance": "learned-range"},
+        {"diffusion__timestep_sampling": "loss-second-moment", "diffusion__timesteps": 4},
     ],
     ids=lambda changes: next(iter(changes)).split("__")[1],
 )
@@ -108,6 +110,42 @@ def test_every_variant_resumes_as_undisturbed(tiny, few, changes):
             train(config, few, run, "cpu")
     train(config, few, run, "cpu")
     assert result(run) == result(whole)
+
+
+def test_timesteps_drawn_by_their_loss_are_part_of_the_checkpoint(tiny, few):
+    """Four timesteps, 96 draws: each has ten losses after a step or two, so that the last steps draw unevenly."""
+    from dmzcli.files import load_tensors
+
+    config = tiny(
+        diffusion__timestep_sampling="loss-second-moment", diffusion__timesteps=4, training__steps=6
+    )
+    run = Run(Path("run"))
+    train(config, few, run, "cpu")
+    tensors, _ = load_tensors(run.state)
+    counts = tensors["timesteps.counts"]
+    assert counts.sum() == 6 * 16 and (counts >= 10).all()
+    assert tensors["timesteps.history"].shape == (4, 10) and (tensors["timesteps.history"] > 0).all()
+
+
+def test_a_checkpoint_from_before_a_setting_existed_goes_on(tiny, few, undisturbed):
+    """It and its config.json lack the settings that came later, which are then at their defaults."""
+    from dmzcli.files import load_tensors, save_tensors
+
+    run = Run(Path("run"))
+    train(tiny(training__steps=4), few, run, "cpu")
+    tensors, metadata = load_tensors(run.state)
+    facts = json.loads(metadata["dmz-train-state"])
+    config = json.loads((run.path / "config.json").read_text())
+    for name in ("prediction", "timestep_sampling"):
+        assert name not in facts["experiment"]["diffusion"]
+        del config["diffusion"][name]
+    save_tensors(run.state, tensors, {"dmz-train-state": json.dumps(facts)})
+    (run.path / "config.json").write_text(json.dumps(config))
+    assert run.config == tiny(training__steps=4)
+    train(tiny(), few, run, "cpu")
+    assert result(run)[:2] == result(undisturbed)[:2]
+    with pytest.raises(UserError, match="is a checkpoint of other settings"):
+        train(tiny(diffusion__prediction="v"), few, run, "cpu")
 
 
 def test_a_kill_between_the_two_files_of_a_checkpoint_is_healed(tiny, few, undisturbed, monkeypatch):

@@ -21,14 +21,34 @@ DeviceOption = Annotated[
     str | None, typer.Option("--device", help="cpu, cuda, cuda:0, … or mps; by default the best.")
 ]
 SeedOption = Annotated[int, typer.Option("--seed", min=0, help="Seed of everything random.")]
-StepsOption = Annotated[int, typer.Option("--steps", min=1, help="T, denoising steps.")]
-SamplerOption = Annotated[str, typer.Option("--sampler", help="ancestral or ddim.")]
+StepsOption = Annotated[int, typer.Option("--steps", min=1, help="T, evaluations of the network per image.")]
+SamplerOption = Annotated[
+    str,
+    typer.Option(
+        "--sampler",
+        help="ancestral and dpm++-sde add noise at every step; ddim, dpm++ (2M) and unipc follow the ODE.",
+    ),
+]
 SpacingOption = Annotated[
     str | None,
-    typer.Option("--spacing", help="Which timesteps: uniform or ddim; by default the sampler's own."),
+    typer.Option(
+        "--spacing",
+        help="Which timesteps: uniform, ddim, leading, trailing, quadratic, log-snr; by default the sampler's own.",
+    ),
 ]
 EtaOption = Annotated[
     float, typer.Option("--eta", help="DDIM's noise: 0 none, 1 as much as the ancestral sampler.")
+]
+ThresholdOption = Annotated[
+    str,
+    typer.Option(
+        "--threshold",
+        help="How each estimate of the image is bounded: clip to [-1, 1], dynamic (scaled down by a percentile "
+        "of its own pixels), or none.",
+    ),
+]
+PercentileOption = Annotated[
+    float, typer.Option("--percentile", help="Of the dynamic threshold, above 0 and up to 1.")
 ]
 TemperatureOption = Annotated[
     float, typer.Option("--temperature", help="Of the prior; below 1 its likelier codes.")

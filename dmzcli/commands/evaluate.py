@@ -31,6 +31,8 @@ def evaluate(
     sampler: common.SamplerOption = "ancestral",
     spacing: common.SpacingOption = None,
     eta: common.EtaOption = 0.0,
+    threshold: common.ThresholdOption = "clip",
+    percentile: common.PercentileOption = 0.995,
     temperature: common.TemperatureOption = 1.0,
     against: Annotated[
         str | None, typer.Option("--against", help="The dataset to compare with; by default the run's own.")
@@ -87,12 +89,17 @@ def evaluate(
     from dmzcli.errors import UserError
     from dmzcli.evaluation.sources import drawn, reference_data, run_of
     from dmzcli.runs import find_run
-
-    where, batch = pick(device), batch_size or 64
-    recipe = {"steps": steps, "sampler": sampler, "eta": eta, "temperature": temperature}
     from dmzcli.samplers import sampler_class
 
-    recipe["spacing"] = spacing or sampler_class(sampler).spacing
+    where, batch = pick(device), batch_size or 64
+    recipe = {
+        "sampler": sampler,
+        "steps": steps,
+        "spacing": spacing or sampler_class(sampler).spacing,
+        "eta": eta,
+        "threshold": threshold,
+        "percentile": percentile,
+    }
     if reconstructions:
         if samples is not None:
             raise UserError(f"--reconstructions takes a run, not the samples {samples}", "name it with --run")
@@ -119,7 +126,9 @@ def evaluate(
     extractor = create(features or usual_features(dataset), dataset, where, weights, talk=talk)
     if samples is None:
         assert made_by is not None
-        images, folder = drawn(made_by, prior, count, seed, recipe, where, batch, talk)
+        images, folder = drawn(
+            made_by, prior, count, seed, recipe | {"temperature": temperature}, where, batch, talk
+        )
     else:
         images, folder = read_images(samples), samples
     wanted = tuple(name.strip() for name in metrics.split(",") if name.strip())

@@ -17,18 +17,13 @@ def sample(
     ] = None,
     run: common.RunOption = None,
     count: Annotated[int, typer.Option("--count", "-n", min=1, help="How many images.")] = 64,
-    steps: Annotated[int, typer.Option("--steps", min=1, help="T, denoising steps.")] = 20,
-    sampler: Annotated[str, typer.Option("--sampler", help="ancestral or ddim.")] = "ancestral",
-    spacing: Annotated[
-        str | None,
-        typer.Option("--spacing", help="Which timesteps: uniform or ddim; by default the sampler's own."),
-    ] = None,
-    eta: Annotated[
-        float, typer.Option("--eta", help="DDIM's noise: 0 none, 1 as much as the ancestral sampler.")
-    ] = 0.0,
-    temperature: Annotated[
-        float, typer.Option("--temperature", help="Of the prior; below 1 its likelier codes.")
-    ] = 1.0,
+    steps: common.StepsOption = 20,
+    sampler: common.SamplerOption = "ancestral",
+    spacing: common.SpacingOption = None,
+    eta: common.EtaOption = 0.0,
+    threshold: common.ThresholdOption = "clip",
+    percentile: common.PercentileOption = 0.995,
+    temperature: common.TemperatureOption = 1.0,
     seed: common.SeedOption = 0,
     out: Annotated[
         Path | None, typer.Option("--out", help="Folder; by default samples/<plan> in the run.")
@@ -62,6 +57,8 @@ def sample(
         spacing=spacing or sampler_class(sampler).spacing,
         eta=eta,
         temperature=temperature,
+        threshold=threshold,
+        percentile=percentile,
     )
     folder = out or chosen.samples / plan.folder_name()
     talk.say(f"sampling {count:,} images from {chosen.path} with bits from {source.name} into {folder}")

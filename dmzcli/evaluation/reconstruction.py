@@ -184,7 +184,7 @@ class ReconstructionCard:
         absent: Measures that could not be taken, and why.
         run, weights: Directory, and SHA-256 of the weights.
         dataset, split, n: Identity, split, and how many of its images, evenly spread.
-        sampling: Sampler, steps, spacing, eta.
+        sampling: Sampler, steps, spacing, eta, threshold.
         seed: Of the decoding noise.
         card, grid: The files.
         versions, created: Of the libraries; ISO 8601 time.
@@ -251,7 +251,7 @@ def evaluate_reconstructions(
         dataset: In the size that the model takes.
         split: Which images.
         count: How many at most, evenly spread.
-        recipe: ``sampler``, ``steps``, ``spacing``, ``eta``.
+        recipe: The arguments of :func:`dmzcli.samplers.create` but the diffusion, with the name as ``sampler``.
         seed: Of the decoding noise.
         device: Where to compute.
         batch_size: Images at a time.
@@ -268,12 +268,11 @@ def evaluate_reconstructions(
             f"{dataset.identity} does not fit the model's {data.size}x{data.size}x{data.channels}",
             "take the dataset that the run was trained on",
         )
-    names = ("sampler", "steps", "spacing", "eta")
-    sampling = {name: recipe[name] for name in names}
-    sampler = create_sampler(sampling["sampler"], model.config.diffusion, *(sampling[n] for n in names[1:]))
+    options = {name: value for name, value in recipe.items() if name != "sampler"}
+    sampler = create_sampler(recipe["sampler"], model.config.diffusion, **options)
     rows = spread(dataset.rows(split), count)
     made = reconstruct(model, dataset.images[rows], sampler, seed, batch_size, talk=talk)
-    name = f"reconstructions-{sampling['sampler']}-{sampling['steps']}-{dataset.name}-{split}"
+    name = f"reconstructions-{recipe['sampler']}-{recipe['steps']}-{dataset.name}-{split}"
     file = out or run.path / "evaluation" / f"{name}.json"
     picture = file.with_suffix(".png")
     shown = spread(np.arange(len(rows)), 10)
@@ -286,7 +285,7 @@ def evaluate_reconstructions(
         dataset=dataset.identity,
         split=split,
         n=len(rows),
-        sampling=sampling,
+        sampling=dict(recipe),
         seed=seed,
         card=str(file),
         grid=str(picture),

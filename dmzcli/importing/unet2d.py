@@ -68,10 +68,13 @@ ONLY: dict[str, tuple[Any, ...]] = {
 }
 """The values that our U-Net computes exactly."""
 
+PREDICTIONS = {"epsilon": "epsilon", "v_prediction": "v", "sample": "x0"}
+"""A scheduler's names of what the network predicts, and ours."""
+
 SCHEDULER_ONLY: dict[str, tuple[Any, ...]] = {
     "beta_schedule": ("linear", "squaredcos_cap_v2"),
     "trained_betas": (None,),
-    "prediction_type": ("epsilon",),
+    "prediction_type": tuple(PREDICTIONS),
     "rescale_betas_zero_snr": (False,),
     "variance_type": ("fixed_small", "fixed_small_log", "fixed_large", "fixed_large_log", "learned_range"),
 }
@@ -252,7 +255,9 @@ def _diffusion(path: Path, learnt: bool) -> tuple[dict[str, Any], tuple[str, ...
     if kind is not None and kind.startswith("fixed_large"):
         variance = "fixed-large"
     schedule = "linear" if linear else "cosine"
-    return {"schedule": schedule, "timesteps": timesteps, "variance": variance}, assumed
+    prediction = PREDICTIONS[config.get("prediction_type", "epsilon")]
+    found = {"schedule": schedule, "timesteps": timesteps, "variance": variance, "prediction": prediction}
+    return found, assumed
 
 
 def rename(

@@ -1,23 +1,21 @@
-"""Samplers: from noise x_T to an image x_0 in a chosen number of steps, given the bits.
-
-The base class owns the loop; a sampler supplies one :meth:`~Sampler.step`. New ones register by name with
-:func:`register`.
-"""
+"""The loop that all samplers share, and the registry that knows them by name."""
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from inspect import isabstract
-from typing import ClassVar, Literal
+from typing import ClassVar, NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from dmzcli.config import DiffusionConfig
-from dmzcli.diffusion import Diffusion, Prediction, spaced_timesteps
+from dmzcli.diffusion import Diffusion, Prediction
 from dmzcli.errors import UserError, did_you_mean
+from dmzcli.spacings import spaced_timesteps
+from dmzcli.thresholds import PERCENTILE, bounded
 
 Denoiser = Callable[[Tensor, Tensor], Tensor]
 """(x_t (B, C, H, W), t (B,) on the training scale) → network output (B, C or 2C, H, W)."""
@@ -25,66 +23,116 @@ Denoiser = Callable[[Tensor, Tensor], Tensor]
 _SAMPLERS: dict[str, type[Sampler]] = {}
 
 
+class Past(NamedTuple):
+    """An earlier step of the same call."""
+
+    i: int
+    x: Tensor  # what the step went on from, corrected where the sampler corrects
+    x0: Tensor  # what the network made of it
+
+
 class Sampler(ABC):
     """A reverse process.
+
+    Every step evaluates the network once, so that T is both the number of steps and of evaluations. Multistep samplers
+    look back at what this call, and no other, has seen.
 
     Arguments:
         config: The diffusion that the network was trained for.
         steps: T, the number of network evaluations.
-        spacing: Which timesteps are visited; see :func:`dmzcli.diffusion.spaced_timesteps`.
+        spacing: Which timesteps are visited; see :mod:`dmzcli.spacings`.
         eta: How much noise a step adds, for samplers that let one choose (0 none, 1 the DDPM posterior's).
+        threshold: How x̂_0 is kept in range: none, clip or dynamic; see :mod:`dmzcli.thresholds`.
+        percentile: Of the dynamic threshold.
 
     Raises:
-        UserError: ``steps`` does not fit, or ``eta`` is negative or not finite.
+        UserError: ``steps`` does not fit, ``eta`` is negative or not finite, or the threshold is unknown.
     """
 
     name: ClassVar[str]
     summary: ClassVar[str]
-    spacing: ClassVar[Literal["uniform", "ddim"]] = "uniform"  # unless one is chosen
+    spacing: ClassVar[str] = "uniform"  # unless one is chosen
+    adds_noise: ClassVar[bool] = False  # whatever eta is
+    takes_eta: ClassVar[bool] = False
 
     def __init__(
         self,
         config: DiffusionConfig,
         steps: int,
-        spacing: Literal["uniform", "ddim"] = "uniform",
+        spacing: str = "uniform",
         eta: float = 0.0,
+        threshold: str = "clip",
+        percentile: float = PERCENTILE,
     ) -> None:
         if not 0 <= eta < np.inf:
             raise UserError(
                 f"--eta {eta} is not a number from 0 up",
                 "0 is deterministic, 1 adds the DDPM posterior's noise",
             )
-        self.process = Diffusion(config, spaced_timesteps(config.timesteps, steps, spacing))
+        if eta and not self.takes_eta:
+            raise UserError(
+                f"--eta {eta} means nothing to the sampler '{self.name}'", "leave it out, or use ddim"
+            )
+        self.process = Diffusion(config, spaced_timesteps(config, steps, spacing))
         self.eta = eta
+        self.threshold = bounded(threshold, percentile)
+
+    @property
+    def deterministic(self) -> bool:
+        """Whether the image is a function of x_T alone."""
+        return not (self.adds_noise or self.eta)
+
+    def correct(self, x_t: Tensor, i: int, predicted: Prediction, past: Sequence[Past]) -> Tensor:
+        """A better x at position i, now that the network was evaluated there; x_t itself unless a sampler knows better.
+
+        Arguments:
+            x_t: What the last step made, and the network saw.
+            i: Position in ``process.timesteps``.
+            predicted: What the network said.
+            past: This call's last two steps, newest last; empty at the first.
+        """
+        return x_t
 
     @abstractmethod
-    def step(self, x_t: Tensor, i: int, predicted: Prediction, noise: Callable[[], Tensor]) -> Tensor:
+    def step(
+        self,
+        x_t: Tensor,
+        i: int,
+        predicted: Prediction,
+        noise: Callable[[], Tensor],
+        past: Sequence[Past],
+    ) -> Tensor:
         """x at position i − 1 from x_t at position i; at i = 0 the image itself.
 
         Arguments:
-            x_t: (B, C, H, W).
+            x_t: (B, C, H, W), corrected.
             i: Position in ``process.timesteps``.
-            predicted: What the network says at x_t.
+            predicted: What the network said at x_t.
             noise: Draws the next standard normal noise of every image, (B, C, H, W); called only if needed.
+            past: See :meth:`correct`.
         """
 
     @torch.no_grad()
-    def sample(self, denoiser: Denoiser, noise: Callable[[], Tensor], clip: bool = True) -> Tensor:
+    def sample(self, denoiser: Denoiser, noise: Callable[[], Tensor]) -> Tensor:
         """Runs all steps from the first noise drawn.
 
         Arguments:
             denoiser: The network, with its bits bound.
             noise: See :meth:`step`; its first draw is x_T.
-            clip: Clamps every x̂_0 to [−1, 1].
 
         Returns:
             x_0, (B, C, H, W).
         """
         x = noise()
+        past: list[Past] = []
         for i in reversed(range(len(self.process))):
             index = torch.full((len(x),), i, device=x.device)
             output = denoiser(x, self.process.model_timesteps(index))
-            x = self.step(x, i, self.process.predict(output, x, index, clip), noise)
+            predicted = self.process.predict(output, x, index, self.threshold)
+            x = self.correct(x, i, predicted, past)
+            made = self.step(x, i, predicted, noise, past)
+            past = [*past[-1:], Past(i, x, predicted.x0)]
+            x = made
         return x
 
 
@@ -122,7 +170,13 @@ def sampler_class(name: str) -> type[Sampler]:
 
 
 def create(
-    name: str, config: DiffusionConfig, steps: int, spacing: str | None = None, eta: float = 0.0
+    name: str,
+    config: DiffusionConfig,
+    steps: int,
+    spacing: str | None = None,
+    eta: float = 0.0,
+    threshold: str = "clip",
+    percentile: float = PERCENTILE,
 ) -> Sampler:
     """A sampler by name; ``spacing`` is the sampler's own where none is given.
 
@@ -130,42 +184,4 @@ def create(
         UserError: The name or the spacing is unknown, or the arguments do not fit.
     """
     sampler = sampler_class(name)
-    spacing = spacing or sampler.spacing
-    if spacing not in ("uniform", "ddim"):
-        raise UserError(
-            f"unknown spacing '{spacing}'", did_you_mean(spacing, ["uniform", "ddim"], "spacings")
-        )
-    return sampler(config, steps, spacing, eta)  # type: ignore[arg-type]
-
-
-@register
-class Ancestral(Sampler):
-    """x_{t−1} ~ N(μ_θ, σ²_t), the DDPM's own reverse chain (Ho et al. 2020, algorithm 2)."""
-
-    name = "ancestral"
-    summary = "the DDPM's reverse chain, with the trained or fixed variance"
-
-    def step(self, x_t: Tensor, i: int, predicted: Prediction, noise: Callable[[], Tensor]) -> Tensor:
-        if i == 0:
-            return predicted.mean
-        return predicted.mean + torch.exp(0.5 * predicted.log_variance) * noise()
-
-
-@register
-class DDIM(Sampler):
-    """x_{t−1} = √ᾱ_{t−1} x̂_0 + √(1 − ᾱ_{t−1} − σ²) ε̂ + σ ξ.
-
-    J. Song, C. Meng, S. Ermon, "Denoising Diffusion Implicit Models", 2021, arXiv 2010.02502, eq. 12 and 16.
-    """
-
-    name = "ddim"
-    summary = "DDIM; deterministic given x_T at eta 0"
-    # At the very last timestep of a cosine schedule x_t is all noise and says nothing of x_0; without fresh noise the
-    # guess made there would stay. The whole stride starts below it.
-    spacing = "ddim"
-
-    def step(self, x_t: Tensor, i: int, predicted: Prediction, noise: Callable[[], Tensor]) -> Tensor:
-        now, before = self.process.alphas_bar[i], self.process.alphas_bar_previous[i]
-        sigma = self.eta * np.sqrt((1 - before) / (1 - now) * (1 - now / before))
-        x = np.sqrt(before) * predicted.x0 + np.sqrt(max(1 - before - sigma**2, 0.0)) * predicted.epsilon
-        return x + sigma * noise() if sigma > 0 and i > 0 else x
+    return sampler(config, steps, spacing or sampler.spacing, eta, threshold, percentile)

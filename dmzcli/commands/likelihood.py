@@ -1,0 +1,78 @@
+"""``dmz likelihood``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from dmzcli.commands import common
+
+
+def likelihood(
+    run: common.RunOption = None,
+    split: Annotated[str, typer.Option("--split", help="train, valid or test.")] = "test",
+    count: Annotated[
+        int, typer.Option("--count", "-n", min=1, help="Images at most, evenly spread over the split.")
+    ] = 256,
+    every: Annotated[
+        int,
+        typer.Option(
+            "--every",
+            min=1,
+            help="Draw one of up to so many timesteps at a time for each image; 1 takes all.",
+        ),
+    ] = 10,
+    prior: Annotated[
+        str | None,
+        typer.Option(
+            "--prior", help="Add what the bits cost under this prior, a kind of the run or a folder."
+        ),
+    ] = None,
+    seed: common.SeedOption = 0,
+    data_dir: common.DataDirOption = None,
+    out: Annotated[
+        Path | None, typer.Option("--out", help="Folder; by default evaluation/ in the run.")
+    ] = None,
+    batch_size: common.BatchSizeOption = None,
+    device: common.DeviceOption = None,
+    as_json: common.JsonOption = False,
+    quiet: common.QuietOption = False,
+) -> None:
+    """Bits per dimension of held-out images: the variational bound and its term at every timestep.
+
+    For a model with bits it bounds -log p(x | z(x)), and the bits themselves are free unless --prior prices them.
+    Written as likelihood-<split>.json and .png.
+    """
+    talk = common.console(quiet, as_json)
+    from dmzcli.devices import pick
+    from dmzcli.likelihood_report import measure
+    from dmzcli.runs import find_run
+
+    chosen = find_run(run)
+    model = chosen.load_model(pick(device))
+    data = chosen.config.data
+    if data_dir is not None:
+        data = data.model_copy(update={"data_dir": str(data_dir)})
+    dataset = common.load_dataset(talk, data)
+    talk.say(f"measuring {chosen.path} on the {split} split of {dataset.identity}")
+    facts, file = measure(
+        chosen,
+        model,
+        dataset,
+        split,
+        count,
+        every,
+        prior,
+        seed,
+        out or chosen.path / "evaluation",
+        batch_size or 64,
+        talk,
+    )
+    error = "" if facts["standard_error"] is None else f" ± {facts['standard_error']:.4f}"
+    talk.result(
+        {"card": str(file), **facts},
+        f"{file}: {facts['bits_per_dim']:.4f}{error} bits per dimension, a bound on {facts['bounds']}, "
+        f"on {facts['images']:,} {split} images",
+    )

@@ -1,0 +1,195 @@
+r"""The variational bound on −log p(x), in bits per dimension, per timestep.
+
+    −log p(x_0) ≤ KL(q(x_T | x_0) ‖ N(0, I)) + Σ_{t > 0} KL(q(x_{t−1} | x_t, x_0) ‖ p(x_{t−1} | x_t))
+                  − log p(x_0 | x_1),
+
+each term averaged over q(x_t | x_0) and over images; the last is the mass that the decoder gives to an 8-bit image.
+
+For a model with bits everything is given z(x), the image's most probable bits: the bound is one on −log p(x | z(x)) and
+says nothing of what the bits cost. With a prior over them, −log p(z(x)) is added, and as p(x) ≥ p(z(x)) p(x | z(x)) the
+sum is a bound on −log p(x).
+
+J. Ho, A. Jain, P. Abbeel, "Denoising Diffusion Probabilistic Models", 2020, arXiv 2006.11239, eq. 5.
+A. Nichol, P. Dhariwal, "Improved Denoising Diffusion Probabilistic Models", 2021, arXiv 2102.09672, section 3.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from dmzcli.autoencoder import Autoencoder, pick_bits
+from dmzcli.batches import to_unit
+from dmzcli.diffusion import Diffusion
+from dmzcli.errors import UserError
+from dmzcli.generation import model_device
+from dmzcli.randomness import stream
+from dmzcli.samplers import Denoiser
+from dmzcli.thresholds import clip
+
+Array = np.ndarray
+
+
+@dataclass(frozen=True)
+class Bound:
+    """The bound of N images, in bits per dimension.
+
+    Attributes:
+        prior: KL(q(x_T | x_0) ‖ N(0, I)) of each image, (N,).
+        starts, lengths: The strata of timesteps: where each begins and how many it holds, int64 (S,).
+        terms: The mean term of a timestep of each stratum, of each image, (N, S).
+        bits: −log₂ p(z(x)) of each image, (N,), or ``None`` where no prior over the bits was named.
+    """
+
+    prior: Array
+    starts: Array
+    lengths: Array
+    terms: Array
+    bits: Array | None = None
+
+    @property
+    def per_image(self) -> Array:
+        """The whole bound of each image, (N,)."""
+        cost = 0.0 if self.bits is None else self.bits
+        return self.prior + self.terms @ self.lengths + cost
+
+    @property
+    def total(self) -> float:
+        """The mean over images."""
+        return float(self.per_image.mean())
+
+    @property
+    def error(self) -> float | None:
+        """The standard error of the mean over images; ``None`` for a single one."""
+        return float(self.per_image.std(ddof=1) / math.sqrt(len(self.prior))) if len(self.prior) > 1 else None
+
+    def facts(self) -> dict[str, Any]:
+        """As JSON."""
+        return {
+            "bits_per_dim": self.total,
+            "standard_error": self.error,
+            "images": len(self.prior),
+            "x_T_term": float(self.prior.mean()),
+            "bits_term": None if self.bits is None else float(self.bits.mean()),
+            "decoder_term": float(self.terms[:, 0].mean()),
+            "timesteps": self.starts.tolist(),
+            "timesteps_in_stratum": self.lengths.tolist(),
+            "terms": self.terms.mean(0).tolist(),
+        }
+
+
+def strata(timesteps: int, every: int) -> tuple[Array, Array]:
+    """Runs of timesteps, their starts and lengths: single ones at the image, then a quarter of t, ``every`` at most.
+
+    The terms fall with t as a power of it: runs that grow with t hold terms of one size, and one of each says enough.
+
+    Example:
+        >>> strata(20, 4)
+        (array([ 0,  1,  2,  3,  4,  5,  6,  7,  8, 10, 12, 15, 18]), array([1, 1, 1, 1, 1, 1, 1, 1, 2, 2, 3, 3, 2]))
+    """
+    starts = [0]
+    while (ahead := starts[-1] + min(every, max(1, starts[-1] // 4))) < timesteps:
+        starts.append(ahead)
+    return np.array(starts), np.diff([*starts, timesteps])
+
+
+def prior_term(process: Diffusion, x0: Tensor) -> Tensor:
+    """KL(q(x_T | x_0) ‖ N(0, I)) in bits per dimension, (B,)."""
+    signal = float(process.alphas_bar[-1])
+    kl = 0.5 * (signal * x0.double() ** 2 - signal - math.log1p(-signal))
+    return kl.flatten(1).mean(1) / math.log(2)
+
+
+@torch.no_grad()
+def bound_terms(
+    process: Diffusion, denoiser: Denoiser, x0: Tensor, every: int, generators: Sequence[np.random.Generator]
+) -> Tensor:
+    """One draw of each stratum's term per image: of a timestep in it, and of the noise.
+
+    Arguments:
+        process: All timesteps, as trained.
+        denoiser: The network, with its bits bound.
+        x0: Images (B, C, H, W) in [−1, 1].
+        every: Timesteps per stratum.
+        generators: The images' own randomness, (B,).
+
+    Returns:
+        Bits per dimension, float64 (B, S).
+    """
+    starts, lengths = strata(len(process), every)
+    columns = []
+    for start, length in zip(starts, lengths, strict=True):
+        index = torch.tensor([start + int(g.integers(length)) for g in generators], device=x0.device)
+        drawn = np.stack([g.standard_normal(x0.shape[1:], np.float32) for g in generators])
+        x_t = process.add_noise(x0, index, torch.from_numpy(drawn).to(x0))
+        output = denoiser(x_t, process.model_timesteps(index))
+        columns.append(process.variational_term(output, x0, x_t, index, clip).double())
+    return torch.stack(columns, 1)
+
+
+def bound(
+    model: Autoencoder,
+    images: Array,
+    seed: int = 0,
+    every: int = 1,
+    batch_size: int = 64,
+    log_prob: Callable[[Array], Array] | None = None,
+    done: Callable[[int], None] = lambda count: None,
+) -> Bound:
+    """The bound of images, given the bits that the model encodes them to.
+
+    Arguments:
+        model: In evaluation mode.
+        images: uint8 (N, H, W, C).
+        seed: Of timesteps and noise; image i depends on (seed, i) alone.
+        every: 1 evaluates all timesteps; k draws one of up to k for every image, see :func:`strata`, which leaves the
+            expectation.
+        batch_size: Images at a time.
+        log_prob: Of a prior over the bits, nats of codes (N, D); ``None`` leaves their cost out.
+        done: Told how many images are finished.
+
+    Raises:
+        UserError: There are no images, they do not fit the model, ``every`` is no number of timesteps, or a prior is
+            named for a model without bits.
+    """
+    size, channels = model.config.data.size, model.config.data.channels
+    if not len(images):
+        raise UserError("there are no images to measure", "choose a split that has some")
+    if images.shape[1:] != (size, size, channels):
+        found = "x".join(map(str, images.shape[1:]))
+        raise UserError(
+            f"the images are {found}, the model takes {size}x{size}x{channels}",
+            "measure on the dataset that the model was trained on",
+        )
+    process, device = Diffusion(model.config.diffusion), model_device(model)
+    if not 1 <= every < len(process):
+        raise UserError(
+            f"--every {every} does not fit a model of {len(process)} timesteps",
+            f"choose 1 to {len(process) - 1}",
+        )
+    if log_prob is not None and not model.dim:
+        raise UserError("a model with latent 'none' has no bits for a prior to code", "leave --prior out")
+    priors, terms, costs = [], [], []
+    for start in range(0, len(images), batch_size):
+        x0 = to_unit(images[start : start + batch_size], device)
+        generators = [stream("likelihood", seed, start + i) for i in range(len(x0))]
+        with torch.no_grad():
+            codes = pick_bits(model.probabilities(x0)) if model.dim else None
+            context = model.bits_context(codes)
+
+        def denoiser(x: Tensor, t: Tensor, context: Any = context) -> Tensor:
+            return model.unet(x, t, context)
+
+        terms.append(bound_terms(process, denoiser, x0, every, generators).cpu().numpy())
+        priors.append(prior_term(process, x0).cpu().numpy())
+        if log_prob is not None and codes is not None:
+            costs.append(-log_prob(codes.cpu().numpy()) / math.log(2) / x0[0].numel())
+        done(start + len(x0))
+    bits = np.concatenate(costs) if costs else None
+    return Bound(np.concatenate(priors), *strata(len(process), every), np.concatenate(terms), bits)

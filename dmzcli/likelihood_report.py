@@ -1,0 +1,119 @@
+"""The bound of a run on a split, with its card and its plot."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from dmzcli.autoencoder import Autoencoder
+from dmzcli.batches import spread
+from dmzcli.data import Dataset
+from dmzcli.errors import UserError
+from dmzcli.files import atomic, write_json
+from dmzcli.likelihood import Bound, bound
+from dmzcli.progress import Silence, Talk
+from dmzcli.runs import Run
+
+Array = np.ndarray
+
+
+def _log_prob(run: Run, name: str, dim: int) -> tuple[Callable[[Array], Array], dict[str, Any]]:
+    """A prior's log-probabilities, and what the card says of it."""
+    from dmzcli.prior_fitting import find_prior, load_prior
+
+    if not dim:
+        raise UserError("a model with latent 'none' has no bits for a prior to code", "leave --prior out")
+    folder = find_prior(run, name)
+    prior = load_prior(folder, run, dim)
+    if prior.given_dim:
+        raise UserError(
+            f"{folder} is a prior given {prior.given_dim} other bits, such as labels: it has no p(bits) alone",
+            "fit one without --given",
+        )
+    return prior.log_prob, {"prior": prior.kind, "prior_exact": prior.exact}
+
+
+def measure(
+    run: Run,
+    model: Autoencoder,
+    dataset: Dataset,
+    split: str,
+    count: int,
+    every: int,
+    prior: str | None,
+    seed: int,
+    out: Path,
+    batch_size: int = 64,
+    talk: Talk | None = None,
+) -> tuple[dict[str, Any], Path]:
+    """Measures the bound on a split and writes ``likelihood-<split>.json`` and ``.png``.
+
+    Arguments:
+        run: Whose weights and priors.
+        model: The run's, in evaluation mode.
+        dataset: The run's.
+        split: ``train``, ``valid`` or ``test``.
+        count: Images at most, evenly spread over the split.
+        every, seed, batch_size: See :func:`dmzcli.likelihood.bound`.
+        prior: A kind or folder that prices the bits; ``None`` leaves them free.
+        out: Folder of the two files.
+        talk: Who listens.
+
+    Returns:
+        The card, and its file.
+
+    Raises:
+        UserError: The split or the prior is unknown, or something does not fit the model.
+    """
+    talk = talk or Silence()
+    rows = spread(dataset.rows(split), count)
+    log_prob, priced = _log_prob(run, prior, model.dim) if prior is not None else (None, {"prior": None})
+    with talk.task("measuring", len(rows)) as advance:
+        made = bound(
+            model, dataset.images[rows], seed, every, batch_size, log_prob, lambda done: advance(done, "")
+        )
+    card: dict[str, Any] = {
+        "metric": "variational bound, bits per dimension",
+        "bounds": "-log p(x | z(x))" if model.dim and prior is None else "-log p(x)",
+        **made.facts(),
+        **priced,
+        "dataset": dataset.identity,
+        "split": split,
+        "lossy": dataset.lossy,
+        "every": every,
+        "seed": seed,
+        "model": run.weights_hash,
+    }
+    file = out / f"likelihood-{split}.json"
+    write_json(file, card)
+    plot(
+        made,
+        out / f"likelihood-{split}.png",
+        f"{run.path.name}, {len(rows):,} {split} images: {card['bounds']}",
+    )
+    return card, file
+
+
+def plot(made: Bound, file: Path, title: str) -> None:
+    """Writes the terms over timesteps: each, and what they add up to from the image on."""
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(8, 3.4), dpi=110, layout="constrained")
+    left, right = figure.subplots(1, 2)
+    mean = made.terms.mean(0)
+    at = made.starts + (made.lengths - 1) / 2  # the middle of a stratum
+    left.plot(at, np.maximum(mean, 1e-12), "o-" if len(at) < 60 else "-", markersize=3, linewidth=1.4)
+    left.set(xscale="symlog", yscale="log", xlabel="timestep", ylabel="bits per dimension", title="each term")
+    right.plot(at, np.cumsum(mean * made.lengths), linewidth=1.4)
+    extra = "" if made.bits is None else f" and the bits' {made.bits.mean():.4f}"
+    right.set(
+        xlabel="timestep", title=f"sum from the image on; with x_T{extra}: {made.total:.4f}", ylim=(0, None)
+    )
+    for axes in (left, right):
+        axes.grid(alpha=0.3)
+    figure.suptitle(title)
+    with atomic(file) as temporary:
+        figure.savefig(temporary, format="png")

@@ -1,0 +1,12 @@
+"""Samplers: from noise x_T to an image x_0 in a chosen number of steps, given the bits.
+
+The base class owns the loop; a sampler supplies one :meth:`~Sampler.step`. New ones register by name with
+:func:`register`.
+"""
+
+from dmzcli.samplers.base import Denoiser, Past, Sampler, available, create, register, sampler_class
+
+# Importing a module of samplers registers them.
+from dmzcli.samplers import ancestral, ddim, exponential  # isort: skip  # noqa: F401
+
+__all__ = ["Denoiser", "Past", "Sampler", "available", "create", "register", "sampler_class"]

@@ -1,0 +1,53 @@
+"""Thresholds: how an estimate x̂_0 is kept near the range of images, [−1, 1]."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+from dmzcli.errors import UserError, did_you_mean
+
+Threshold = Callable[[Tensor], Tensor]
+"""x̂_0 (B, C, H, W) → the same, bounded; image by image."""
+
+KINDS = ("none", "clip", "dynamic")
+PERCENTILE = 0.995
+
+
+def clip(x0: Tensor) -> Tensor:
+    """Clamps to [−1, 1]."""
+    return x0.clamp(-1, 1)
+
+
+def dynamic(x0: Tensor, percentile: float = PERCENTILE) -> Tensor:
+    """Clamps to [−s, s] and divides by s, where s ≥ 1 is a percentile of the image's own |x̂_0|.
+
+    C. Saharia et al., "Photorealistic Text-to-Image Diffusion Models with Deep Language Understanding", 2022,
+    arXiv 2205.11487, section 2.3.
+    """
+    values = x0.abs().flatten(1)
+    s = torch.quantile(values.float(), percentile, dim=1).clamp_min(1).to(x0.dtype)[:, None, None, None]
+    return x0.clamp(-s, s) / s
+
+
+def bounded(kind: str, percentile: float = PERCENTILE) -> Threshold | None:
+    """A threshold by name; ``None`` for ``none``.
+
+    Arguments:
+        kind: One of :data:`KINDS`.
+        percentile: Of ``dynamic``, in (0, 1].
+
+    Raises:
+        UserError: The name is unknown, or the percentile is not in (0, 1].
+    """
+    if kind not in KINDS:
+        raise UserError(f"unknown threshold '{kind}'", did_you_mean(kind, KINDS, "thresholds"))
+    if not 0 < percentile <= 1:
+        raise UserError(
+            f"--percentile {percentile} is not a number in (0, 1]", f"{PERCENTILE} is the published choice"
+        )
+    if kind == "dynamic":
+        return lambda x0: dynamic(x0, percentile)
+    return clip if kind == "clip" else None
