@@ -57,6 +57,13 @@ def zeroed(module: nn.Module) -> nn.Module:
     return module
 
 
+class FreshSiLU(nn.SiLU):
+    """SiLU of a tensor that nothing else refers to: in place where no gradient needs its input."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return F.silu(x, inplace=not torch.is_grad_enabled())
+
+
 class ResBlock(nn.Module):
     """Two normalised convolutions around the time embedding, plus a skip connection.
 
@@ -81,10 +88,10 @@ class ResBlock(nn.Module):
     ) -> None:
         super().__init__()
         self.scale_shift, self.resampling = scale_shift, resampling
-        self.in_layers = nn.Sequential(norm(channels), nn.SiLU(), nn.Conv2d(channels, out, 3, padding=1))
+        self.in_layers = nn.Sequential(norm(channels), FreshSiLU(), nn.Conv2d(channels, out, 3, padding=1))
         self.emb_layers = nn.Sequential(nn.SiLU(), nn.Linear(width, 2 * out if scale_shift else out))
         self.out_layers = nn.Sequential(
-            norm(out), nn.SiLU(), nn.Dropout(dropout), zeroed(nn.Conv2d(out, out, 3, padding=1))
+            norm(out), FreshSiLU(), nn.Dropout(dropout), zeroed(nn.Conv2d(out, out, 3, padding=1))
         )
         self.skip_connection = nn.Identity() if channels == out else nn.Conv2d(channels, out, 1)
 
@@ -123,7 +130,12 @@ class AttentionBlock(nn.Module):
         batch, channels, *shape = x.shape
         flat = x.reshape(batch, channels, -1)
         qkv = self.qkv(self.norm(flat)).reshape(batch, self.heads, 3 * channels // self.heads, -1)
-        q, k, v = qkv.transpose(2, 3).chunk(3, dim=3)
+        qkv = qkv.transpose(2, 3)
+        if (
+            not torch.is_grad_enabled()
+        ):  # the fused kernel wants it; its backward pass costs more than it saves
+            qkv = qkv.contiguous()
+        q, k, v = qkv.chunk(3, dim=3)
         h = F.scaled_dot_product_attention(q, k, v).transpose(2, 3).reshape(batch, channels, -1)
         return (flat + self.proj_out(h)).reshape(batch, channels, *shape)
 

@@ -42,6 +42,7 @@ class Plan:
         count: How many images.
         seed: Of bits and noise.
         sampler, steps, spacing, eta, temperature, threshold, percentile: As the commands name them.
+        precision: ``no`` (float32) or ``bf16``.
     """
 
     model: str
@@ -56,6 +57,7 @@ class Plan:
     temperature: float = 1.0
     threshold: str = "clip"
     percentile: float = PERCENTILE
+    precision: str = "no"
 
     def make_sampler(self, config: DiffusionConfig) -> Sampler:
         """The plan's sampler for a model's diffusion."""
@@ -74,6 +76,8 @@ class Plan:
             name += f"-t{self.temperature:g}"
         if self.threshold != "clip":
             name += f"-{self.threshold}" + (f"{self.percentile:g}" if self.threshold == "dynamic" else "")
+        if self.precision != "no":
+            name += f"-{self.precision}"
         return f"{name}-{hashlib.sha256(f'{self.model} {self.prior_hash}'.encode()).hexdigest()[:6]}"
 
 
@@ -223,7 +227,8 @@ def sample(
     with collected() as signals, talk.task("sampling", plan.count, plan.count - len(missing)) as advance:
         for start in range(0, len(missing), batch_size):
             part = missing[start : start + batch_size]
-            made = decode(model, None if bits is None else bits[part], sampler, part, plan.seed, batch_size)
+            codes = None if bits is None else bits[part]
+            made = decode(model, codes, sampler, part, plan.seed, batch_size, precision=plan.precision)
             images[part] = made
             for i, image in zip(part, made, strict=True):
                 write_png(files[i], image)

@@ -24,7 +24,7 @@ from dmzcli.evaluation.evaluate import FEWEST, evaluate
 from dmzcli.evaluation.features import Extractor
 from dmzcli.evaluation.image_sets import ImageSet
 from dmzcli.files import atomic, read_json, write_json
-from dmzcli.generation import decode
+from dmzcli.generation import decode, usual_batch
 from dmzcli.interrupts import Interrupted, collected
 from dmzcli.pictures import grid, write_png
 from dmzcli.progress import Silence, Talk
@@ -141,7 +141,8 @@ def sweep(
     extractor: Extractor,
     out: Path,
     seed: int = 0,
-    batch_size: int = 64,
+    batch_size: int | None = None,
+    precision: str = "no",
     talk: Talk | None = None,
 ) -> Sweep:
     """Makes every cell and writes ``cards/``, ``sweep.json``, ``sweep.md`` and ``sweep.png``.
@@ -156,7 +157,8 @@ def sweep(
         extractor: The features.
         out: The folder.
         seed: Of the noise.
-        batch_size: Images at a time.
+        batch_size: Images at a time; ``None`` for what suits the device.
+        precision: Of the network's evaluations, ``no`` or ``bf16``.
         talk: Who listens.
 
     Raises:
@@ -177,6 +179,7 @@ def sweep(
         "metric": metric,
         "count": count,
         "seed": seed,
+        "precision": precision,
         "reference": {"dataset": dataset.identity, "split": split, "lossy": dataset.lossy},
         "extractor": {"name": extractor.name, "sha256": extractor.sha256, **extractor.facts},
     }
@@ -192,6 +195,7 @@ def sweep(
                 "sampler": name,
                 "steps": t,
                 "seed": seed,
+                "precision": precision,
             }
             cells.append(
                 _cell(source, sampler, made, facts, dataset, split, extractor, out, batch_size, talk)
@@ -213,7 +217,7 @@ def _cell(
     split: str,
     extractor: Extractor,
     out: Path,
-    batch_size: int,
+    batch_size: int | None,
     talk: Talk,
 ) -> Cell:
     """One cell: from its card if there is one of the same making, else made."""
@@ -233,8 +237,9 @@ def _cell(
             sampler,
             range(count),
             made["seed"],
-            batch_size,
+            batch_size or usual_batch(source.model),
             lambda n: advance(n, ""),
+            made["precision"],
         )
     samples = ImageSet(images, f"{source.name} {name} T={t}", "array", made=made)
     found = evaluate(samples, dataset, split, extractor, ("fid",), made["seed"])

@@ -20,6 +20,7 @@ from dmzcli.layers import (
     AttentionBlock,
     CrossAttention,
     Downsample,
+    FreshSiLU,
     KeysValues,
     ResBlock,
     Upsample,
@@ -150,7 +151,7 @@ class UNet(nn.Module):
                     factor //= 2
                 self.output_blocks.append(Stage(layers))
         self.out = nn.Sequential(
-            norm(current), nn.SiLU(), zeroed(nn.Conv2d(current, out_channels, 3, padding=1))
+            norm(current), FreshSiLU(), zeroed(nn.Conv2d(current, out_channels, 3, padding=1))
         )
 
     def keys_values(self, tokens: Tensor) -> dict[str, KeysValues]:

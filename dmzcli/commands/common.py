@@ -50,6 +50,12 @@ ThresholdOption = Annotated[
 PercentileOption = Annotated[
     float, typer.Option("--percentile", help="Of the dynamic threshold, above 0 and up to 1.")
 ]
+PrecisionOption = Annotated[
+    str,
+    typer.Option(
+        "--precision", help="no (float32), bf16, or auto: bf16 where the device has instructions for it."
+    ),
+]
 TemperatureOption = Annotated[
     float, typer.Option("--temperature", help="Of the prior; below 1 its likelier codes.")
 ]

@@ -33,6 +33,7 @@ def evaluate(
     eta: common.EtaOption = 0.0,
     threshold: common.ThresholdOption = "clip",
     percentile: common.PercentileOption = 0.995,
+    precision: common.PrecisionOption = "no",
     temperature: common.TemperatureOption = 1.0,
     against: Annotated[
         str | None, typer.Option("--against", help="The dataset to compare with; by default the run's own.")
@@ -88,10 +89,11 @@ def evaluate(
     from dmzcli.devices import pick
     from dmzcli.errors import UserError
     from dmzcli.evaluation.sources import drawn, reference_data, run_of
+    from dmzcli.generation import computing_in
     from dmzcli.runs import find_run
     from dmzcli.samplers import sampler_class
 
-    where, batch = pick(device), batch_size or 64
+    where = pick(device)
     recipe = {
         "sampler": sampler,
         "steps": steps,
@@ -99,6 +101,7 @@ def evaluate(
         "eta": eta,
         "threshold": threshold,
         "percentile": percentile,
+        "precision": computing_in(precision, where),
     }
     if reconstructions:
         if samples is not None:
@@ -107,7 +110,9 @@ def evaluate(
         dataset = common.load_dataset(talk, reference_data(against, chosen, settings or (), data_dir))
         from dmzcli.evaluation.reconstruction import evaluate_reconstructions
 
-        ended = evaluate_reconstructions(chosen, dataset, split, count, recipe, seed, where, batch, out, talk)
+        ended = evaluate_reconstructions(
+            chosen, dataset, split, count, recipe, seed, where, batch_size, out, talk
+        )
         talk.result(ended.facts(), table(ended.title(), ended.table()))
         return
     from dmzcli.evaluation.evaluate import evaluate as score
@@ -127,12 +132,12 @@ def evaluate(
     if samples is None:
         assert made_by is not None
         images, folder = drawn(
-            made_by, prior, count, seed, recipe | {"temperature": temperature}, where, batch, talk
+            made_by, prior, count, seed, recipe | {"temperature": temperature}, where, batch_size, talk
         )
     else:
         images, folder = read_images(samples), samples
     wanted = tuple(name.strip() for name in metrics.split(",") if name.strip())
-    card = score(images, dataset, split, extractor, wanted, seed, batch, allow_lossy, resize, talk)
+    card = score(images, dataset, split, extractor, wanted, seed, batch_size or 64, allow_lossy, resize, talk)
     for warning in card.warnings:
         talk.say(f"warning: {warning}")
     from dmzcli.files import write_json

@@ -23,6 +23,7 @@ def sample(
     eta: common.EtaOption = 0.0,
     threshold: common.ThresholdOption = "clip",
     percentile: common.PercentileOption = 0.995,
+    precision: common.PrecisionOption = "no",
     temperature: common.TemperatureOption = 1.0,
     seed: common.SeedOption = 0,
     out: Annotated[
@@ -36,11 +37,14 @@ def sample(
     """Generate images from a prior's bits: PNG files, one .npz, and a grid; the same command again resumes."""
     talk = common.console(quiet, as_json)
     from dmzcli.devices import pick
+    from dmzcli.generation import computing_in, usual_batch
     from dmzcli.prior_fitting import can_sample, find_run_for
     from dmzcli.runs import find_run
 
     chosen = find_run(run, fits=can_sample) if prior is None else find_run_for(prior, run)
-    model = chosen.load_model(pick(device))
+    where = pick(device)
+    precision = computing_in(precision, where)
+    model = chosen.load_model(where)
     from dmzcli.samplers import sampler_class
     from dmzcli.sampling import Plan, draw_bits
     from dmzcli.sampling import sample as make_images
@@ -59,9 +63,10 @@ def sample(
         temperature=temperature,
         threshold=threshold,
         percentile=percentile,
+        precision=precision,
     )
     folder = out or chosen.samples / plan.folder_name()
     talk.say(f"sampling {count:,} images from {chosen.path} with bits from {source.name} into {folder}")
-    make_images(model, source.bits, plan, folder, batch_size or 64, talk)
+    make_images(model, source.bits, plan, folder, batch_size or usual_batch(model), talk)
     facts = {"samples": str(folder), "run": str(chosen.path), **vars(plan)}
     talk.result(facts, f"{folder}: {count:,} images, {sampler}, {steps} steps, prior {source.name}")

@@ -45,6 +45,7 @@ def sweep_steps(
     weights: Annotated[
         Path | None, typer.Option("--weights", help="The feature network's weights, instead of a download.")
     ] = None,
+    precision: common.PrecisionOption = "no",
     data_dir: common.DataDirOption = None,
     seed: common.SeedOption = 0,
     out: Annotated[
@@ -65,6 +66,7 @@ def sweep_steps(
     from dmzcli.errors import UserError, did_you_mean
     from dmzcli.evaluation.features import create
     from dmzcli.evaluation.sources import reference_data, usual_features
+    from dmzcli.generation import computing_in
     from dmzcli.prior_fitting import can_sample
     from dmzcli.runs import find_run
     from dmzcli.sweeping import encoded_source, is_plain_twin, plain_source, prior_source, sweep
@@ -80,6 +82,7 @@ def sweep_steps(
         raise UserError(f"--steps {steps} is no list of whole numbers", "such as --steps 4,8,10,20")
     chosen = find_run(run, fits=lambda found: found.config.model.latent != "none" and can_sample(found))
     where = pick(device)
+    precision = computing_in(precision, where)
     model = chosen.load_model(where)
     if model.dim == 0:  # a plain model by itself
         plain, kinds = plain or chosen.path, ["plain"]
@@ -112,7 +115,8 @@ def sweep_steps(
         extractor,
         folder,
         seed,
-        batch_size or 64,
+        batch_size,
+        precision,
         talk,
     )
     facts = {"sweep": str(folder / "sweep.json"), "run": str(chosen.path), "real": made.real, **made.facts}

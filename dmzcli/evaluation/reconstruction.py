@@ -26,7 +26,7 @@ from dmzcli.errors import UserError
 from dmzcli.evaluation.evaluate import versions
 from dmzcli.evaluation.scores import Score
 from dmzcli.files import write_json
-from dmzcli.generation import decode
+from dmzcli.generation import decode, usual_batch
 from dmzcli.pictures import grid, write_png
 from dmzcli.progress import Silence, Talk
 from dmzcli.runs import Run
@@ -59,8 +59,9 @@ def reconstruct(
     images: Array,
     sampler: Sampler,
     seed: int = 0,
-    batch_size: int = 64,
+    batch_size: int | None = None,
     perceptual: str | None = "lpips-vgg16",
+    precision: str = "no",
     talk: Talk | None = None,
 ) -> Reconstructions:
     """Encodes images to their most probable bits, decodes these, and compares.
@@ -70,8 +71,9 @@ def reconstruct(
         images: uint8 (N, H, W, C).
         sampler: Built for the model's diffusion.
         seed: Of the decoding noise: the bits do not fix an image alone.
-        batch_size: Images at a time.
+        batch_size: Images at a time; ``None`` for what suits the device.
         perceptual: A similarity of torch-fidelity's registry; ``None`` leaves it out.
+        precision: Of the network's evaluations, ``no`` or ``bf16``.
         talk: Who listens.
 
     Raises:
@@ -81,9 +83,17 @@ def reconstruct(
     if not len(images):
         raise UserError("there are no images to reconstruct", "choose another --split or --count")
     bits = pick_bits(torch.from_numpy(probabilities_of(model, images))).numpy()
+    batch_size = batch_size or usual_batch(model)
     with talk.task("reconstructing", len(images)) as advance:
         decoded = decode(
-            model, bits, sampler, range(len(images)), seed, batch_size, lambda count: advance(count, "")
+            model,
+            bits,
+            sampler,
+            range(len(images)),
+            seed,
+            batch_size,
+            lambda count: advance(count, ""),
+            precision,
         )
     found, absent = distances(images, decoded, perceptual, next(model.parameters()).device, batch_size)
     return Reconstructions(images, decoded, tuple(found), absent)
@@ -240,7 +250,7 @@ def evaluate_reconstructions(
     recipe: Mapping[str, Any],
     seed: int,
     device: torch.device,
-    batch_size: int = 64,
+    batch_size: int | None = None,
     out: Path | None = None,
     talk: Talk | None = None,
 ) -> ReconstructionCard:
@@ -251,10 +261,11 @@ def evaluate_reconstructions(
         dataset: In the size that the model takes.
         split: Which images.
         count: How many at most, evenly spread.
-        recipe: The arguments of :func:`dmzcli.samplers.create` but the diffusion, with the name as ``sampler``.
+        recipe: The arguments of :func:`dmzcli.samplers.create` but the diffusion, with the name as ``sampler``,
+            and the ``precision``.
         seed: Of the decoding noise.
         device: Where to compute.
-        batch_size: Images at a time.
+        batch_size: Images at a time; ``None`` for what suits the device.
         out: The card's file; by default in the run's ``evaluation/``.
         talk: Who listens.
 
@@ -268,10 +279,12 @@ def evaluate_reconstructions(
             f"{dataset.identity} does not fit the model's {data.size}x{data.size}x{data.channels}",
             "take the dataset that the run was trained on",
         )
-    options = {name: value for name, value in recipe.items() if name != "sampler"}
+    options = {name: value for name, value in recipe.items() if name not in ("sampler", "precision")}
     sampler = create_sampler(recipe["sampler"], model.config.diffusion, **options)
     rows = spread(dataset.rows(split), count)
-    made = reconstruct(model, dataset.images[rows], sampler, seed, batch_size, talk=talk)
+    made = reconstruct(
+        model, dataset.images[rows], sampler, seed, batch_size, precision=recipe["precision"], talk=talk
+    )
     name = f"reconstructions-{recipe['sampler']}-{recipe['steps']}-{dataset.name}-{split}"
     file = out or run.path / "evaluation" / f"{name}.json"
     picture = file.with_suffix(".png")

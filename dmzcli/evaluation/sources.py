@@ -11,6 +11,7 @@ from dmzcli.data import Dataset
 from dmzcli.errors import UserError
 from dmzcli.evaluation.image_sets import ImageSet, read_images
 from dmzcli.files import read_json
+from dmzcli.generation import usual_batch
 from dmzcli.planning import plan
 from dmzcli.progress import Talk
 from dmzcli.runs import Run, find_run_of
@@ -37,7 +38,7 @@ def drawn(
     seed: int,
     recipe: Mapping[str, Any],
     device: Any,
-    batch_size: int,
+    batch_size: int | None,
     talk: Talk,
 ) -> tuple[ImageSet, Path]:
     """Images of a run, made where ``dmz sample`` would make them, or found there.
@@ -49,7 +50,7 @@ def drawn(
         seed: Of bits and noise.
         recipe: The other fields of :class:`~dmzcli.sampling.Plan` that say how to sample.
         device: Where to compute.
-        batch_size: Images at a time.
+        batch_size: Images at a time; ``None`` for what suits the device.
         talk: Who listens.
 
     Returns:
@@ -60,7 +61,7 @@ def drawn(
     wanted = Plan(run.weights_hash, source.name, source.sha256, count, seed, **recipe)
     folder = run.samples / wanted.folder_name()
     talk.say(f"sampling {count:,} images from {run.path} with bits from {source.name} into {folder}")
-    sample(model, source.bits, wanted, folder, batch_size, talk)
+    sample(model, source.bits, wanted, folder, batch_size or usual_batch(model), talk)
     return read_images(folder), folder
 
 
