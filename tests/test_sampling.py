@@ -145,7 +145,7 @@ def test_a_partial_folder_is_finished_and_finished_images_are_kept(model):
 def test_signal_keeps_finished_images(model, monkeypatch, number):
     inner, batches = sampling.decode, []
 
-    def decode_and_signal(*arguments):
+    def decode_and_signal(*arguments, **options):
         batches.append(1)
         if len(batches) == 2:
             signal.raise_signal(number)
@@ -310,3 +310,18 @@ def test_a_prior_given_labels_draws_the_classes_in_turn(dmz, workshop):
     shutil.copytree("p", "runs/tiny/priors/by-class")
     ended = dmz("sample", "by-class", "-n", "20", "--steps", "2", "--json")
     assert ended.code == 0, ended.err
+
+
+def test_bf16_is_another_plan_of_nearly_the_same_images(dmz, workshop):
+    """Eight bits of mantissa: rounding of 2⁻⁹ an operation, some grey levels after all layers and steps."""
+    made = {}
+    for precision in ("no", "bf16"):
+        ended = dmz("sample", "-n", "8", "--steps", "5", "--precision", precision, "--device", "cpu", "--json")
+        assert ended.json["precision"] == precision
+        folder = Path(ended.json["samples"])
+        assert ("bf16" in folder.name) == (precision == "bf16")
+        made[precision] = np.load(folder / "samples.npz")["images"].astype(int)
+    difference = np.abs(made["no"] - made["bf16"])
+    assert 0 < difference.mean() < 4
+    error, hint = dmz("sample", "--precision", "fp16").mistake()
+    assert "unknown precision 'fp16'" in error and "bf16" in hint
