@@ -20,14 +20,12 @@ import diffusers
 import numpy as np
 import torch
 from diffusers import DDIMPipeline, DDIMScheduler, UNet2DModel
-from torch import Tensor
+from torch import Tensor, nn
 
 from dmzcli.autoencoder import Autoencoder
-from dmzcli.batches import to_uint8
 from dmzcli.config import Config, parse, preset
 from dmzcli.devices import pick
 from dmzcli.generation import decode
-from dmzcli.randomness import ImageNoise
 from dmzcli.samplers import create
 
 SHAPES = {"digits": (8, 1), "fashion-mnist": (32, 1), "cifar10": (32, 3), "cifar10-small": (32, 3)}
@@ -59,17 +57,28 @@ def peer(config: Config, device: torch.device) -> DDIMPipeline:
     return made
 
 
-def every_step(model: Autoencoder, bits: np.ndarray, steps: int, device: torch.device) -> np.ndarray:
-    """Our decoding without the cache: the bits' keys and values anew at every step."""
-    size, channels = model.config.data.size, model.config.data.channels
-    codes = torch.from_numpy(bits).to(device)
-    noise = ImageNoise(0, range(len(bits)), (channels, size, size), device)
+class Anew(nn.Module):
+    """A U-Net that projects the bits to keys and values whenever it is evaluated."""
 
-    def denoiser(x: Tensor, t: Tensor) -> Tensor:
-        return model.unet(x, t, model.bits_context(codes))
+    def __init__(self, model: Autoencoder) -> None:
+        super().__init__()
+        self.model = model
 
-    with torch.inference_mode():
-        return to_uint8(create("ddim", model.config.diffusion, steps).sample(denoiser, noise))
+    def forward(self, x: Tensor, t: Tensor, bits: Tensor) -> Tensor:
+        """As our U-Net, from bits instead of their keys and values."""
+        return self.model.unet(x, t, self.model.bits_context(bits))
+
+
+class Uncached(nn.Module):
+    """Our autoencoder without the cache of keys and values; decodes as it does."""
+
+    def __init__(self, model: Autoencoder) -> None:
+        super().__init__()
+        self.config, self.unet = model.config, Anew(model)
+
+    def bits_context(self, bits: Tensor) -> Tensor:
+        """The bits themselves."""
+        return bits
 
 
 def main() -> None:
@@ -81,56 +90,44 @@ def main() -> None:
     parser.add_argument("--batch-size", type=int, default=32)
     parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--steps", type=int, nargs="+", default=[10, 50])
+    parser.add_argument(
+        "--precision", default="no", choices=["no", "bf16"], help="of both; theirs under autocast"
+    )
     parser.add_argument("--device")
     arguments = parser.parse_args()
-    device, batch = pick(arguments.device), arguments.batch_size
+    device, batch, precision = pick(arguments.device), arguments.batch_size, arguments.precision
     config = parse(preset(arguments.preset), "preset").resolved(*SHAPES[arguments.preset])
     torch.manual_seed(0)
-    models = {
-        tokens: Autoencoder(
-            config.model_copy(update={"model": config.model.model_copy(update={"tokens": tokens})})
-        )
-        .to(device)
-        .eval()
-        for tokens in ("single", "per-bit")
-    }
-    theirs = peer(config, device)
+    models: dict[str, nn.Module] = {}
+    for tokens, name in (("single", "dmz"), ("per-bit", "dmz, a token per bit")):
+        changed = config.model.model_copy(update={"tokens": tokens})
+        model = Autoencoder(config.model_copy(update={"model": changed})).to(device).eval()
+        models |= {name: model, f"{name}, keys and values every step": Uncached(model)}
+    theirs, generator = peer(config, device), torch.Generator(device)
     bits = np.random.default_rng(0).integers(0, 2, (batch, config.model.bits), np.uint8)
     device_name = torch.cuda.get_device_name(device) if device.type == "cuda" else platform.machine()
     print(
         f"device {device} ({device_name}, {torch.get_num_threads()} threads), torch {torch.__version__}, "
-        f"diffusers {diffusers.__version__}, preset {arguments.preset}, batch {batch}, float32, "
+        f"diffusers {diffusers.__version__}, preset {arguments.preset}, batch {batch}, precision {precision}, "
         f"{arguments.rounds} alternating rounds, seed 0\n"
     )
     print("| T | model | parameters | images/s, median | slowest - fastest round | dmz / this |")
     print("|---|---|---|---|---|---|")
     for steps in arguments.steps:
         sampler = create("ddim", config.diffusion, steps)
-        generator = torch.Generator(device)
-        runs: dict[str, tuple[torch.nn.Module, Callable[[], object]]] = {
-            "dmz": (
-                models["single"],
-                lambda s=sampler: decode(models["single"], bits, s, range(batch), 0, batch),
-            ),
-            "dmz, keys and values every step": (
-                models["single"],
-                lambda t=steps: every_step(models["single"], bits, t, device),
-            ),
-            "dmz, a token per bit": (
-                models["per-bit"],
-                lambda s=sampler: decode(models["per-bit"], bits, s, range(batch), 0, batch),
-            ),
-            "dmz, a token per bit, keys and values every step": (
-                models["per-bit"],
-                lambda t=steps: every_step(models["per-bit"], bits, t, device),
-            ),
-            "diffusers DDIMPipeline": (
-                theirs.unet,
-                lambda t=steps, g=generator: theirs(
-                    batch, generator=g.manual_seed(0), num_inference_steps=t, output_type="np"
-                ),
-            ),
+        runs: dict[str, tuple[nn.Module, Callable[[], object]]] = {
+            name: (
+                model,
+                lambda m=model, s=sampler: decode(m, bits, s, range(batch), 0, batch, precision=precision),
+            )
+            for name, model in models.items()
         }
+
+        def pipeline(steps: int = steps) -> None:
+            with torch.autocast(device.type, torch.bfloat16, enabled=precision == "bf16"):
+                theirs(batch, generator=generator.manual_seed(0), num_inference_steps=steps, output_type="np")
+
+        runs["diffusers DDIMPipeline"] = (theirs.unet, pipeline)
         seconds: dict[str, list[float]] = {name: [] for name in runs}
         for _, run in runs.values():
             run()
@@ -144,7 +141,11 @@ def main() -> None:
         for name, (model, _) in runs.items():
             rates = sorted(batch / s for s in seconds[name])
             ratio = statistics.median(s / o for o, s in zip(seconds["dmz"], seconds[name], strict=True))
-            size = sum(p.numel() for p in getattr(model, "unet", model).parameters())
+            size = sum(
+                p.numel()
+                for k, p in model.named_parameters()
+                if not k.removeprefix("unet.model.").startswith("encoder")
+            )
             print(
                 f"| {steps} | {name} | {size:,} | {statistics.median(rates):.1f} "
                 f"| {rates[0]:.1f} - {rates[-1]:.1f} | {ratio:.2f} |"

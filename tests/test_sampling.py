@@ -316,7 +316,9 @@ def test_bf16_is_another_plan_of_nearly_the_same_images(dmz, workshop):
     """Eight bits of mantissa: rounding of 2⁻⁹ an operation, some grey levels after all layers and steps."""
     made = {}
     for precision in ("no", "bf16"):
-        ended = dmz("sample", "-n", "8", "--steps", "5", "--precision", precision, "--device", "cpu", "--json")
+        ended = dmz(
+            "sample", "-n", "8", "--steps", "5", "--precision", precision, "--device", "cpu", "--json"
+        )
         assert ended.json["precision"] == precision
         folder = Path(ended.json["samples"])
         assert ("bf16" in folder.name) == (precision == "bf16")
