@@ -36,7 +36,9 @@ class DataConfig(_Section):
     data_dir: str | None = Field(None, description="where the dataset lies")
     size: int | None = Field(None, ge=4, le=1024, description="height and width; empty: the images' own")
     channels: Literal[1, 3] | None = Field(None, description="1 grey, 3 colour; empty: the images' own")
-    fit: Fit = Field("exact", description=f"how images of another size are fitted: {', '.join(get_args(Fit))}")
+    fit: Fit = Field(
+        "exact", description=f"how images of another size are fitted: {', '.join(get_args(Fit))}"
+    )
     flip: bool = Field(False, description="mirror half of the training images")
 
 

@@ -135,7 +135,9 @@ class Fitting:
             UserError: The rule refuses the pictures.
         """
         count, height, width, channels = images.shape
-        size = self.apply(np.zeros((height, width, channels), np.uint8), name).shape[0]  # refuses before any work
+        size = self.apply(np.zeros((height, width, channels), np.uint8), name).shape[
+            0
+        ]  # refuses before any work
         if (height, width) != (size, size):
             fitted = np.empty((count, size, size, channels), np.uint8)
             for i in range(count):
@@ -190,7 +192,9 @@ def _squash(picture: np.ndarray, size: int) -> np.ndarray:
 
 def _resize_center(picture: np.ndarray, size: int) -> np.ndarray:
     height, width = picture.shape[:2]
-    short = min(height, width)  # torchvision cuts the long side off, and rounds where the centre begins to even
+    short = min(
+        height, width
+    )  # torchvision cuts the long side off, and rounds where the centre begins to even
     resized = _resample(picture, (size * height // short, size * width // short), "BILINEAR")
     top, left = (round((side - size) / 2) for side in resized.shape[:2])
     return resized[top : top + size, left : left + size]

@@ -83,7 +83,10 @@ def test_adm_halves_by_boxes_and_ends_bicubic():
 
 
 def test_the_crops_differ():
-    made = {Fitting(64, fit).apply(FACE, "x").tobytes() for fit in ("d2c", "resize-center", "adm", "squash", "crop")}
+    made = {
+        Fitting(64, fit).apply(FACE, "x").tobytes()
+        for fit in ("d2c", "resize-center", "adm", "squash", "crop")
+    }
     assert len(made) == 5
 
 
