@@ -32,12 +32,20 @@ class _Section(BaseModel):
 class DataConfig(_Section):
     """Which images, and what they look like to the model."""
 
-    dataset: str = Field("digits", description="a registered dataset, or a folder or archive of images")
+    dataset: str = Field("digits", description="a registered dataset, or the path of images")
     data_dir: str | None = Field(None, description="where the dataset lies")
     size: int | None = Field(None, ge=4, le=1024, description="height and width; empty: the images' own")
     channels: Literal[1, 3] | None = Field(None, description="1 grey, 3 colour; empty: the images' own")
     fit: Fit = Field(
         "exact", description=f"how images of another size are fitted: {', '.join(get_args(Fit))}"
+    )
+    side: Literal["A", "B"] | None = Field(
+        None, description="of pictures that hold a pair side by side: A left, B right"
+    )
+    skip_bad: bool = Field(False, description="leave out pictures that cannot be read")
+    feed: Literal["auto", "resident", "stream"] = Field(
+        "auto",
+        description="training images: resident on the device, streamed from memory or disk; auto: as they fit",
     )
     flip: bool = Field(False, description="mirror half of the training images")
 
@@ -107,8 +115,12 @@ class TrainingConfig(_Section):
     checkpoint_every: int = Field(1000, ge=1)
 
 
-# May differ between the runs of one experiment: they change how long, how fast and how often, not what is learnt.
-_FREE = {"steps", "precision", "log_every", "valid_every", "sample_every", "checkpoint_every"}
+# May differ between the runs of one experiment: they change how long, how fast and how often, not what is learnt;
+# which images there are is the dataset's identity, which a checkpoint holds beside the settings.
+_FREE = {
+    "data": {"data_dir", "skip_bad", "feed"},
+    "training": {"steps", "precision", "log_every", "valid_every", "sample_every", "checkpoint_every"},
+}
 
 
 class Config(_Section):
@@ -161,9 +173,11 @@ class Config(_Section):
     def experiment(self) -> dict[str, Any]:
         """The fields that make the experiment what it is: two runs with equal ones may continue each other."""
         tree = self.model_dump(mode="json")
-        tree["data"].pop("data_dir")
-        for name in _FREE:
-            tree["training"].pop(name)
+        for section, names in _FREE.items():
+            for name in names:
+                tree[section].pop(name)
+        if self.data.side is None:  # as before there were pairs
+            del tree["data"]["side"]
         return tree
 
     def digest(self) -> str:

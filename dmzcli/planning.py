@@ -79,8 +79,8 @@ def first_difference(old: Mapping[str, Any], new: Mapping[str, Any]) -> str | No
     """The first setting that differs, in words; ``None`` if all agree."""
     for section in new:
         for key, value in new[section].items():
-            if old[section][key] != value:
-                return f"{section}.{key} is {old[section][key]!r} there, {value!r} here"
+            if old[section].get(key) != value:
+                return f"{section}.{key} is {old[section].get(key)!r} there, {value!r} here"
     return None
 
 

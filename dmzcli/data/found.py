@@ -95,13 +95,12 @@ def at_path(path: Path, side: str | None) -> Found:
     """
     name, suffix = stem(path.resolve()), path.suffix.lower()
     if path.is_file() and suffix in PACKS:
-        return Found(path.stem, path, (path,), side)
+        return Found(name, path, (path,), side)
     if path.is_file() and suffix in arrays.SUFFIXES:
         _no_side(str(path), side)
-        return Found(path.stem, path, (path,), read=lambda fitting, report: arrays.read_arrays(path, fitting))
+        return Found(name, path, (path,), read=lambda fitting, report: arrays.read_arrays(path, fitting))
     parquet = parquet_files(path)
     if parquet:
-        name = path.resolve().stem if path.is_file() else name
         return Found(name, path, tuple(parquet), side, partial(_one_side, parquet_pictures, path, side))
     return Found(name, path, (path,), side, partial(_one_side, pictures_of, path, side))
 

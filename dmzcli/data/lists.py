@@ -54,14 +54,14 @@ def read_attributes(path: Path) -> Attributes:
     """
     lines = _lines(path)
     if _is_csv(lines):
-        names, first, announced = lines[0].split(",")[1:], 1, None
+        head, first, announced = lines[0].split(",")[1:], 1, None
     else:
         if len(lines) < 2 or not lines[0].strip().isdigit():
             raise UserError(
                 f"{path} does not start with the number of its faces, but with {_start(lines)}", _AGAIN
             )
-        names, first, announced = lines[1].split(), 2, int(lines[0])
-    names = tuple(name.strip() for name in names)
+        head, first, announced = lines[1].split(), 2, int(lines[0])
+    names = tuple(name.strip() for name in head)
     rows: dict[str, int] = {}
     values = bytearray()
     for number, line in enumerate(lines[first:], first + 1):

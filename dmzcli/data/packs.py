@@ -108,12 +108,10 @@ def read(path: str | Path) -> Dataset:
                     f"{path} is an image pack of version {facts.get('version')}, not {VERSION}",
                     "update dmz, or prepare it anew",
                 )
-            columns = {name: _column(path, stream, name) for name in _KINDS if name in stream}
+            columns = {name: _column(path, stream, name) for name in _KINDS if name in stream and name != "images"}
             names = {name: strings(stream[name]) for name in ("labels", "attributes") if name in stream}
             notes = strings(stream, "notes")
         images = mapped(path, "images")
-        if images.ndim == 4 and images.shape[1] != images.shape[2]:
-            raise ValueError(f"images of shape {images.shape} are not square")
         return Dataset(
             images=images,
             split=columns["split"],
@@ -164,12 +162,12 @@ def read_fitted(path: Path, fitting: Fitting) -> Dataset:
     return Dataset.of(dataset.name, Content(**content), fit, dataset.side)
 
 
-def _column(path: Path, stream: h5py.File, name: str) -> np.ndarray | None:
-    """A column's values; of the images none."""
+def _column(path: Path, stream: h5py.File, name: str) -> np.ndarray:
+    """A column's values."""
     column = stream[name]
     if not isinstance(column, h5py.Dataset) or column.dtype.kind not in _KINDS[name]:
         raise UserError(f"{path}: /{name} is not a column of an image pack", HINT)
-    return None if name == "images" else np.asarray(column[()])
+    return np.asarray(column[()])
 
 
 def _decoded(names: np.ndarray | None) -> tuple[str, ...] | None:

@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -186,7 +187,7 @@ class _Parts:
     def _file(self, number: int) -> Path:
         return self.folder / f"{number:06d}.npy"
 
-    def _take(self, facts: dict) -> None:  # type: ignore[type-arg]
+    def _take(self, facts: dict[str, Any]) -> None:
         """Counts a finished part."""
         self.names += facts["names"]
         self.tally.problems += facts["problems"]

@@ -9,8 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from dmzcli.data import arrays
-from dmzcli.data.archives import SUFFIXES, stem
+from dmzcli.data.archives import FILES, SUFFIXES, stem
 from dmzcli.data.celeba import CelebA
 from dmzcli.data.cifar import Cifar10
 from dmzcli.data.contract import Dataset, Progress, Source
@@ -18,7 +17,7 @@ from dmzcli.data.digits import Digits
 from dmzcli.data.faces import CelebaHq, Ffhq
 from dmzcli.data.fashion import FashionMnist
 from dmzcli.data.fitting import Fitting
-from dmzcli.data.found import PACKS, Found, at_path, at_source, cache_root
+from dmzcli.data.found import Found, at_path, at_source, cache_root
 from dmzcli.data.images import NoPicturesError
 from dmzcli.data.pairs import Edges2Handbags, Edges2Shoes, Pairs
 from dmzcli.data.pictures import read
@@ -235,7 +234,7 @@ def _picture_path(name: str, data_dir: str | Path | None) -> Path:
             if name and os.path.exists(path):
                 return path
     places = ", ".join(str(folder) for folder in folders)
-    if own.name != name or name.lower().endswith((*SUFFIXES, *arrays.SUFFIXES, *PACKS, ".parquet")):
+    if own.name != name or name.lower().endswith(SUFFIXES + FILES):
         raise UserError(f"{name} does not exist", f"give a registered dataset, or {PATHS}")
     known = {*names(), *(found for folder in folders for found in _piles(folder))}
     raise UserError(

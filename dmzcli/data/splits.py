@@ -78,7 +78,7 @@ def hold_out_missing(split: np.ndarray, keys: Sequence[str], labels: np.ndarray 
         if not (split == code).any():
             rows = np.flatnonzero(split == TRAIN)
             subset = None if labels is None else labels[rows]
-            split[rows[hold_out([keys[i] for i in rows], subset, min(size, most))]] = code
+            split[rows[hold_out([keys[int(i)] for i in rows], subset, min(size, most))]] = code
 
 
 def _rank(key: str) -> str:
