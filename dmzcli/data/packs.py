@@ -108,7 +108,9 @@ def read(path: str | Path) -> Dataset:
                     f"{path} is an image pack of version {facts.get('version')}, not {VERSION}",
                     "update dmz, or prepare it anew",
                 )
-            columns = {name: _column(path, stream, name) for name in _KINDS if name in stream and name != "images"}
+            columns = {
+                name: _column(path, stream, name) for name in _KINDS if name in stream and name != "images"
+            }
             names = {name: strings(stream[name]) for name in ("labels", "attributes") if name in stream}
             notes = strings(stream, "notes")
         images = mapped(path, "images")
