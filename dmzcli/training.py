@@ -86,6 +86,7 @@ def train(
     talk = talk or Silence()
     with torch.random.fork_rng():
         trainer = Trainer(config, dataset, run, accelerator(device, config.training.precision))
+        talk.say(str(trainer.feed))
         resumed = trainer.resume()
         run.save_config(config)
         for file in (run.state, run.weights):
