@@ -3,7 +3,9 @@
 All give the same batches: decoded, half of the images mirrored, float32 in [-1, 1] on the device. ``ImageFolder`` reads
 the pictures through a ``DataLoader`` with 2 workers; the others read the image pack that is prepared from the same
 pictures: resident on the device, and streamed from the pack's file. The paths take turns, so that whatever else the
-machine does meets all of them; the table shows the median of the rounds, and the median of the rounds' ratios.
+machine does meets all of them; the table shows the median of the rounds, and the median of the rounds' ratios. Where
+the machine is shared, images per second of one core's time are the steadier number: work in three processes gets a
+larger share of a busy machine than work in one.
 
     python benchmarks/data.py cifar10-jpeg.tar.xz --rounds 7
 """
@@ -21,6 +23,7 @@ from pathlib import Path
 
 import numpy as np
 import PIL
+import psutil
 import torch
 import torchvision
 from torch import Tensor
@@ -75,18 +78,24 @@ def feed(pack: data.Dataset, batch: int, device: torch.device, seed: int, mode: 
         step += 1
 
 
-def rate(batches: Iterator[Tensor], seconds: float, device: torch.device) -> float:
-    """Images a second, over at least ``seconds``."""
+def processor_seconds() -> float:
+    """What this process and its workers have computed so far."""
+    own = psutil.Process()
+    return sum(sum(one.cpu_times()[:2]) for one in (own, *own.children(recursive=True)))
+
+
+def rate(batches: Iterator[Tensor], seconds: float, device: torch.device) -> tuple[float, float]:
+    """Images a second, and images a second of one core's time, over at least ``seconds``."""
     wait: Callable[[], None] = torch.cuda.synchronize if device.type == "cuda" else lambda: None
     for _ in range(8):  # what was read ahead while others had their turn is not counted
         next(batches)
     wait()
-    images, start = 0, time.perf_counter()
+    images, start, computed = 0, time.perf_counter(), processor_seconds()
     while time.perf_counter() - start < seconds:
         for _ in range(4):
             images += len(next(batches))
     wait()
-    return images / (time.perf_counter() - start)
+    return images / (time.perf_counter() - start), images / (processor_seconds() - computed)
 
 
 def processor(device: torch.device) -> str:
@@ -126,7 +135,7 @@ def main() -> None:
             np.float64(x) for x in (min(map(torch.min, first.values())), max(map(torch.max, first.values())))
         )
         assert (low, high) == (-1, 1) and len({tuple(x.shape) for x in first.values()}) == 1
-        rates: dict[str, list[float]] = {name: [] for name in paths}
+        rates: dict[str, list[tuple[float, float]]] = {name: [] for name in paths}
         for _ in range(arguments.rounds):
             for name, batches in paths.items():
                 rates[name].append(rate(batches, arguments.seconds, device))
@@ -136,14 +145,18 @@ def main() -> None:
         f"Pillow {PIL.__version__}; {pack.identity}, batch {batch}, {arguments.rounds} alternating rounds of "
         f"{arguments.seconds:g} s, seed {seed}\n"
     )
-    print("| path | images/s, median | slowest - fastest round | times ImageFolder |")
-    print("|---|---|---|---|")
+    print(
+        "| path | images/s, median | slowest - fastest | times ImageFolder | images per core second | times |"
+    )
+    print("|---|---|---|---|---|---|")
     for name, found in rates.items():
-        ratio = statistics.median(a / b for a, b in zip(found, rates[peer], strict=True))
-        shown = f"{ratio:.1f}" if name in ours else ""
-        print(
-            f"| {name} | {statistics.median(found):,.0f} | {min(found):,.0f} - {max(found):,.0f} | {shown} |"
-        )
+        cells = []
+        for kind, values in enumerate(zip(*found, strict=True)):
+            ratio = statistics.median(a / b[kind] for a, b in zip(values, rates[peer], strict=True))
+            cells.append(f"{statistics.median(values):,.0f}")
+            cells += [f"{min(values):,.0f} - {max(values):,.0f}"] if kind == 0 else []
+            cells.append(f"{ratio:.1f}" if name in ours else "")
+        print(f"| {name} | {' | '.join(cells)} |")
     print(f"\nPreparing the pack, once: {prepared:,.0f} images/s.")
 
 

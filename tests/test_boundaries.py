@@ -46,7 +46,9 @@ print(len(priors.automatic()))
 
 
 @pytest.mark.parametrize(
-    "command", ["", "train", "encode", "fit-prior", "sample", "probe", "info", "demo", "data", "data list"]
+    "command",
+    ["", "train", "encode", "fit-prior", "sample", "probe", "info", "demo"]
+    + ["data", "data list", "data prepare", "data show"],
 )
 def test_help_loads_nothing_heavy(python, command):
     program = f"""

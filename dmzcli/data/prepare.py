@@ -44,18 +44,12 @@ class Prepared:
 
 def key_of(found: Found, fitting: Fitting, skip_bad: bool) -> str:
     """What changes when a dataset's files or the way to read them do: the SHA-256 of names, sizes and times."""
-    listing = [_listing(path) for path in found.files]
-    facts = [
-        packs.VERSION,
-        found.name,
-        found.side,
-        fitting.size,
-        fitting.fit,
-        fitting.channels,
-        skip_bad,
-        listing,
-    ]
-    return hashlib.sha256(json.dumps(facts).encode()).hexdigest()
+    return _key(found, fitting, skip_bad, [_listing(path) for path in found.files])
+
+
+def _key(found: Found, fitting: Fitting, skip_bad: bool, listing: list[list[tuple[str, int, int]]]) -> str:
+    way = [found.side, fitting.size, fitting.fit, fitting.channels, skip_bad]
+    return hashlib.sha256(json.dumps([packs.VERSION, found.name, way, listing]).encode()).hexdigest()
 
 
 def _listing(path: Path) -> list[tuple[str, int, int]]:
@@ -85,14 +79,16 @@ def cached(
     Raises:
         UserError: As :func:`prepare`.
     """
-    place = json.dumps(
-        [str(found.where.resolve()), found.side, fitting.size, fitting.fit, fitting.channels, skip_bad]
-    )
-    file = cache_root() / "packs" / f"{found.name}-{hashlib.sha256(place.encode()).hexdigest()[:12]}.h5"
-    key = key_of(found, fitting, skip_bad)
-    if packs.attributes(file).get("key") == key:
-        say(f"{found.name}: taking the images prepared in {file}")
-        return packs.read(file)
+    listing = [_listing(path) for path in found.files]
+    for way in _ways(fitting):
+        file = _cache_file(found, way, skip_bad)
+        if packs.attributes(file).get("key") == _key(found, way, skip_bad, listing):
+            dataset = packs.read(file)
+            size, channels = dataset.images.shape[2:]
+            if fitting.size in (None, size) and fitting.channels in (None, channels):
+                say(f"{found.name}: taking the images prepared in {file}")
+                return dataset
+    file = _cache_file(found, fitting, skip_bad)
     say(f"{found.name}: preparing its images once, into {file}")
     try:
         return prepare(found, file, fitting, skip_bad, report).dataset
@@ -102,6 +98,20 @@ def cached(
                 error.message, "set DMZ_CACHE to a folder with space for the prepared images"
             ) from error
         raise
+
+
+def _cache_file(found: Found, fitting: Fitting, skip_bad: bool) -> Path:
+    """Where the pack of a dataset is that is read in one certain way."""
+    way = [str(found.where.resolve()), found.side, fitting.size, fitting.fit, fitting.channels, skip_bad]
+    digest = hashlib.sha256(json.dumps(way).encode("utf-8", "surrogateescape")).hexdigest()[:12]
+    return cache_root() / "packs" / f"{found.name}-{digest}.h5"
+
+
+def _ways(fitting: Fitting) -> Iterator[Fitting]:
+    """The ways to have read the same images: a size or channels that are asked for may be what they are anyway."""
+    for size in {fitting.size, None if fitting.fit == "exact" else fitting.size}:
+        for channels in {fitting.channels, None}:
+            yield replace(fitting, size=size, channels=channels)
 
 
 def prepare(found: Found, out: Path, fitting: Fitting, skip_bad: bool, report: Progress) -> Prepared:
