@@ -83,7 +83,10 @@ def is_bit_table(path: Path) -> bool:
 
 def write(path: str | Path, table: BitTable) -> None:
     """Writes a bit table, whole or not at all."""
-    values = {"split": (table.split, np.uint8), "index": (table.index, np.int64)}
+    values: dict[str, tuple[Array, Any]] = {
+        "split": (table.split, np.uint8),
+        "index": (table.index, np.int64),
+    }
     if table.probs is not None:
         values["probs"] = (table.probs, np.float16)
     if table.labels is not None:

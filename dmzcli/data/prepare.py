@@ -155,11 +155,15 @@ def _alone(out: Path) -> Iterator[None]:
     import fcntl
 
     lock = out.parent / f".{out.name}.lock"
-    with user_errors(lock):
-        out.parent.mkdir(parents=True, exist_ok=True)
-        stream = lock.open("w")
-    with stream:
+    while True:
+        with user_errors(lock):
+            out.parent.mkdir(parents=True, exist_ok=True)
+            stream = lock.open("w")
         fcntl.flock(stream, fcntl.LOCK_EX)
+        if lock.exists() and lock.stat().st_ino == os.fstat(stream.fileno()).st_ino:
+            break
+        stream.close()  # whoever held it has removed it
+    with stream:
         try:
             yield
         finally:
