@@ -117,3 +117,24 @@ def test_info_of_a_pack(dmz):
 def test_mistakes(dmz, workshop, arguments, sentence):
     make(dmz, "data", "prepare", "digits", "--out", "pack.h5")
     assert sentence in dmz(*arguments).mistake()[0]
+
+
+ARCHIVE = Path(__file__).resolve().parents[1] / ".." / "shared" / "data" / "cifar10-jpeg.tar.xz"
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["fashion-mnist", "cifar10-jpeg"])
+def test_real_datasets_go_the_whole_way(dmz, tiny_settings, name):
+    """Prepared, trained on and encoded: as many codes as there are images."""
+    from dmzcli.data import status
+
+    there = {row["name"]: row["present"] for row in status()}
+    if not (there["fashion-mnist"] if name == "fashion-mnist" else ARCHIVE.exists()):
+        pytest.skip(f"{name} is not on this machine")
+    dataset = name if name == "fashion-mnist" else ARCHIVE
+    facts = make(dmz, "data", "prepare", dataset, "--out", "pack.h5", "--json").json
+    at = ("--set", "model.attention=16", "--set", "model.cross_attention=16")
+    make(dmz, "train", "pack.h5", *tiny_settings, *at, "--max-steps", "4")
+    encoded = make(dmz, "encode", "pack.h5", "--json").json
+    assert encoded["rows"] == facts["images"] == (70_000 if name == "fashion-mnist" else 60_000)
+    assert encoded["dataset"] == facts["dataset"]
