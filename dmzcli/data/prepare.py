@@ -63,7 +63,13 @@ def _listing(path: Path) -> list[tuple[str, int, int]]:
     with user_errors(path):
         if not path.is_dir():
             note(str(path.resolve()))
-        for folder, _, files in os.walk(path.resolve(), followlinks=False):
+        seen: set[tuple[int, int]] = set()
+        for folder, below, files in os.walk(path.resolve(), followlinks=True):
+            facts = os.stat(folder)
+            if (facts.st_dev, facts.st_ino) in seen:
+                below.clear()  # a link back
+                continue
+            seen.add((facts.st_dev, facts.st_ino))
             for file in files:
                 name = os.path.join(folder, file)
                 if os.path.exists(name):
@@ -93,11 +99,9 @@ def cached(
     try:
         return prepare(found, file, fitting, skip_bad, report).dataset
     except UserError as error:
-        if "space" in error.message or "permission" in error.message:
-            raise UserError(
-                error.message, "set DMZ_CACHE to a folder with space for the prepared images"
-            ) from error
-        raise
+        if str(file.parent) not in error.message:
+            raise
+        raise UserError(error.message, "set DMZ_CACHE to a folder with space for prepared images") from error
 
 
 def _cache_file(found: Found, fitting: Fitting, skip_bad: bool) -> Path:

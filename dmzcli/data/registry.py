@@ -19,6 +19,7 @@ from dmzcli.data.fashion import FashionMnist
 from dmzcli.data.fitting import Fitting
 from dmzcli.data.found import Found, at_path, at_source, cache_root
 from dmzcli.data.images import NoPicturesError
+from dmzcli.data.packs import is_pack
 from dmzcli.data.pairs import Edges2Handbags, Edges2Shoes, Pairs
 from dmzcli.data.pictures import read
 from dmzcli.data.prepare import Prepared, cached
@@ -195,6 +196,10 @@ def prepare(
     found = find(name, data_dir, side, download)
     if out.exists() and found.where.exists() and out.samefile(found.where):
         raise UserError(f"{out} is the dataset itself", "name another file with --out")
+    if out.exists() and not is_pack(out):
+        raise UserError(
+            f"{out} is there already, and no image pack", "name another file with --out, or remove it"
+        )
     with _better_hints(found.where):
         return prepare_found(found, out, fitting, skip_bad, progress or (lambda done, total: None))
 

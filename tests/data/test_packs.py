@@ -230,8 +230,9 @@ def test_a_cache_that_cannot_be_written(make, tmp_path, monkeypatch):
     path = mixed(make, tmp_path / "pets")
     (tmp_path / "file").write_text("in the way")
     monkeypatch.setenv("DMZ_CACHE", str(tmp_path / "file"))
-    with pytest.raises(UserError):
+    with pytest.raises(UserError, match="file/packs") as caught:
         load(str(path), cache=True)
+    assert "set DMZ_CACHE to a folder" in caught.value.hint
 
 
 # What is no pack -------------------------------------------------------------------------------------------------
@@ -282,6 +283,24 @@ def test_inconsistent_columns(pack):
 def test_a_pack_onto_itself(pack):
     with pytest.raises(UserError, match=r"digits\.h5 is the dataset itself"):
         prepare(str(pack), pack)
+
+
+def test_another_file_is_not_overwritten(tmp_path):
+    (tmp_path / "bits.h5").write_bytes(b"precious")
+    with pytest.raises(UserError, match=r"bits\.h5 is there already, and no image pack"):
+        prepare("digits", tmp_path / "bits.h5")
+    assert (tmp_path / "bits.h5").read_bytes() == b"precious"
+
+
+def test_changes_behind_links_are_seen(make, tmp_path):
+    path = mixed(make, tmp_path / "elsewhere")
+    (tmp_path / "pets").mkdir()
+    (tmp_path / "pets" / "cat").symlink_to(path / "cat")
+    (tmp_path / "pets" / "dog").symlink_to(path / "dog")
+    (path / "cat" / "back").symlink_to(tmp_path / "pets")
+    before = load(str(tmp_path / "pets"), cache=True)
+    (path / "cat" / "00.png").write_bytes(make.picture(255, (8, 8), "L"))
+    assert load(str(tmp_path / "pets"), cache=True).identity != before.identity
 
 
 def test_images_in_pieces_are_read_too(pack, tmp_path):
