@@ -50,6 +50,19 @@ def test_a_pack_of_a_dataset_finds_the_runs_trained_on_it(dmz, workshop):
     np.testing.assert_array_equal(bits.read("b.h5").bits, bits.read("runs/tiny/bits.h5").bits)
 
 
+def test_a_run_on_a_cropped_pack_knows_the_crop(dmz, tiny_settings, pictures):
+    fit = ("--set", "data.size=8", "--set", "data.fit=squash")
+    facts = make(dmz, "data", "prepare", "pictures", "--out", "pack.h5", *fit, "--json").json
+    assert "/8x8x1-squash/" in facts["dataset"]
+    trained = make(dmz, "train", "pack.h5", *tiny_settings, "--max-steps", "2", "--json").json
+    assert make(dmz, "info", trained["run"], "--json").json["config"]["data"]["fit"] == "squash"
+    for dataset in ("pack.h5", "pictures"):  # of the pack, and of the pictures themselves
+        assert (
+            make(dmz, "encode", dataset, "--run", trained["run"], "--json").json["dataset"]
+            == facts["dataset"]
+        )
+
+
 def test_pictures_are_prepared_once_and_it_says_so(dmz, tiny_settings, pictures):
     first = make(dmz, "train", "pictures", *tiny_settings, "--max-steps", "2")
     assert "pictures: preparing its images once, into " in first.err and os.environ["DMZ_CACHE"] in first.err

@@ -73,6 +73,7 @@ def train(
     else:
         images = common.load_dataset(talk, data, download)
         size, channels = images.images.shape[2:]
+        wanted = wanted.taking(images.fit)
     config = wanted.config.resolved(size, channels)
     where = wanted.directory(config, run)
     if dry_run:
