@@ -16,13 +16,16 @@ import h5py
 import numpy as np
 
 from dmzcli.errors import UserError
-from dmzcli.files import atomic, user_errors
+from dmzcli.files import user_errors
+from dmzcli.hdf5 import Column, strings, whole_file
 
 FORMAT, VERSION = "dmz-bits", 1
 SPLITS = ("train", "valid", "test")
 Array = np.ndarray
 
 HINT = "make a table with dmz encode"
+_ROWS = 1 << 16
+"""Rows that are packed at a time."""
 _KINDS = {"bits": "u", "probs": "f", "labels": "iu", "attributes": "u", "split": "u", "index": "iu"}
 """The known columns, and NumPy's letters for the types that each may have."""
 
@@ -78,47 +81,42 @@ def is_bit_table(path: Path) -> bool:
         return False
 
 
-def _image(table: BitTable) -> bytes:
-    """The bytes of a table's file. Made in memory: HDF5 crashes the whole process where a disk is full."""
-    strings = h5py.string_dtype()
-    with h5py.File("table", "w", driver="core", backing_store=False) as out:
-        out.attrs.update(
-            format=FORMAT,
-            version=VERSION,
-            dim=table.dim,
-            family=table.family,
-            cardinalities=np.asarray(table.cardinalities, np.int64),
-            dataset=table.dataset,
-            model=table.model,
-            created=table.created,
-            **table.facts,
-        )
-        bits = out.create_dataset("bits", data=np.packbits(table.bits, axis=1, bitorder="big"))
-        bits.attrs["dim"] = table.dim
-        out.create_dataset("split", data=table.split.astype(np.uint8))
-        out.create_dataset("index", data=table.index.astype(np.int64))
-        if table.probs is not None:
-            out.create_dataset("probs", data=table.probs.astype(np.float16))
-        if table.labels is not None:
-            labels = out.create_dataset("labels", data=table.labels.astype(np.int64))
-            labels.attrs.create("names", list(table.label_names), dtype=strings)
-        if table.attributes is not None:
-            attributes = out.create_dataset("attributes", data=table.attributes.astype(np.uint8))
-            attributes.attrs.create("names", list(table.attribute_names), dtype=strings)
-        out.flush()
-        return out.id.get_file_image()
-
-
 def write(path: str | Path, table: BitTable) -> None:
     """Writes a bit table, whole or not at all."""
-    with atomic(path) as temporary:
-        temporary.write_bytes(_image(table))
-
-
-def _names(dataset: h5py.Dataset) -> tuple[str, ...]:
-    return tuple(
-        name.decode() if isinstance(name, bytes) else str(name) for name in dataset.attrs.get("names", ())
-    )
+    values: dict[str, tuple[Array, Any]] = {
+        "split": (table.split, np.uint8),
+        "index": (table.index, np.int64),
+    }
+    if table.probs is not None:
+        values["probs"] = (table.probs, np.float16)
+    if table.labels is not None:
+        values["labels"] = (table.labels, np.int64)
+    if table.attributes is not None:
+        values["attributes"] = (table.attributes, np.uint8)
+    named = {"labels": table.label_names, "attributes": table.attribute_names}
+    columns = {
+        name: Column(value.shape, dtype, {"names": tuple(named[name])} if name in named else {})
+        for name, (value, dtype) in values.items()
+    }
+    count = len(table.bits)
+    facts = {
+        "format": FORMAT,
+        "version": VERSION,
+        "dim": table.dim,
+        "family": table.family,
+        "cardinalities": np.asarray(table.cardinalities, np.int64),
+        "dataset": table.dataset,
+        "model": table.model,
+        "created": table.created,
+        **table.facts,
+    }
+    packed = Column((count, (table.dim + 7) // 8), np.uint8, {"dim": table.dim})
+    with whole_file(Path(path), facts, {"bits": packed, **columns}) as out:
+        for start in range(0, count, _ROWS):
+            piece = table.bits[start : start + _ROWS]
+            out.write("bits", np.packbits(piece, axis=1, bitorder="big"), start)
+        for name, (value, _) in values.items():
+            out.write(name, value)
 
 
 def _columns(path: Path, stream: h5py.File) -> dict[str, Array]:
@@ -171,7 +169,7 @@ def read(path: str | Path) -> BitTable:
                     f"{path} is a bit table of version {version}, not {VERSION}", "update dmz, or encode anew"
                 )
             columns = _columns(path, stream)
-            names = {name: _names(stream[name]) for name in ("labels", "attributes") if name in stream}
+            names = {name: strings(stream[name]) for name in ("labels", "attributes") if name in stream}
     except (OSError, RuntimeError, KeyError, TypeError) as error:  # h5py's ways to say that a file is damaged
         raise UserError(f"{path} is not a whole HDF5 file: {error}", HINT) from error
     try:

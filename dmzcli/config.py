@@ -21,7 +21,7 @@ from pydantic import BaseModel, ConfigDict, Field, PositiveInt, ValidationError,
 from dmzcli.errors import UserError, did_you_mean
 
 Latent = Literal["none", "bernoulli"]
-Fit = Literal["exact", "pad", "resize", "crop"]
+Fit = Literal["exact", "pad", "resize", "crop", "resize-center", "d2c", "adm", "squash"]
 Precision = Literal["auto", "no", "bf16"]
 
 
@@ -34,12 +34,22 @@ class DataConfig(_Section):
 
     dataset: str = Field(
         "digits",
-        description="a registered dataset, or a folder or archive of images; empty: imported, not chosen yet",
+        description="a registered dataset, or the path of images; empty: imported, not chosen yet",
     )
     data_dir: str | None = Field(None, description="where the dataset lies")
     size: int | None = Field(None, ge=4, le=1024, description="height and width; empty: the images' own")
     channels: Literal[1, 3] | None = Field(None, description="1 grey, 3 colour; empty: the images' own")
-    fit: Fit = Field("exact", description="how images of another size are fitted: exact, pad, resize, crop")
+    fit: Fit = Field(
+        "exact", description=f"how images of another size are fitted: {', '.join(get_args(Fit))}"
+    )
+    side: Literal["A", "B"] | None = Field(
+        None, description="of pictures that hold a pair side by side: A left, B right"
+    )
+    skip_bad: bool = Field(False, description="leave out pictures that cannot be read")
+    feed: Literal["auto", "resident", "stream"] = Field(
+        "auto",
+        description="training images: resident on the device, streamed from memory or disk; auto: as they fit",
+    )
     flip: bool = Field(False, description="mirror half of the training images")
 
 
@@ -138,7 +148,8 @@ class TrainingConfig(_Section):
 # Fields younger than the first runs: left out of an experiment's facts at their defaults, so that what was
 # written before (checkpoints, names with a digest, metadata of weights) stays equal to what is written now.
 _YOUNGER = {
-    "model": (
+    "data": {"side"},
+    "model": {
         "head_channels",
         "time_embedding",
         "frequency_shift",
@@ -146,12 +157,16 @@ _YOUNGER = {
         "downsampling_padding",
         "norm_groups",
         "norm_epsilon",
-    ),
-    "diffusion": ("prediction", "timestep_sampling"),
+    },
+    "diffusion": {"prediction", "timestep_sampling"},
 }
 
-# May differ between the runs of one experiment: they change how long, how fast and how often, not what is learnt.
-_FREE = {"steps", "precision", "log_every", "valid_every", "sample_every", "checkpoint_every"}
+# May differ between the runs of one experiment: they change how long, how fast and how often, not what is learnt;
+# which images there are is the dataset's identity, which a checkpoint holds beside the settings.
+_FREE = {
+    "data": {"data_dir", "skip_bad", "feed"},
+    "training": {"steps", "precision", "log_every", "valid_every", "sample_every", "checkpoint_every"},
+}
 
 
 class Config(_Section):
@@ -208,9 +223,9 @@ class Config(_Section):
         Fields younger than the first runs are left out at their defaults.
         """
         tree = self.model_dump(mode="json")
-        tree["data"].pop("data_dir")
-        for name in _FREE:
-            tree["training"].pop(name)
+        for section, names in _FREE.items():
+            for name in names:
+                tree[section].pop(name)
         for section, names in _YOUNGER.items():
             for name in names:
                 if tree[section][name] == default(f"{section}.{name}"):

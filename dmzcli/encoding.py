@@ -112,10 +112,9 @@ def encode(
             advance(min((number + 1) * PART, count), "")
             if signals:
                 raise Interrupted(signals[0], "finished parts are kept; run the same command to go on")
-    loaded = [load_tensors(file)[0] for file in files]
-    packed = torch.cat([part["bits"] for part in loaded]).numpy()
+    bits, probs = _joined(files, count, model.dim)
     table = bit_tables.BitTable(
-        bits=np.unpackbits(packed, axis=1, count=model.dim, bitorder="big"),
+        bits=bits,
         split=dataset.split,
         index=np.arange(count, dtype=np.int64),
         family=model.config.model.latent,
@@ -123,7 +122,7 @@ def encode(
         dataset=dataset.identity,
         model=weights_hash,
         created=started.isoformat(timespec="seconds"),
-        probs=torch.cat([part["probs"] for part in loaded]).numpy(),
+        probs=probs,
         labels=dataset.labels,
         label_names=dataset.label_names,
         attributes=dataset.attributes,
@@ -133,6 +132,19 @@ def encode(
     bit_tables.write(out, table)
     shutil.rmtree(parts)
     return Encoded(table, (datetime.now(UTC) - started).total_seconds(), min(resumed, count))
+
+
+def _joined(files: list[Path], count: int, dim: int) -> tuple[np.ndarray, np.ndarray]:
+    """The bits and the probabilities of all parts; one part is in memory beside them."""
+    bits, probs = np.empty((count, dim), np.uint8), np.empty((count, dim), np.float16)
+    start = 0
+    for file in files:
+        part = load_tensors(file)[0]
+        stop = start + len(part["bits"])
+        bits[start:stop] = np.unpackbits(part["bits"].numpy(), axis=1, count=dim, bitorder="big")
+        probs[start:stop] = part["probs"].numpy()
+        start = stop
+    return bits, probs
 
 
 def _check(model: Autoencoder, dataset: Dataset) -> None:

@@ -12,12 +12,13 @@ from dmzcli.files import load_tensors, read_json
 from dmzcli.runs import Run
 
 HINT = (
-    "dmz info takes a run directory, a bit table, a prior's folder, model.safetensors, or a folder of samples"
+    "dmz info takes a run directory, a bit table, an image pack, a prior's folder, model.safetensors, "
+    "or a folder of samples"
 )
 
 
 def describe(path: Path) -> dict[str, Any]:
-    """The facts of a run, bit table, prior, weights file or folder of samples.
+    """The facts of a run, bit table, image pack, prior, weights file or folder of samples.
 
     Raises:
         UserError: It is none of these, or damaged.
@@ -30,9 +31,12 @@ def describe(path: Path) -> dict[str, Any]:
                 return reader(path)
         raise UserError(f"{path} is no run, prior or folder of samples", HINT)
     from dmzcli.bits import is_bit_table
+    from dmzcli.data.packs import is_pack
 
     if path.suffix == ".safetensors":
         return _weights(path)
+    if is_pack(path):
+        return _pack(path)
     if path.suffix in (".h5", ".hdf5") or is_bit_table(path):
         return _table(path)
     raise UserError(f"{path} is no file of dmz", HINT)
@@ -89,6 +93,18 @@ def _table(path: Path) -> dict[str, Any]:
     return facts | {
         name: getattr(value, "tolist", lambda v=value: v)() for name, value in table.facts.items()
     }
+
+
+def _pack(path: Path) -> dict[str, Any]:
+    from dmzcli.data import SPLITS, packs
+
+    dataset = packs.read(path)
+    facts: dict[str, Any] = {"what": "image pack", "path": str(path), "dataset": dataset.identity}
+    facts["images"] = "x".join(map(str, dataset.images.shape[1:]))
+    facts |= {"crop": dataset.fit, "side": dataset.side, "lossy": dataset.lossy}
+    facts["splits"] = {split: len(dataset.rows(split)) for split in SPLITS}
+    facts |= {"labels": list(dataset.label_names), "attributes": list(dataset.attribute_names)}
+    return facts | {"notes": list(dataset.notes), "created": str(packs.attributes(path)["created"])}
 
 
 def _prior(path: Path) -> dict[str, Any]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +20,7 @@ from dmzcli.config import (
     presets,
 )
 from dmzcli.data.archives import stem
+from dmzcli.data.fitting import FITS
 from dmzcli.errors import UserError
 from dmzcli.runs import ROOT, Run
 
@@ -37,6 +38,19 @@ class Plan:
     config: Config
     name: str
     base: Config
+
+    def taking(self, fit: str) -> Plan:
+        """The same for images that an image pack holds already fitted: their fit, where none was asked for.
+
+        So the run's settings say how the images were cropped, and fit the pictures themselves as well.
+        """
+        if fit not in FITS or self.config.data.fit != "exact":
+            return self
+
+        def fitted(config: Config) -> Config:
+            return config.model_copy(update={"data": config.data.model_copy(update={"fit": fit})})
+
+        return replace(self, config=fitted(self.config), base=fitted(self.base))
 
     def directory(self, config: Config, named: Path | None) -> Run:
         """The run directory: the named one, or ``runs/<name>``, with a digest where settings differ from the preset's.
@@ -89,7 +103,7 @@ class Plan:
 
 # What the training of imported weights may still choose.
 _OPEN_AFTER_IMPORT = {
-    "data": {"dataset", "fit", "flip"},
+    "data": {"dataset", "fit", "side", "flip"},
     "model": {"dropout"},
     "diffusion": {"perturbation"},
     "training": set(fields()["training"].model_fields) - {"seed"},  # new layers were drawn from it

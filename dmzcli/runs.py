@@ -194,6 +194,14 @@ def same_dataset(trained: str, wanted: str) -> bool:
     return wanted in (trained, stem(Path(trained))) or str(Path(wanted).absolute()) == trained
 
 
+def _pack_name(path: str) -> str | None:
+    """The name of the dataset that an image pack holds; ``None`` where the path is none."""
+    from dmzcli.data.packs import attributes, is_pack
+
+    file = Path(path).expanduser()
+    return str(attributes(file).get("name")) if file.is_file() and is_pack(file) else None
+
+
 def find_run(
     path: Path | None = None,
     dataset: str | None = None,
@@ -217,7 +225,9 @@ def find_run(
         return run
     found = [Run(weights.parent) for weights in _weights(root)]
     if dataset is not None:
-        found = [run for run in found if same_dataset(run.config.data.dataset, dataset)]
+        inside = _pack_name(dataset)
+        trained = ((run, run.config.data.dataset) for run in found)
+        found = [run for run, name in trained if same_dataset(name, dataset) or name == inside]
     newest = _newest([run.weights for run in found if fits(run)] or [run.weights for run in found])
     if newest is None:
         which = f" trained on '{dataset}'" if dataset else ""

@@ -128,7 +128,10 @@ def plain_source(run: Run, model: Autoencoder) -> Source:
 
 def is_plain_twin(other: Run, run: Run) -> bool:
     """Whether a run is a plain diffusion model of the same images as ``run``."""
-    return other.config.model.latent == "none" and other.config.data == run.config.data
+    return (
+        other.config.model.latent == "none"
+        and other.config.experiment()["data"] == run.config.experiment()["data"]
+    )
 
 
 def sweep(

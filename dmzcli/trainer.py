@@ -19,11 +19,12 @@ import torch
 from torch import Tensor, nn
 
 from dmzcli.autoencoder import Autoencoder, pick_bits
-from dmzcli.batches import Draw, batch_rows, draw, spread, to_unit
+from dmzcli.batches import Draw, draw, spread, to_unit
 from dmzcli.config import Config, parse
 from dmzcli.data import Dataset
 from dmzcli.diffusion import Diffusion
 from dmzcli.errors import UserError
+from dmzcli.feeding import Feed
 from dmzcli.files import load_tensors, save_tensors
 from dmzcli.randomness import derive
 from dmzcli.runs import Run, load_into, save_weights
@@ -117,7 +118,16 @@ class Trainer:
         )
         self.model, self.optimiser = engine.prepare(bare, optimiser)
         self.bare: Autoencoder = engine.unwrap_model(self.model)
-        self.images = torch.from_numpy(dataset.images[dataset.rows("train")]).to(engine.device)
+        self.feed = Feed(
+            dataset.images,
+            dataset.rows("train"),
+            engine.device,
+            training.seed,
+            training.batch_size,
+            engine.process_index,
+            engine.num_processes,
+            config.data.feed,
+        )
         self.valid_images = dataset.images[spread(dataset.rows("valid"), VALID_IMAGES)]
         self.some_images = dataset.images[spread(dataset.rows("train"), 512)]
         chosen = config.diffusion.timestep_sampling == "loss-second-moment"
@@ -243,17 +253,12 @@ class Trainer:
         """One optimiser step; adds its mean loss terms and gradient norm to ``sums``, on the device."""
         training, engine = self.config.training, self.engine
         rank, ranks = engine.process_index, engine.num_processes
-        rows = torch.from_numpy(batch_rows(training.seed, self.step, training.batch_size, len(self.images)))
-        share = len(rows) // ranks
-        rows = rows[rank * share : (rank + 1) * share].to(engine.device)
         named = ("step", training.seed, self.step)
         whole = draw(
             self.config, self.dim, training.batch_size, engine.device, *named, timesteps=self.timesteps
         )
         numbers = whole.part(rank, ranks)
-        x0 = to_unit(self.images[rows])
-        if self.config.data.flip:
-            x0 = torch.where(numbers.flip[:, None, None, None], x0.flip(3), x0)
+        x0 = self.feed(self.step, numbers.flip if self.config.data.flip else None)
         torch.manual_seed(derive("dropout", training.seed, self.step, rank))
         for group in self.optimiser.param_groups:
             group["lr"] = self._rate()

@@ -86,6 +86,7 @@ def train(
     talk = talk or Silence()
     with torch.random.fork_rng():
         trainer = Trainer(config, dataset, run, accelerator(device, config.training.precision))
+        talk.say(str(trainer.feed))
         resumed = trainer.resume()
         if trainer.start_from_import():
             talk.say(f"starting from the imported weights in {run.weights}")

@@ -115,11 +115,11 @@ def test_a_failing_write_leaves_the_old_table(monkeypatch):
     write("t.h5", table)
     before = Path("t.h5").read_bytes()
 
-    def fail(self, data):
+    def fail(*arguments):
         raise OSError(28, "No space left on device")
 
     with monkeypatch.context() as patch:
-        patch.setattr(Path, "write_bytes", fail)
+        patch.setattr("dmzcli.hdf5.reserve", fail)
         with pytest.raises(UserError, match=r"^no space left to write t\.h5$"):
             write("t.h5", table_of(5))
     assert Path("t.h5").read_bytes() == before

@@ -74,7 +74,15 @@ def test_where_the_data_lies_is_no_other_experiment(tiny):
 
 
 @pytest.mark.parametrize(
-    ("name", "size", "channels"), [("digits", 8, 1), ("fashion-mnist", 32, 1), ("cifar10", 32, 3)]
+    ("name", "size", "channels"),
+    [
+        ("digits", 8, 1),
+        ("fashion-mnist", 32, 1),
+        ("cifar10", 32, 3),
+        ("celeba", 64, 3),
+        ("edges2shoes", 64, 1),
+        ("edges2handbags", 64, 3),
+    ],
 )
 def test_presets_fit_their_datasets(name, size, channels):
     config = parse(preset(name), name).resolved(size, channels)
@@ -103,6 +111,20 @@ def test_the_papers_preset_has_the_papers_numbers():
         0.9999,
         0,
     )
+
+
+@pytest.mark.parametrize(
+    ("name", "bits", "cross"), [("celeba", 64, (32, 16, 8)), ("edges2shoes", 256, (16,))]
+)
+def test_the_papers_presets_for_64_pixels(name, bits, cross):
+    """CelebA's and the edges' columns of the same table."""
+    config = parse(preset(name), name).resolved(64, 3)
+    model, diffusion = config.model, config.diffusion
+    assert (model.channels, model.multipliers, model.blocks) == (192, (1, 2, 3, 4), 3)
+    assert model.attention == (32, 16, 8) and model.cross_attention == cross
+    assert (model.dropout, model.bits, diffusion.perturbation) == (0.1, bits, 0.1)
+    assert (diffusion.schedule, diffusion.variance) == ("cosine", "learned-range")
+    assert config.data.fit == ("d2c" if name == "celeba" else "resize")
 
 
 def test_changing_a_preset_in_hand_leaves_the_shipped_one():

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -11,6 +12,7 @@ if TYPE_CHECKING:
     from dmzcli.config import DataConfig
     from dmzcli.console import Console
     from dmzcli.data import Dataset
+    from dmzcli.progress import Advance
 
 RunOption = Annotated[
     Path | None, typer.Option("--run", help="Run directory; by default the newest that fits.")
@@ -63,6 +65,9 @@ BatchSizeOption = Annotated[int | None, typer.Option("--batch-size", min=1, help
 SetOption = Annotated[
     list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Change one setting; repeatable.")
 ]
+SkipBadOption = Annotated[
+    bool, typer.Option("--skip-bad", help="Leave out pictures that cannot be read, and count them.")
+]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print exactly one JSON object.")]
 QuietOption = Annotated[bool, typer.Option("--quiet", help="Say nothing on stderr but errors.")]
 
@@ -75,7 +80,7 @@ def console(quiet: bool, as_json: bool) -> Console:
 
 
 def load_dataset(talk: Console, data: DataConfig, download: bool = False) -> Dataset:
-    """Loads a configuration's dataset, telling of it."""
+    """Loads a configuration's dataset, telling of it; pictures are prepared once and cached."""
     from dmzcli.data import load
     from dmzcli.errors import UserError
 
@@ -85,12 +90,25 @@ def load_dataset(talk: Console, data: DataConfig, download: bool = False) -> Dat
         )
 
     with talk.task(f"reading {data.dataset}", 1) as advance:
-        return load(
-            data.dataset,
-            data_dir=data.data_dir,
-            size=data.size,
-            fit=data.fit,
-            channels=data.channels,
-            download=download,
-            progress=lambda done, total: advance(done / max(total, done, 1), f"{done:,} images"),
-        )
+        options = dataset_options(data, download)
+        images = load(data.dataset, **options, cache=True, progress=counting(advance), say=talk.say)
+    for note in images.notes:
+        talk.say(f"{images.name}: {note}")
+    return images
+
+
+def dataset_options(data: DataConfig, download: bool) -> dict[str, Any]:
+    """A configuration's dataset as arguments of :func:`dmzcli.data.load`."""
+    names = ("data_dir", "size", "fit", "channels", "side", "skip_bad")
+    return {name: getattr(data, name) for name in names} | {"download": download}
+
+
+def data_flags(data_dir: Path | None, skip_bad: bool) -> dict[str, Any]:
+    """The flags that were given, as settings."""
+    place = {} if data_dir is None else {"data_dir": str(data_dir.expanduser().absolute())}
+    return {**place, "skip_bad": True} if skip_bad else place
+
+
+def counting(advance: Advance) -> Callable[[int, int], None]:
+    """Turns counts of images into the progress of one task."""
+    return lambda done, total: advance(done / max(total, done, 1), f"{done:,} images")

@@ -24,6 +24,7 @@ def encode(
     ] = "mode",
     data_dir: common.DataDirOption = None,
     download: common.DownloadOption = False,
+    skip_bad: common.SkipBadOption = False,
     batch_size: common.BatchSizeOption = None,
     seed: common.SeedOption = 0,
     device: common.DeviceOption = None,
@@ -48,8 +49,7 @@ def encode(
     data = chosen.config.data
     if dataset is not None and not same_dataset(data.dataset, dataset):
         data = data.model_copy(update={"dataset": dataset, "data_dir": None})
-    if data_dir is not None:
-        data = data.model_copy(update={"data_dir": str(data_dir)})
+    data = data.model_copy(update=common.data_flags(data_dir, skip_bad))
     from dmzcli.devices import pick
     from dmzcli.encoding import encode as encode_images
 

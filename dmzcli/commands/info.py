@@ -12,12 +12,13 @@ from dmzcli.commands import common
 
 def info(
     path: Annotated[
-        Path, typer.Argument(help="A run directory, a bit table, a prior's folder, weights, or samples.")
+        Path,
+        typer.Argument(help="A run directory, bit table, image pack, prior's folder, weights, or samples."),
     ],
     as_json: common.JsonOption = False,
     quiet: common.QuietOption = False,
 ) -> None:
-    """Print what a run, bit table, prior, weights file or folder of samples is."""
+    """Print what a run, bit table, image pack, prior, weights file or folder of samples is."""
     talk = common.console(quiet, as_json)
     from dmzcli.inspection import describe, lines
 

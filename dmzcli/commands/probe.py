@@ -14,6 +14,7 @@ def probe(
     bits: Annotated[Path | None, typer.Argument(help="A bit table; by default the newest.")] = None,
     run: common.RunOption = None,
     data_dir: common.DataDirOption = None,
+    skip_bad: common.SkipBadOption = False,
     baselines: Annotated[
         bool,
         typer.Option("--baselines/--no-baselines", help="Also probe pixels and an untrained encoder's bits."),
@@ -40,8 +41,8 @@ def probe(
     dataset = config = None
     if source is not None:
         config = source.config
-        update = {} if data_dir is None else {"data_dir": str(data_dir)}
-        dataset = common.load_dataset(talk, config.data.model_copy(update=update))
+        given = common.data_flags(data_dir, skip_bad)
+        dataset = common.load_dataset(talk, config.data.model_copy(update=given))
     elif baselines:
         talk.say(f"no run has the weights that made {path}: probing its bits alone")
     talk.say(f"probing {path}: {len(table.bits):,} codes of {table.dim} bits")

@@ -14,7 +14,8 @@ def train(
     dataset: Annotated[
         str | None,
         typer.Argument(
-            help="A registered dataset (see dmz data list), or a folder or archive of images. Default: digits."
+            help="A registered dataset (see dmz data list), a folder or archive of images, or an image pack. "
+            "Default: digits."
         ),
     ] = None,
     preset: Annotated[
@@ -24,6 +25,7 @@ def train(
     run: Annotated[Path | None, typer.Option("--run", help="Run directory; by default runs/<name>.")] = None,
     data_dir: common.DataDirOption = None,
     download: common.DownloadOption = False,
+    skip_bad: common.SkipBadOption = False,
     latent: Annotated[
         str | None, typer.Option("--latent", help="bernoulli, or none for the plain diffusion model.")
     ] = None,
@@ -61,7 +63,7 @@ def train(
         talk.result(facts, text)
         return
     flags: dict[str, dict[str, object]] = {
-        "data": {"data_dir": None if data_dir is None else str(data_dir.absolute())},
+        "data": common.data_flags(data_dir, skip_bad),
         "model": {"latent": latent, "bits": bits},
         "training": {"steps": max_steps, "batch_size": batch_size, "seed": seed},
     }
@@ -72,6 +74,7 @@ def train(
     else:
         images = common.load_dataset(talk, data, download)
         size, channels = images.images.shape[2:]
+        wanted = wanted.taking(images.fit)
     config = wanted.config.resolved(size, channels)
     where = wanted.directory(config, run)
     if dry_run:

@@ -1,8 +1,10 @@
 """Datasets: images, labels, attributes and disjoint splits under one contract."""
 
-from dmzcli.data.contract import SPLITS, TEST, TRAIN, VALID, Content, Dataset, Progress, Source
+from dmzcli.data.contract import SPLITS, Content, Dataset, Progress, Source
 from dmzcli.data.fitting import FITS, Fitting, with_channels
-from dmzcli.data.registry import load, names, register, status
+from dmzcli.data.pairs import Pairs
+from dmzcli.data.registry import find, load, load_pairs, names, prepare, register, status
+from dmzcli.data.splits import TEST, TRAIN, VALID
 
 __all__ = [
     "FITS",
@@ -13,10 +15,14 @@ __all__ = [
     "Content",
     "Dataset",
     "Fitting",
+    "Pairs",
     "Progress",
     "Source",
+    "find",
     "load",
+    "load_pairs",
     "names",
+    "prepare",
     "register",
     "status",
     "with_channels",

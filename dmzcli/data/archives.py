@@ -24,6 +24,8 @@ from dmzcli.errors import UserError
 from dmzcli.files import user_errors
 
 SUFFIXES = (".zip", ".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tbz2", ".tar.xz", ".txz")
+FILES = (".parquet", ".npz", ".npy", ".h5", ".hdf5")
+"""Single files that hold a dataset."""
 _JUNK = {"__macosx", "@eadir", "$recycle.bin", "system volume information", "thumbs.db", "desktop.ini"}
 _AGAIN = "download or pack the archive again"
 
@@ -44,13 +46,13 @@ class Entry:
 
 
 def stem(path: Path) -> str:
-    """The name of a folder, or of an archive without its suffix.
+    """The name of a folder, or of an archive or another file of images without its suffix.
 
     Example:
         >>> stem(Path("/data/pets.tar.xz")), stem(Path("/data/pets.v2"))
         ('pets', 'pets.v2')
     """
-    for suffix in sorted(SUFFIXES, key=len, reverse=True):
+    for suffix in sorted(SUFFIXES + FILES, key=len, reverse=True):
         if path.name.lower().endswith(suffix) and len(path.name) > len(suffix):
             return path.name[: -len(suffix)]
     return path.name

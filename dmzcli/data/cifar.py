@@ -16,10 +16,10 @@ import numpy as np
 
 from dmzcli.data.archives import opened
 from dmzcli.data.batches import read_batch
-from dmzcli.data.contract import TEST, TRAIN, VALID, Content, Progress, Source
+from dmzcli.data.contract import Content, Progress, Source
 from dmzcli.data.download import through_torchvision
 from dmzcli.data.fitting import Fitting
-from dmzcli.data.splits import hold_out, numbered
+from dmzcli.data.splits import TEST, TRAIN, VALID, hold_out, numbered
 from dmzcli.errors import UserError
 
 BATCHES = (*(f"data_batch_{i}" for i in range(1, 6)), "test_batch")

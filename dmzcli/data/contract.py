@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import hashlib
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar
@@ -17,12 +17,11 @@ from typing import ClassVar
 import numpy as np
 
 from dmzcli.data.fitting import Fitting
+from dmzcli.data.splits import TRAIN
 from dmzcli.errors import UserError, did_you_mean
 
 SPLITS = ("train", "valid", "test")
 """The names of the splits; the position of a name is its code in bit tables."""
-
-TRAIN, VALID, TEST = range(3)
 
 Progress = Callable[[int, int], None]
 """Called with (images done, images in all); the second is 0 where it is not known beforehand."""
@@ -41,6 +40,8 @@ class Content:
         attribute_names: A names.
         lossy: Whether the images were decoded from a lossy format (JPEG).  The scores of samples against
             such images measure the compression too, and have to say so.
+        names: The N names that the images have at their source; None where they have none.
+        notes: Sentences that a person should know: where the splits come from, what was left out.
 
     Raises:
         ValueError: A shape, type or code does not fit.  Users never see this one.
@@ -53,6 +54,8 @@ class Content:
     attributes: np.ndarray | None = None
     attribute_names: tuple[str, ...] = ()
     lossy: bool = False
+    names: tuple[str, ...] | None = None
+    notes: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         count = self.images.shape[0] if self.images.ndim == 4 else -1
@@ -68,6 +71,8 @@ class Content:
             raise ValueError(f"split holds the code {self.split.max()}, not 0, 1 or 2")
         if not (self.split == TRAIN).any():
             raise ValueError("no image is in the split 'train'")
+        if self.names is not None and len(self.names) != count:
+            raise ValueError(f"{len(self.names)} names for {count} images")
         self._check_labels(count)
         self._check_attributes(count)
 
@@ -106,18 +111,22 @@ class Dataset(Content):
     Arguments:
         name: The registered name, or the stem of the folder or archive.
         identity: Name, size and digest, such as ``digits/8x8x1/3f9c0a51d2e4``: two datasets with one
-            identity hold the same images, labels and splits in the same order.  A fit other than
-            "exact" stands behind the size: ``digits/16x16x1-pad/…``.
+            identity hold the same images, labels and splits in the same order.  The side of a pair and a fit other
+            than "exact" stand behind the size: ``celeba/64x64x3-d2c/…``, ``edges2shoes/64x64x1-A-resize/…``.
+        fit: How the pictures became squares, see :mod:`dmzcli.data.fitting`.
+        side: ``A`` or ``B`` of a pair; else None.
     """
 
     name: str = ""
     identity: str = ""
+    fit: str = "exact"
+    side: str | None = None
 
     @classmethod
-    def of(cls, name: str, content: Content, fit: str = "exact") -> Dataset:
+    def of(cls, name: str, content: Content, fit: str = "exact", side: str | None = None) -> Dataset:
         """Names a content and computes its identity."""
-        size = "x".join(str(n) for n in content.images.shape[1:]) + ("" if fit == "exact" else f"-{fit}")
-        return cls(**vars(content), name=name, identity=f"{name}/{size}/{_digest(content)}")
+        identity = identify(name, content.images.shape, digest([content.images], content), fit, side)
+        return cls(**vars(content), name=name, identity=identity, fit=fit, side=side)
 
     def __len__(self) -> int:
         return len(self.images)
@@ -135,13 +144,21 @@ class Dataset(Content):
         return np.flatnonzero(self.split == SPLITS.index(split)).astype(np.int64)
 
 
-def _digest(content: Content) -> str:
-    """The first 12 hexadecimal digits of the SHA-256 over images, labels (little-endian) and split."""
-    digest = hashlib.sha256(np.ascontiguousarray(content.images).data)
+def identify(name: str, shape: tuple[int, ...], content: str, fit: str, side: str | None) -> str:
+    """The identity of a dataset of images of ``shape``, whose :func:`digest` is ``content``."""
+    marks = [mark for mark in (side, fit) if mark not in (None, "exact")]
+    return f"{name}/{'-'.join(['x'.join(map(str, shape[1:])), *map(str, marks)])}/{content}"
+
+
+def digest(images: Iterable[np.ndarray], content: Content) -> str:
+    """The first 12 hexadecimal digits of the SHA-256 over images (in pieces), labels (little-endian) and split."""
+    made = hashlib.sha256()
+    for piece in images:
+        made.update(np.ascontiguousarray(piece).data)
     if content.labels is not None:
-        digest.update(content.labels.astype("<i8").data)
-    digest.update(content.split.tobytes())
-    return digest.hexdigest()[:12]
+        made.update(content.labels.astype("<i8").data)
+    made.update(content.split.tobytes())
+    return made.hexdigest()[:12]
 
 
 class Source(ABC):

@@ -13,9 +13,9 @@ from pathlib import Path
 
 import numpy as np
 
-from dmzcli.data.contract import TEST, TRAIN, VALID, Content, Progress, Source
+from dmzcli.data.contract import Content, Progress, Source
 from dmzcli.data.fitting import Fitting
-from dmzcli.data.splits import hold_out, numbered
+from dmzcli.data.splits import TEST, TRAIN, VALID, hold_out, numbered
 
 
 class Digits(Source):

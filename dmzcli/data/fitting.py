@@ -1,11 +1,20 @@
-"""Fitting pictures to a square: H×W×C ↦ S×S×C, by one of four named rules and never silently.
+"""Fitting pictures to a square: H×W×C ↦ S×S×C, by one of the named rules and never silently.
 
 - ``exact``: the picture is S×S already, or it is refused (S defaults to the first picture's size).
 - ``pad``: zeros around the picture, centred; a larger picture is refused.
 - ``resize``: a square picture is resampled; another shape is refused.
 - ``crop``: the largest centred square is cut out, then resampled.
 
-Resampling is Pillow's bicubic filter, whose support grows with the reduction factor (antialiased).
+Published scores on CelebA differ by how its 178×218 pictures became squares, so these go by their names:
+
+- ``d2c``: rows 57 to 184 and columns 25 to 152 of an aligned CelebA picture (any other size is refused), then S×S,
+  bilinear; the crop of D2C (A. Sinha et al. 2021) and DiffAE (K. Preechakul et al. 2022).
+- ``resize-center``: the short side to S, bilinear, then the centre: torchvision's ``Resize(S)``, ``CenterCrop(S)``.
+- ``adm``: halved by a box filter while the short side is 2S or more, the short side to S, bicubic, then the centre;
+  the preprocessing of ADM (P. Dhariwal, A. Nichol 2021).
+- ``squash``: to S×S whatever the shape, bilinear: torchvision's ``Resize((S, S))``.
+
+Resampling is Pillow's, whose filters widen with the reduction factor (antialiased); bicubic unless stated.
 """
 
 from __future__ import annotations
@@ -16,7 +25,9 @@ import numpy as np
 
 from dmzcli.errors import UserError, did_you_mean
 
-FITS = ("exact", "pad", "resize", "crop")
+FITS = ("exact", "pad", "resize", "crop", "resize-center", "d2c", "adm", "squash")
+CELEBA = (218, 178)
+"""Height and width of an aligned CelebA picture."""
 LARGEST = 4096
 """The largest side of a fitted picture."""
 
@@ -43,7 +54,8 @@ class Fitting:
     def __post_init__(self) -> None:
         if self.fit not in FITS:
             raise UserError(
-                f"unknown fit '{self.fit}'; expected exact, pad, resize or crop", did_you_mean(self.fit, FITS)
+                f"unknown fit '{self.fit}'; expected {', '.join(FITS[:-1])} or {FITS[-1]}",
+                did_you_mean(self.fit, FITS),
             )
         if self.size is not None and not 1 <= self.size <= LARGEST:
             raise UserError(
@@ -77,13 +89,22 @@ class Fitting:
         """
         height, width = picture.shape[:2]
         size = height if self.size is None else self.size
+        what = f"{name} is {width} × {height} pixels (width × height)"
+        if self.fit == "d2c":
+            if (height, width) != CELEBA:
+                raise UserError(
+                    f"{what}, but d2c is a crop of CelebA's aligned pictures of 178 × 218",
+                    "use --set data.fit=resize, crop or adm",
+                )
+            return _resample(picture[57:185, 25:153], (size, size), "BILINEAR")
         if height == width == size:
             return picture
-        what = f"{name} is {width} × {height} pixels (width × height)"
         choose = f"--set data.size={self.size or 32} --set data.fit=resize|pad|crop"
         if self.fit == "exact":
             wanted = "square" if self.size is None else f"{size} × {size}"
             wanted += f" like {self.like}" if self.like else ""
+            if (height, width) == CELEBA:
+                choose = f"--set data.size={self.size or 64} --set data.fit=d2c|resize-center|adm|squash"
             raise UserError(f"{what}, not {wanted}", f"fit the pictures with {choose}")
         if self.fit == "pad":
             if max(height, width) > size:
@@ -94,9 +115,11 @@ class Fitting:
             return _pad(picture, size)
         if self.fit == "resize" and height != width:
             raise UserError(f"{what}, and resizing would distort it", "use --set data.fit=crop, or pad")
+        if self.fit in _WHOLE:
+            return _WHOLE[self.fit](picture, size)
         side = min(height, width)
         top, left = (height - side) // 2, (width - side) // 2
-        return _resample(picture[top : top + side, left : left + side], size)
+        return _resample(picture[top : top + side, left : left + side], (size, size))
 
     def apply_all(self, images: np.ndarray, name: str) -> np.ndarray:
         """Fits N pictures of one size, and gives them the channels asked for.
@@ -112,10 +135,11 @@ class Fitting:
             UserError: The rule refuses the pictures.
         """
         count, height, width, channels = images.shape
-        if height != width or self.size not in (None, height):
-            size = self.size or height
+        size = self.apply(np.zeros((height, width, channels), np.uint8), name).shape[
+            0
+        ]  # refuses before any work
+        if (height, width) != (size, size):
             fitted = np.empty((count, size, size, channels), np.uint8)
-            self.apply(np.zeros((height, width, channels), np.uint8), name)  # refuses before any work
             for i in range(count):
                 fitted[i] = self.apply(images[i], name)
             images = fitted
@@ -152,10 +176,39 @@ def _pad(picture: np.ndarray, size: int) -> np.ndarray:
     return padded
 
 
-def _resample(picture: np.ndarray, size: int) -> np.ndarray:
+def _resample(picture: np.ndarray, shape: tuple[int, int], kind: str = "BICUBIC") -> np.ndarray:
+    """A picture of ``shape`` (height, width), by Pillow's filter ``kind``."""
     from PIL import Image
 
     channels = picture.shape[2]
     image = Image.fromarray(np.ascontiguousarray(picture[..., 0] if channels == 1 else picture))
-    resized = np.asarray(image.resize((size, size), Image.Resampling.BICUBIC))
+    resized = np.asarray(image.resize(shape[::-1], Image.Resampling[kind]))
     return resized[..., None] if channels == 1 else resized
+
+
+def _squash(picture: np.ndarray, size: int) -> np.ndarray:
+    return _resample(picture, (size, size), "BILINEAR")
+
+
+def _resize_center(picture: np.ndarray, size: int) -> np.ndarray:
+    height, width = picture.shape[:2]
+    short = min(
+        height, width
+    )  # torchvision cuts the long side off, and rounds where the centre begins to even
+    resized = _resample(picture, (size * height // short, size * width // short), "BILINEAR")
+    top, left = (round((side - size) / 2) for side in resized.shape[:2])
+    return resized[top : top + size, left : left + size]
+
+
+def _adm(picture: np.ndarray, size: int) -> np.ndarray:
+    while min(picture.shape[:2]) >= 2 * size:
+        picture = _resample(picture, (picture.shape[0] // 2, picture.shape[1] // 2), "BOX")
+    scale = size / min(picture.shape[:2])
+    height, width = (round(side * scale) for side in picture.shape[:2])
+    resized = _resample(picture, (height, width))
+    top, left = (height - size) // 2, (width - size) // 2
+    return resized[top : top + size, left : left + size]
+
+
+_WHOLE = {"resize-center": _resize_center, "adm": _adm, "squash": _squash}
+"""The rules that resample the whole picture."""

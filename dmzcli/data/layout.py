@@ -19,8 +19,8 @@ from pathlib import Path
 
 import numpy as np
 
-from dmzcli.data.contract import SPLITS, TEST, TRAIN, VALID
-from dmzcli.data.splits import hold_out
+from dmzcli.data.contract import SPLITS
+from dmzcli.data.splits import TEST, TRAIN, VALID, hold_out_missing
 from dmzcli.errors import UserError
 
 SPLIT_FOLDERS = {
@@ -28,7 +28,6 @@ SPLIT_FOLDERS = {
     "valid": VALID, "val": VALID, "validation": VALID,
     "test": TEST, "testing": TEST,
 }  # fmt: skip
-AT_MOST = {VALID: 5_000, TEST: 10_000}
 _Parts = tuple[str, ...]
 
 
@@ -41,12 +40,16 @@ class Layout:
         split: uint8, shape (N,).
         labels: int64, shape (N,), or None without classes (or with a single one).
         label_names: The sorted names of the class folders.
+        attributes: uint8 of 0 and 1, shape (N, A), or None.
+        attribute_names: A names.
     """
 
     order: np.ndarray
     split: np.ndarray
-    labels: np.ndarray | None
-    label_names: tuple[str, ...]
+    labels: np.ndarray | None = None
+    label_names: tuple[str, ...] = ()
+    attributes: np.ndarray | None = None
+    attribute_names: tuple[str, ...] = ()
 
 
 def plan(pictures: Sequence[str], folders: Iterable[str], where: Path) -> Layout:
@@ -73,14 +76,7 @@ def plan(pictures: Sequence[str], folders: Iterable[str], where: Path) -> Layout
     paths, known = _unwrap(paths, {tuple(name.split("/")) for name in folders})
     split, below, spans = _splits(paths, known, where)
     labels, label_names = _classes(below, split, spans, known, where)
-    keys = ["/".join(path) for path in paths]
-    if (split == TRAIN).sum() >= 3:  # fewer cannot fill three splits
-        size = -(-int((split == TRAIN).sum()) // 10)
-        for code, most in AT_MOST.items():
-            if not (split == code).any():
-                rows = np.flatnonzero(split == TRAIN)
-                subset = None if labels is None else labels[rows]
-                split[rows[hold_out([keys[i] for i in rows], subset, min(size, most))]] = code
+    hold_out_missing(split, ["/".join(path) for path in paths], labels)
     return Layout(order, split, labels, label_names)
 
 

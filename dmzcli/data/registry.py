@@ -1,23 +1,33 @@
-"""The registered datasets, and the one door to all of them: :func:`load`."""
+"""The registered datasets, and the one door to all datasets: :func:`load`."""
 
 from __future__ import annotations
 
 import os
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from dmzcli.data.archives import SUFFIXES, stem
+from dmzcli.data.archives import FILES, SUFFIXES, stem
+from dmzcli.data.celeba import CelebA
 from dmzcli.data.cifar import Cifar10
 from dmzcli.data.contract import Dataset, Progress, Source
 from dmzcli.data.digits import Digits
+from dmzcli.data.faces import CelebaHq, Ffhq
 from dmzcli.data.fashion import FashionMnist
 from dmzcli.data.fitting import Fitting
-from dmzcli.data.images import NoPicturesError, read_pictures
+from dmzcli.data.found import Found, at_path, at_source, cache_root
+from dmzcli.data.images import NoPicturesError
+from dmzcli.data.packs import is_pack
+from dmzcli.data.pairs import Edges2Handbags, Edges2Shoes, Pairs
+from dmzcli.data.pictures import read
+from dmzcli.data.prepare import Prepared, cached
+from dmzcli.data.prepare import prepare as prepare_found
 from dmzcli.errors import UserError, did_you_mean
 
 DEBIAN = Path("/usr/share/datasets")
+PATHS = "a folder or archive of pictures, or a .parquet, .npz, .npy or .h5 file"
 _SOURCES: dict[str, Source] = {}
 
 
@@ -42,7 +52,9 @@ def register(source: Source) -> Source:
     return source
 
 
-for _source in (Cifar10(), Digits(), FashionMnist()):
+for _source in (
+    CelebA(), CelebaHq(), Cifar10(), Digits(), Edges2Handbags(), Edges2Shoes(), FashionMnist(), Ffhq(),
+):  # fmt: skip
     register(_source)
 
 
@@ -53,8 +65,7 @@ def names() -> list[str]:
 
 def cache_folder() -> Path:
     """Where downloads go without ``--data-dir``: ``$DMZ_CACHE/datasets``, or ``~/.cache/dmz/datasets``."""
-    root = os.environ.get("DMZ_CACHE")
-    return (Path(root).expanduser() if root else Path.home() / ".cache" / "dmz") / "datasets"
+    return cache_root() / "datasets"
 
 
 def search_folders(data_dir: str | Path | None = None) -> list[Path]:
@@ -91,6 +102,19 @@ def status(data_dir: str | Path | None = None) -> list[dict[str, Any]]:
     return rows
 
 
+def find(
+    name: str, data_dir: str | Path | None = None, side: str | None = None, download: bool = False
+) -> Found:
+    """Where a dataset lies and what reads it; the arguments are those of :func:`load`.
+
+    Raises:
+        UserError: Nothing of this name, or missing files.
+    """
+    if name in _SOURCES:
+        return at_source(_SOURCES[name], _place(_SOURCES[name], data_dir, download), side)
+    return at_path(_picture_path(name, data_dir), side)
+
+
 def load(
     name: str,
     *,
@@ -98,41 +122,89 @@ def load(
     size: int | None = None,
     fit: str = "exact",
     channels: int | None = None,
+    side: str | None = None,
     download: bool = False,
+    skip_bad: bool = False,
+    cache: bool = False,
     progress: Callable[[int, int], None] | None = None,
+    say: Callable[[str], None] | None = None,
 ) -> Dataset:
-    """Loads a dataset whole: a registered one by its name, or pictures by their path.
+    """Loads a dataset: a registered one by its name; pictures, arrays or an image pack by their path.
 
     Arguments:
-        name: A registered name; else a folder or archive of pictures: one below ``data_dir`` (or the usual
-            folders), with or without the archive's suffix, or any path.
+        name: A registered name; else a folder or archive of pictures, a ``.parquet``, ``.npz`` or ``.npy`` file or an
+            image pack: one below ``data_dir`` (or the usual folders), with or without an archive's suffix, or any path.
         data_dir: The folder to search, instead of ``./data``, the cache and Debian's.
         size: The side S of the images in pixels; None keeps theirs.
         fit: How pictures of another size become S×S, see :mod:`dmzcli.data.fitting`.
         channels: 1 or 3 forces grey or colour; None gives 1 where all are grey.
+        side: ``A`` or ``B`` of pictures that hold pairs, see :mod:`dmzcli.data.pairs`.
         download: Fetch the files into ``data_dir`` (or the cache) where they are missing.
+        skip_bad: Leave pictures out that cannot be read, and count them in the dataset's ``notes``.
+        cache: Prepare pictures once, see :mod:`dmzcli.data.prepare`; else they are decoded into memory.
         progress: Called with (images done, images in all); the second is 0 while it is unknown.
+        say: Told where the cache is.
 
     Returns:
-        The dataset; images in the order of the source.
+        The dataset; images in the order of the source. Those of packs and of the cache stay on the disk until used.
 
     Raises:
         UserError: Nothing of this name, missing, damaged or foreign files, or pictures that do not fit.
     """
     fitting = Fitting(size, fit, channels)
     report: Progress = progress or (lambda done, total: None)
-    if name not in _SOURCES:
-        path = _picture_path(name, data_dir)
-        try:
-            content = read_pictures(path, fitting, report)
-        except NoPicturesError as error:
-            raise _better_hint(error, path) from error
-        return Dataset.of(stem(path.resolve()), content, fit)
-    source = _SOURCES[name]
-    return Dataset.of(name, source.read(_find(source, data_dir, download), fitting, report), fit)
+    found = find(name, data_dir, side, download)
+    with _better_hints(found.where):
+        if found.open is None:
+            return found.load(fitting, report)
+        if cache:
+            return cached(found, fitting, skip_bad, report, say or (lambda message: None))
+        with found.open() as pictures:
+            content = read(pictures, fitting, report, skip_bad)
+    return Dataset.of(found.name, content, fit, side)
 
 
-def _find(source: Source, data_dir: str | Path | None, download: bool) -> Path:
+def load_pairs(name: str, **options: Any) -> Pairs:
+    """Loads both sides of a dataset of pairs; the options are those of :func:`load`, without ``side``.
+
+    Raises:
+        UserError: As :func:`load`.
+    """
+    return Pairs(load(name, side="A", **options), load(name, side="B", **options))
+
+
+def prepare(
+    name: str,
+    out: Path,
+    *,
+    data_dir: str | Path | None = None,
+    size: int | None = None,
+    fit: str = "exact",
+    channels: int | None = None,
+    side: str | None = None,
+    download: bool = False,
+    skip_bad: bool = False,
+    progress: Callable[[int, int], None] | None = None,
+) -> Prepared:
+    """Writes the image pack of a dataset; the arguments are those of :func:`load`.
+
+    Raises:
+        UserError: As :func:`load`; or the disk is full.
+        Interrupted: SIGINT or SIGTERM came; what was decoded is kept.
+    """
+    fitting = Fitting(size, fit, channels)
+    found = find(name, data_dir, side, download)
+    if out.exists() and found.where.exists() and out.samefile(found.where):
+        raise UserError(f"{out} is the dataset itself", "name another file with --out")
+    if out.exists() and not is_pack(out):
+        raise UserError(
+            f"{out} is there already, and no image pack", "name another file with --out, or remove it"
+        )
+    with _better_hints(found.where):
+        return prepare_found(found, out, fitting, skip_bad, progress or (lambda done, total: None))
+
+
+def _place(source: Source, data_dir: str | Path | None, download: bool) -> Path:
     """Where the source's files are, fetched first where that is needed and asked for."""
     folders = search_folders(data_dir)
     try:
@@ -153,7 +225,7 @@ def _find(source: Source, data_dir: str | Path | None, download: bool) -> Path:
 
 
 def _picture_path(name: str, data_dir: str | Path | None) -> Path:
-    """The folder or archive that ``name`` stands for.
+    """The folder, archive or file that ``name`` stands for.
 
     Looked for in ``data_dir``, then at its own path; without ``data_dir``, at its own path, then in the
     usual folders.
@@ -167,10 +239,8 @@ def _picture_path(name: str, data_dir: str | Path | None) -> Path:
             if name and os.path.exists(path):
                 return path
     places = ", ".join(str(folder) for folder in folders)
-    if own.name != name or name.lower().endswith(SUFFIXES):
-        raise UserError(
-            f"{name} does not exist", "give a registered dataset, or a folder or archive of pictures"
-        )
+    if own.name != name or name.lower().endswith(SUFFIXES + FILES):
+        raise UserError(f"{name} does not exist", f"give a registered dataset, or {PATHS}")
     known = {*names(), *(found for folder in folders for found in _piles(folder))}
     raise UserError(
         f"unknown dataset '{name}': neither registered, nor a folder or archive in {places} or here",
@@ -187,15 +257,18 @@ def _piles(folder: Path) -> list[str]:
     return [stem(path) for path in found if path.is_dir() or path.name.lower().endswith(SUFFIXES)]
 
 
-def _better_hint(error: UserError, path: Path) -> UserError:
-    """For a path that holds a registered dataset's own files: its name."""
-    for source in _SOURCES.values():
-        try:
-            where = source.find([path])
-        except UserError:
-            continue
-        if where is not None and (where == path or path in where.parents):
-            return UserError(
-                error.message, f"these are the files of a registered dataset: {source.name} --data-dir {path}"
-            )
-    return error
+@contextmanager
+def _better_hints(path: Path) -> Iterator[None]:
+    """Where a path without pictures holds a registered dataset's own files, says its name."""
+    try:
+        yield
+    except NoPicturesError as error:
+        for source in _SOURCES.values():
+            try:
+                where = source.find([path])
+            except UserError:
+                continue
+            if where is not None and (where == path or path in where.parents):
+                hint = f"these are the files of a registered dataset: {source.name} --data-dir {path}"
+                raise UserError(error.message, hint) from error
+        raise

@@ -13,6 +13,10 @@ from collections.abc import Sequence
 
 import numpy as np
 
+TRAIN, VALID, TEST = range(3)
+AT_MOST = {VALID: 5_000, TEST: 10_000}
+"""How many images of train are held out at most."""
+
 
 def shares(sizes: np.ndarray, count: int) -> np.ndarray:
     """Splits ``count`` over classes in proportion to ``sizes`` by the largest remainder.
@@ -57,6 +61,24 @@ def hold_out(keys: Sequence[str], labels: np.ndarray | None, count: int) -> np.n
         members = np.flatnonzero(labels == label)
         chosen.append(members[np.argsort(ranks[members], kind="stable")[:share]])
     return np.sort(np.concatenate(chosen)).astype(np.int64)
+
+
+def hold_out_missing(split: np.ndarray, keys: Sequence[str], labels: np.ndarray | None) -> None:
+    """Holds a missing valid or test split out of train: a tenth of it, rounded up, at most :data:`AT_MOST`.
+
+    Arguments:
+        split: uint8, shape (N,), changed in place; fewer than three training images stay as they are.
+        keys: N distinct strings.
+        labels: int, shape (N,), or None.
+    """
+    if (split == TRAIN).sum() < 3:
+        return
+    size = -(-int((split == TRAIN).sum()) // 10)
+    for code, most in AT_MOST.items():
+        if not (split == code).any():
+            rows = np.flatnonzero(split == TRAIN)
+            subset = None if labels is None else labels[rows]
+            split[rows[hold_out([keys[int(i)] for i in rows], subset, min(size, most))]] = code
 
 
 def _rank(key: str) -> str:

@@ -2,6 +2,7 @@
 
 import gzip
 import io
+import json
 import os
 import pickle
 import struct
@@ -130,6 +131,119 @@ def classes(per_class: int = 10, prefix: str = "") -> dict[str, bytes]:
     return files
 
 
+CELEBA_NAMES = "5_o_Clock_Shadow Arched_Eyebrows Bald Young"
+
+
+def celeba_marks(count: int) -> np.ndarray:
+    """The attributes of the miniature: those of face i are the last four bits of i."""
+    return (np.arange(count)[:, None] >> np.arange(4)[::-1]) & 1
+
+
+def face(value: int) -> bytes:
+    """An aligned picture of 178×218 as JPEG: ``value`` where the d2c crop looks, black elsewhere."""
+    pixels = np.zeros((218, 178, 3), np.uint8)
+    pixels[57:185, 25:153] = value
+    stream = io.BytesIO()
+    Image.fromarray(pixels).save(stream, "JPEG", quality=100, subsampling=0)
+    return stream.getvalue()
+
+
+def attribute_lines(names: list[str], marks: np.ndarray, gap: str = " ") -> str:
+    """``list_attr_celeba.txt``: a count, the names and a blank, then marks of width two between blanks."""
+    rows = (
+        f"{name}{gap}" + " ".join(f"{2 * m - 1:2d}" for m in row)
+        for name, row in zip(names, marks, strict=True)
+    )
+    return f"{len(names)}\n{CELEBA_NAMES} \n" + "".join(f"{row}\n" for row in rows)
+
+
+def write_celeba(folder: Path, layout: str = "flat", count: int = 10) -> Path:
+    """The official download: face i has the grey level 20 i; six of ten are train, then two valid and two test."""
+    names = [f"{i + 1:06d}.jpg" for i in range(count)]
+    codes = np.repeat([0, 1, 2], [count - 4, 2, 2])
+    marks = celeba_marks(count)
+    pictures = {name: face(20 * i) for i, name in enumerate(names)}
+    attributes = attribute_lines(names, marks)
+    partition = "".join(f"{name} {code}\n" for name, code in zip(names, codes, strict=True))
+    if layout == "kaggle":
+        head = f"image_id,{CELEBA_NAMES.replace(' ', ',')}\n"
+        rows = (
+            f"{name},{','.join(str(2 * m - 1) for m in row)}\n"
+            for name, row in zip(names, marks, strict=True)
+        )
+        files = {"list_attr_celeba.csv": (head + "".join(rows)).encode()}
+        lines = partition.replace(" ", ",")
+        files["list_eval_partition.csv"] = f"image_id,partition\n{lines}".encode()
+        files |= {f"img_align_celeba/img_align_celeba/{name}": data for name, data in pictures.items()}
+        return write_tree(folder, files)
+    anno, official = ("Anno/", "Eval/") if layout == "official" else ("", "")
+    files = {f"{anno}list_attr_celeba.txt": attributes.encode()}
+    files[f"{official}list_eval_partition.txt"] = partition.encode()
+    if layout == "official":
+        (folder / "Img").mkdir(parents=True)
+        write_zip(
+            folder / "Img" / "img_align_celeba.zip", {f"img_align_celeba/{n}": d for n, d in pictures.items()}
+        )
+    else:
+        files |= {f"img_align_celeba/{name}": data for name, data in pictures.items()}
+    return write_tree(folder, files)
+
+
+def write_celeba_hq(folder: Path, lists: bool = True, count: int = 12) -> Path:
+    """CelebAMask-HQ: face i has the grey level 20 i, and was made from CelebA's pictures in turns of the splits."""
+    base = folder / "CelebAMask-HQ"
+    grey = {
+        f"CelebA-HQ-img/{i}.jpg": picture(20 * i, (32, 32), "L", "JPEG", quality=100) for i in range(count)
+    }
+    write_tree(base, grey | {"CelebAMask-HQ-mask-anno/0/00000_hair.png": picture(255, (16, 16), "L")})
+    if lists:
+        text = attribute_lines([f"{i}.jpg" for i in range(count)], celeba_marks(count), gap="  ")
+        (base / "CelebAMask-HQ-attribute-anno.txt").write_text(text)
+        last = (162_770, 182_637, 202_599)
+        rows = "".join(f"{i:<15}{last[i % 3] - 1:<15}{last[i % 3]:06d}.jpg\n" for i in range(count))
+        head = "idx            orig_idx       orig_file\n"
+        (base / "CelebA-HQ-to-CelebA-mapping.txt").write_text(head + rows)
+    return folder
+
+
+def pair(number: int) -> bytes:
+    """A JPEG of 64×32: on the left edges, black on white, on the right a colour."""
+    pixels = np.full((32, 64, 3), 255, np.uint8)
+    pixels[8:16, 8:16] = 0
+    pixels[:, 32:] = (10 * number, 100, 200)
+    stream = io.BytesIO()
+    Image.fromarray(pixels).save(stream, "JPEG", quality=100, subsampling=0)
+    return stream.getvalue()
+
+
+def write_pairs(folder: Path, name: str = "edges2shoes", count: int = 20) -> Path:
+    """pix2pix's folder: ``train/1_AB.jpg`` and on, and two pictures in ``val/``."""
+    files = {f"train/{i}_AB.jpg": pair(i) for i in range(1, count + 1)}
+    write_tree(folder / name, files | {f"val/{i}_AB.jpg": pair(i) for i in (1, 2)})
+    return folder
+
+
+def write_parquet(
+    path: Path, pictures: list[bytes], labels: list[int] | None = None, names: tuple = ()
+) -> Path:
+    """A file of Hugging Face's image layout."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    images = [{"bytes": data, "path": f"{i}.png"} for i, data in enumerate(pictures)]
+    kind = pa.struct([("bytes", pa.binary()), ("path", pa.string())])
+    columns = {"image": pa.array(images, kind)}
+    features: dict = {"image": {"_type": "Image"}}
+    if labels is not None:
+        columns["label"] = pa.array(labels, pa.int64())
+        features["label"] = {"names": list(names), "_type": "ClassLabel"} if names else {"_type": "Value"}
+    table = pa.table(columns)
+    info = json.dumps({"info": {"features": features}}).encode()
+    path.parent.mkdir(parents=True, exist_ok=True)
+    pq.write_table(table.replace_schema_metadata({b"huggingface": info}), path)
+    return path
+
+
 class Make:
     """The builders of this module as one fixture: test modules cannot import each other."""
 
@@ -144,6 +258,13 @@ class Make:
     tar = staticmethod(write_tar)
     zip = staticmethod(write_zip)
     classes = staticmethod(classes)
+    celeba = staticmethod(write_celeba)
+    celeba_marks = staticmethod(celeba_marks)
+    celeba_hq = staticmethod(write_celeba_hq)
+    face = staticmethod(face)
+    pairs = staticmethod(write_pairs)
+    pair = staticmethod(pair)
+    parquet = staticmethod(write_parquet)
 
 
 @pytest.fixture

@@ -10,11 +10,26 @@ MINIATURES = {
     "digits": lambda make, folder: folder,
     "fashion-mnist": lambda make, folder: make.fashion(folder),
     "cifar10": lambda make, folder: make.cifar(folder).parent,
+    "celeba": lambda make, folder: make.celeba(folder),
+    "celeba-hq": lambda make, folder: make.celeba_hq(folder),
+    "ffhq": lambda make, folder: make.tree(
+        folder, {f"ffhq/{i:05}.png": make.picture((i, 0, 0), (16, 16)) for i in range(8)}
+    ).resolve(),
+    "edges2shoes": lambda make, folder: make.pairs(folder),
+    "edges2handbags": lambda make, folder: make.pairs(folder, "edges2handbags"),
 }
+OPTIONS = {
+    "celeba": {"size": 64, "fit": "d2c"},
+    "edges2shoes": {"side": "B"},
+    "edges2handbags": {"side": "B"},
+}
+"""What a dataset cannot be loaded without."""
+
+DOWNLOADS = ("cifar10", "fashion-mnist")
 
 
 def miniature(name, make, folder, **options):
-    return load(name, data_dir=MINIATURES[name](make, folder), **options)
+    return load(name, data_dir=MINIATURES[name](make, folder), **OPTIONS.get(name, {}), **options)
 
 
 def check(dataset: Dataset, name: str) -> None:
@@ -38,7 +53,7 @@ def test_every_registered_dataset_has_a_miniature():
 def test_contract_on_a_miniature(name, make, tmp_path):
     dataset = miniature(name, make, tmp_path)
     check(dataset, name)
-    again = load(name, data_dir=tmp_path)
+    again = load(name, data_dir=tmp_path, **OPTIONS.get(name, {}))
     assert again.identity == dataset.identity
     np.testing.assert_array_equal(again.split, dataset.split)
 
@@ -48,22 +63,24 @@ def test_contract_on_the_published_files(name):
     row = next(row for row in status() if row["name"] == name)
     if not row["present"]:
         pytest.skip(f"{name} is not on this machine")
-    dataset = load(name)
+    dataset = load(name, **OPTIONS.get(name, {}))
     check(dataset, name)
     assert len(dataset) == row["count"]
 
 
-@pytest.mark.parametrize("name", names())
+@pytest.mark.parametrize("name", [name for name in names() if name != "celeba"])
 def test_size_fit_and_channels(name, make, tmp_path):
     plain = miniature(name, make, tmp_path)
     side = plain.images.shape[1]
     other = 4 - plain.images.shape[3]
-    changed = load(name, data_dir=tmp_path, size=side + 4, fit="pad", channels=other)
+    half = {key: value for key, value in OPTIONS.get(name, {}).items() if key == "side"}
+    mark = "-B" if half else ""
+    changed = load(name, data_dir=tmp_path, size=side + 4, fit="pad", channels=other, **half)
     assert changed.images.shape == (len(plain), side + 4, side + 4, other)
-    assert f"/{side + 4}x{side + 4}x{other}-pad/" in changed.identity
+    assert f"/{side + 4}x{side + 4}x{other}{mark}-pad/" in changed.identity
     np.testing.assert_array_equal(changed.split, plain.split)
-    with pytest.raises(UserError, match=f"{name} is {side} × {side} pixels .*, not 5 × 5") as caught:
-        load(name, data_dir=tmp_path, size=5)
+    with pytest.raises(UserError, match=rf"is {side} × {side} pixels .*, not 5 × 5") as caught:
+        load(name, data_dir=tmp_path, size=5, **half)
     assert "--set data.size=5 --set data.fit=resize|pad|crop" in caught.value.hint
 
 
@@ -76,22 +93,28 @@ def test_status_says_what_is_there(name, make, tmp_path):
     assert row["present"] and row["where"] and row["problem"] is None
 
 
+@pytest.mark.parametrize("name", sorted({*names()} - {*DOWNLOADS, "digits"}))
+def test_what_cannot_be_downloaded_says_so(name, tmp_path):
+    with pytest.raises(UserError, match=f"{name} cannot be downloaded"):
+        load(name, data_dir=tmp_path, download=True)
+
+
 @pytest.mark.parametrize("name", [name for name in names() if name != "digits"])
 def test_absent_files(name, tmp_path):
     with pytest.raises(UserError, match=f"{name} is not in {tmp_path}") as caught:
         load(name, data_dir=tmp_path)
-    assert "--download" in caught.value.hint
+    assert "--data-dir" in caught.value.hint and ("--download" in caught.value.hint) == (name in DOWNLOADS)
     with pytest.raises(UserError, match=r"the data folder .*/nowhere does not exist"):
         load(name, data_dir=tmp_path / "nowhere")
 
 
-@pytest.mark.parametrize("name", [name for name in names() if name != "digits"])
+@pytest.mark.parametrize("name", DOWNLOADS)
 def test_download_goes_through_torchvision(name, make, tmp_path, fake_torchvision):
     fake_torchvision(lambda root: MINIATURES[name](make, root))
     assert load(name, data_dir=tmp_path, download=True).name == name
 
 
-@pytest.mark.parametrize("name", [name for name in names() if name != "digits"])
+@pytest.mark.parametrize("name", DOWNLOADS)
 def test_download_without_network(name, tmp_path, fake_torchvision):
     def offline(root):
         raise OSError("<urlopen error Name or service not known>")
@@ -121,10 +144,10 @@ def fake_torchvision(monkeypatch):
 
 
 def test_unknown_names(tmp_path, make):
-    make.tree(tmp_path, {"celeba/0.png": make.picture(1)})
+    make.tree(tmp_path, {"flowers/0.png": make.picture(1)})
     for wrong, hint in (
         ("digts", "did you mean 'digits'?"),
-        ("celba", "did you mean 'celeba'?"),
+        ("flowrs", "did you mean 'flowers'?"),
         ("", "datasets: "),
     ):
         with pytest.raises(UserError, match=f"unknown dataset '{wrong}'") as caught:

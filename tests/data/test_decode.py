@@ -80,6 +80,25 @@ def test_jpeg_is_lossy_and_png_is_not():
     assert decoded(one("CMYK", (0, 0, 0, 0)), "JPEG")[0, 0].tolist() == [255, 255, 255]
 
 
+def test_sixteen_bit_colour_keeps_its_high_bytes():
+    """A PNG of two RGB pixels of 16 bits, chunk by chunk: Pillow cannot write one."""
+    import struct
+    import zlib
+
+    def chunk(kind, data):
+        return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+
+    rows = b"\0" + struct.pack(">6H", 0x1234, 0x5678, 0x9ABC, 0xFFFF, 0, 0x80FF)
+    head = struct.pack(">IIBBBBB", 2, 1, 16, 2, 0, 0, 0)
+    data = (
+        b"\x89PNG\r\n\x1a\n"
+        + chunk(b"IHDR", head)
+        + chunk(b"IDAT", zlib.compress(rows))
+        + chunk(b"IEND", b"")
+    )
+    assert decode(data, "x")[0].tolist() == [[[0x12, 0x56, 0x9A], [0xFF, 0, 0x80]]]
+
+
 def test_refused_kinds():
     for image, kind, sentence in (
         (one("F", 0.5), "TIFF", "a/x has pixels of Pillow's mode 'F'"),

@@ -112,9 +112,9 @@ def test_junk_and_other_files_do_not_count(make, tmp_path):
 
 
 def test_names_below_the_data_folder(make, tmp_path):
-    make.tree(tmp_path / "celeba", make.classes(3))
+    make.tree(tmp_path / "pets", make.classes(3))
     make.tar(tmp_path / "shoes.tar.xz", make.classes(3), "w:xz")
-    assert load("celeba", data_dir=tmp_path).name == "celeba"
+    assert load("pets", data_dir=tmp_path).name == "pets"
     assert load("shoes", data_dir=tmp_path).name == "shoes"
     assert load("shoes.tar.xz", data_dir=tmp_path).name == "shoes"
     os.symlink(tmp_path, "data")

@@ -1,0 +1,176 @@
+"""Image packs: a dataset in one HDF5 file, readable with h5py and NumPy alone.
+
+``/images`` uint8 (N, S, S, C), in one piece; ``/labels`` int64 (N,) and ``/attributes`` uint8 (N, A), each with the
+attribute ``names``; ``/split`` uint8 (N,), 0 train, 1 valid, 2 test; ``/names``, those at the source, in UTF-8.
+Root attributes: format, version, name, identity, crop, side, lossy, notes, key, created.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import replace
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import h5py
+import numpy as np
+
+from dmzcli.data.contract import Content, Dataset
+from dmzcli.data.fitting import Fitting
+from dmzcli.errors import UserError
+from dmzcli.files import user_errors
+from dmzcli.hdf5 import Column, mapped, strings, whole_file
+
+FORMAT, VERSION = "dmz-images", 1
+HINT = "make a pack with dmz data prepare"
+_KINDS = {"images": "u", "labels": "i", "attributes": "u", "split": "u", "names": "S"}
+
+
+def is_pack(path: Path) -> bool:
+    """Whether a file says of itself that it is an image pack."""
+    return attributes(path).get("format") == FORMAT
+
+
+def attributes(path: Path) -> dict[str, Any]:
+    """The root attributes of an HDF5 file; none where it is no such file."""
+    try:
+        with h5py.File(path, "r") as stream:
+            return dict(stream.attrs)
+    except (OSError, RuntimeError, KeyError):
+        return {}
+
+
+def write(path: Path, dataset: Dataset, images: Iterable[np.ndarray] | None = None, key: str = "") -> None:
+    """Writes a pack, whole or not at all.
+
+    Arguments:
+        path: The file.
+        dataset: What it holds; of its images only the shape is asked for where ``images`` is given.
+        images: The images piece by piece, uint8 (n, S, S, C), in the order of the rows.
+        key: What the cache knows the pack by.
+
+    Raises:
+        UserError: The disk is full, or the folder cannot be written.
+    """
+    pieces = [dataset.images] if images is None else images
+    values: dict[str, np.ndarray] = {"split": dataset.split}
+    if dataset.labels is not None:
+        values["labels"] = dataset.labels
+    if dataset.attributes is not None:
+        values["attributes"] = dataset.attributes
+    if dataset.names is not None:
+        values["names"] = np.array([name.encode("utf-8", "surrogateescape") for name in dataset.names], "S")
+    named = {"labels": dataset.label_names, "attributes": dataset.attribute_names}
+    columns = {
+        name: Column(value.shape, value.dtype, {"names": named[name]} if name in named else {})
+        for name, value in values.items()
+    }
+    facts = {
+        "format": FORMAT,
+        "version": VERSION,
+        "name": dataset.name,
+        "identity": dataset.identity,
+        "crop": dataset.fit,
+        "side": dataset.side or "",
+        "lossy": dataset.lossy,
+        "notes": dataset.notes,
+        "key": key,
+        "created": datetime.now(UTC).isoformat(timespec="seconds"),
+    }
+    with whole_file(path, facts, {"images": Column(dataset.images.shape, np.uint8), **columns}) as out:
+        start = 0
+        for piece in pieces:
+            out.write("images", piece, start)
+            start += len(piece)
+        for name, value in values.items():
+            out.write(name, value)
+    if start != len(dataset.images):
+        raise ValueError(f"{start} images for a pack of {len(dataset.images)}")
+
+
+def read(path: str | Path) -> Dataset:
+    """Opens a pack; its images are read from the disk when they are used.
+
+    Raises:
+        UserError: The file is missing, truncated, of another kind, or inconsistent.
+    """
+    path = Path(path)
+    with user_errors(path):
+        path.stat()
+    try:
+        with h5py.File(path, "r") as stream:
+            facts = dict(stream.attrs)
+            if str(facts.get("format")) != FORMAT:
+                raise UserError(f"{path} is an HDF5 file, but not an image pack", HINT)
+            if facts.get("version") != VERSION:
+                raise UserError(
+                    f"{path} is an image pack of version {facts.get('version')}, not {VERSION}",
+                    "update dmz, or prepare it anew",
+                )
+            columns = {
+                name: _column(path, stream, name) for name in _KINDS if name in stream and name != "images"
+            }
+            names = {name: strings(stream[name]) for name in ("labels", "attributes") if name in stream}
+            notes = strings(stream, "notes")
+        images = mapped(path, "images")
+        return Dataset(
+            images=images,
+            split=columns["split"],
+            labels=columns.get("labels"),
+            label_names=names.get("labels", ()),
+            attributes=columns.get("attributes"),
+            attribute_names=names.get("attributes", ()),
+            lossy=bool(facts["lossy"]),
+            names=_decoded(columns.get("names")),
+            notes=notes,
+            name=str(facts["name"]),
+            identity=str(facts["identity"]),
+            fit=str(facts["crop"]),
+            side=str(facts["side"]) or None,
+        )
+    except KeyError as error:
+        raise UserError(f"{path} lacks {error} of an image pack", HINT) from error
+    except (
+        OSError,
+        RuntimeError,
+        TypeError,
+        ValueError,
+    ) as error:  # h5py's ways to say that a file is damaged
+        raise UserError(f"{path} is no whole image pack: {error}", HINT) from error
+
+
+def read_fitted(path: Path, fitting: Fitting) -> Dataset:
+    """Opens a pack for images of the size and channels that ``fitting`` asks for.
+
+    Raises:
+        UserError: As :func:`read`; or the pack was made with another crop, or its images do not fit.
+    """
+    dataset = read(path)
+    size, channels = dataset.images.shape[2:]
+    if fitting.size in (None, size):
+        if fitting.fit not in ("exact", "pad", "resize", "crop", dataset.fit):
+            raise UserError(
+                f"{path} was made with the crop '{dataset.fit}', not '{fitting.fit}'",
+                "leave data.fit=exact to take the pack as it is, or prepare it anew",
+            )
+        if fitting.channels in (None, channels):
+            return dataset
+        fitting, fit = replace(fitting, size=None, fit="exact"), dataset.fit
+    else:
+        fit = fitting.fit if dataset.fit == "exact" else f"{dataset.fit}-{fitting.fit}"
+    content = {name: getattr(dataset, name) for name in Content.__dataclass_fields__}
+    content["images"] = fitting.apply_all(dataset.images, str(path))
+    return Dataset.of(dataset.name, Content(**content), fit, dataset.side)
+
+
+def _column(path: Path, stream: h5py.File, name: str) -> np.ndarray:
+    """A column's values."""
+    column = stream[name]
+    if not isinstance(column, h5py.Dataset) or column.dtype.kind not in _KINDS[name]:
+        raise UserError(f"{path}: /{name} is not a column of an image pack", HINT)
+    return np.asarray(column[()])
+
+
+def _decoded(names: np.ndarray | None) -> tuple[str, ...] | None:
+    return None if names is None else tuple(name.decode("utf-8", "surrogateescape") for name in names)

@@ -1,0 +1,136 @@
+"""HDF5 files that are whole or absent, of any size, in little memory, and on a disk that may be full.
+
+HDF5 crashes the whole process where a disk is full, so it only lays the file out: groups, attributes, and columns of
+bytes that are allocated but not written. The space is reserved before, and the columns are written at their offsets
+by plain file operations, whose errors can be told to a user. A column that is stored in one piece can also be mapped
+into memory, so that its rows are read when they are used.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import IO, Any
+
+import h5py
+import numpy as np
+
+from dmzcli.files import atomic
+
+_STRUCTURE = 1 << 16
+"""More bytes than a file's structure takes, names and attributes aside."""
+
+
+@dataclass(frozen=True)
+class Column:
+    """A dataset of an HDF5 file.
+
+    Arguments:
+        shape: With the rows first.
+        dtype: Of fixed size.
+        attributes: Of the column; tuples of strings are stored as strings of variable length.
+    """
+
+    shape: tuple[int, ...]
+    dtype: Any
+    attributes: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def nbytes(self) -> int:
+        """What its values take."""
+        return int(np.prod(self.shape, dtype=np.int64)) * np.dtype(self.dtype).itemsize
+
+
+class Writer:
+    """Writes rows of columns."""
+
+    def __init__(self, stream: IO[bytes], columns: Mapping[str, Column], offsets: Mapping[str, int]) -> None:
+        self._stream, self._columns, self._offsets = stream, columns, offsets
+
+    def write(self, name: str, rows: np.ndarray, start: int = 0) -> None:
+        """Writes rows of one column from row ``start`` on."""
+        column = self._columns[name]
+        data = np.ascontiguousarray(rows, column.dtype)
+        if data.shape[1:] != column.shape[1:] or start + len(data) > column.shape[0]:
+            raise ValueError(f"rows {data.shape} from {start} on do not fit /{name} of shape {column.shape}")
+        if data.size:
+            self._stream.seek(self._offsets[name] + start * data[0].nbytes)
+            self._stream.write(data.data)
+
+
+@contextmanager
+def whole_file(path: Path, attributes: Mapping[str, Any], columns: Mapping[str, Column]) -> Iterator[Writer]:
+    """Lays a file out, yields what writes its columns, and renames it onto ``path`` when the block succeeds.
+
+    Raises:
+        UserError: The disk is full, or the folder cannot be written.
+    """
+    with atomic(path) as temporary:
+        size = _STRUCTURE + sum(column.nbytes for column in columns.values())
+        size += sum(len(repr(value)) for value in attributes.values())
+        with temporary.open("r+b") as stream:
+            reserve(stream, size)  # a full disk shows here, and not inside of HDF5
+        offsets = _lay_out(temporary, attributes, columns)
+        with temporary.open("r+b") as stream:
+            reserve(stream, temporary.stat().st_size)
+            yield Writer(stream, columns, offsets)
+
+
+def reserve(stream: IO[bytes], size: int) -> None:
+    """Makes sure that ``size`` bytes of a file can be written.
+
+    Raises:
+        OSError: There is no space for them.
+    """
+    if hasattr(os, "posix_fallocate"):
+        os.posix_fallocate(stream.fileno(), 0, size)
+        return
+    have = stream.seek(0, os.SEEK_END)  # what is there is written already, except where a file has holes
+    while have < size:
+        have += stream.write(bytes(min(1 << 22, size - have)))
+    stream.flush()
+
+
+def _lay_out(path: Path, attributes: Mapping[str, Any], columns: Mapping[str, Column]) -> dict[str, int]:
+    """Writes everything but the columns' values; gives the offset of each column."""
+    offsets = {}
+    with h5py.File(path, "w") as out:
+        _set(out, attributes)
+        for name, column in columns.items():
+            plan = h5py.h5p.create(h5py.h5p.DATASET_CREATE)
+            plan.set_layout(h5py.h5d.CONTIGUOUS)
+            plan.set_alloc_time(h5py.h5d.ALLOC_TIME_EARLY)
+            plan.set_fill_time(h5py.h5d.FILL_TIME_NEVER)
+            kind, space = h5py.h5t.py_create(np.dtype(column.dtype)), h5py.h5s.create_simple(column.shape)
+            dataset = h5py.Dataset(h5py.h5d.create(out.id, name.encode(), kind, space, dcpl=plan))
+            _set(dataset, column.attributes)
+            offsets[name] = dataset.id.get_offset() or 0
+    return offsets
+
+
+def _set(thing: Any, attributes: Mapping[str, Any]) -> None:
+    for name, value in attributes.items():
+        if isinstance(value, tuple):
+            thing.attrs.create(name, list(value), shape=(len(value),), dtype=h5py.string_dtype())
+        else:
+            thing.attrs[name] = value
+
+
+def mapped(path: Path, name: str) -> np.ndarray:
+    """A column as a read-only array whose rows are read when they are used; a copy where it lies in pieces."""
+    with h5py.File(path, "r") as stream:
+        dataset = stream[name]
+        offset, shape, dtype = dataset.id.get_offset(), dataset.shape, dataset.dtype
+        if offset is None or not dataset.size:
+            return np.asarray(dataset[()])
+    return np.memmap(path, dtype, "r", offset, shape)
+
+
+def strings(thing: Any, name: str = "names") -> tuple[str, ...]:
+    """An attribute that holds strings, or none."""
+    return tuple(
+        text.decode() if isinstance(text, bytes) else str(text) for text in thing.attrs.get(name, ())
+    )
