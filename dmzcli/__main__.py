@@ -10,7 +10,12 @@ import sys
 
 
 def _mistake(message: str, hint: str) -> int:
+    from dmzcli import processes
+
     one_line = " ".join(message.split())
+    if not processes.main():  # it may be the only one with this trouble
+        print(f"process {processes.rank()}: {one_line}", file=sys.stderr)
+        return 2
     print(f"error: {one_line}", file=sys.stderr)
     print(f"hint: {' '.join(hint.split())}", file=sys.stderr)
     if "--json" in sys.argv:
@@ -40,8 +45,16 @@ def _outcome(error: BaseException) -> int:
     if "priors" in sys.modules and isinstance(error, sys.modules["priors"].PriorError):
         return _mistake(str(error), getattr(error, "hint", None) or "see dmz fit-prior --help")
     if "dmzcli.interrupts" in sys.modules and isinstance(error, sys.modules["dmzcli.interrupts"].Interrupted):
-        print(f"interrupted: {error.kept}", file=sys.stderr)
+        from dmzcli import processes
+
+        if processes.main():
+            print(f"interrupted: {error.kept}", file=sys.stderr)
         return 128 + int(error.number)
+    if "torch" in sys.modules:
+        from dmzcli import processes
+
+        if processes.is_connection(error):
+            return _mistake(*processes.lost("what was finished is kept"))
     if isinstance(error, BrokenPipeError):
         sys.stderr.close()  # whoever read us has gone; nothing is left to say to them
         return 141

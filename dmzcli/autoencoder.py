@@ -16,6 +16,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from dmzcli.batch_norm import BatchNorm2d
 from dmzcli.config import Config
 from dmzcli.errors import UserError
 from dmzcli.layers import KeysValues
@@ -52,7 +53,7 @@ class Encoder(nn.Module):
         for width in channels:
             layers += [
                 nn.Conv2d(in_channels, width, 3, stride=2, padding=1),
-                nn.BatchNorm2d(width),
+                BatchNorm2d(width),
                 nn.LeakyReLU(),
             ]
             in_channels, size = width, (size + 1) // 2
@@ -164,7 +165,23 @@ class Autoencoder(nn.Module):
             )
         return self.context(F.one_hot(bits.long(), 2).to(next(self.parameters()).dtype))
 
-    def forward(self, x0: Tensor, x_t: Tensor, t: Tensor, gumbel: Tensor | None) -> Tensor:
+    def codes(self, x0: Tensor, gumbel: Tensor | None) -> Tensor | None:
+        """What the denoiser sees of images in training: pairs (B, D, 2), or ``None`` without a latent.
+
+        Arguments:
+            x0: Images (B, C, H, W).
+            gumbel: Gumbel noise (B, D, 2); ``None`` takes the most probable bits.
+        """
+        if self.dim == 0:
+            return None
+        logits = self.logits(x0)
+        if gumbel is None:
+            return F.one_hot(logits.argmax(-1), 2).to(logits.dtype)
+        return self.relax(logits, gumbel)
+
+    def forward(
+        self, x0: Tensor, x_t: Tensor, t: Tensor, gumbel: Tensor | None = None, pairs: Tensor | None = None
+    ) -> Tensor:
         """One training evaluation: encodes x_0, relaxes its bits, and denoises x_t given them.
 
         Arguments:
@@ -172,17 +189,13 @@ class Autoencoder(nn.Module):
             x_t: Their noisy versions.
             t: Timesteps (B,).
             gumbel: Gumbel noise (B, D, 2); ``None`` takes the most probable bits (or the model has none).
+            pairs: What :meth:`codes` gave for these images, where it was called before.
 
         Returns:
             The denoiser's output (B, C or 2C, H, W).
         """
-        if self.dim == 0:
-            return self.unet(x_t, t)
-        logits = self.logits(x0)
-        pairs = (
-            F.one_hot(logits.argmax(-1), 2).to(logits.dtype) if gumbel is None else self.relax(logits, gumbel)
-        )
-        return self.unet(x_t, t, self.context(pairs))
+        pairs = self.codes(x0, gumbel) if pairs is None else pairs
+        return self.unet(x_t, t, None if pairs is None else self.context(pairs))
 
 
 def _factors(size: int, resolutions: Sequence[int]) -> tuple[int, ...]:

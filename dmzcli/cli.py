@@ -40,13 +40,25 @@ def _version(wanted: bool) -> None:
         raise typer.Exit
 
 
+SHARED = ("train", "encode", "sample")
+"""The commands that several processes can share."""
+
+
 @app.callback()
 def _main(
+    context: typer.Context,
     version: Annotated[
         bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")
     ] = False,
 ) -> None:
-    pass
+    from dmzcli import processes
+    from dmzcli.errors import UserError
+
+    if processes.ranks() > 1 and context.invoked_subcommand not in SHARED:
+        raise UserError(
+            f"dmz {context.invoked_subcommand} runs in one process, but {processes.ranks()} were started",
+            f"start it without torchrun or accelerate; only {', '.join(SHARED)} share their work",
+        )
 
 
 app.command("demo")(demo.demo)

@@ -138,6 +138,13 @@ class TrainingConfig(_Section):
     precision: Precision = Field(
         "auto", description="auto: bf16 where the device has instructions for it, else no (float32)"
     )
+    accumulate: int = Field(
+        1, ge=1, description="parts that a process takes its batch in: less memory, the same step"
+    )
+    checkpoint_activations: bool = Field(
+        False, description="compute the U-Net's activations again for the backward pass: less memory, slower"
+    )
+    compile: bool = Field(False, description="compile the U-Net: slow to start, then faster on a GPU")
     seed: int = Field(0, ge=0, lt=2**31)
     log_every: int = Field(50, ge=1)
     valid_every: int = Field(1000, ge=1)
@@ -165,7 +172,17 @@ _YOUNGER = {
 # which images there are is the dataset's identity, which a checkpoint holds beside the settings.
 _FREE = {
     "data": {"data_dir", "skip_bad", "feed"},
-    "training": {"steps", "precision", "log_every", "valid_every", "sample_every", "checkpoint_every"},
+    "training": {
+        "steps",
+        "precision",
+        "accumulate",
+        "checkpoint_activations",
+        "compile",
+        "log_every",
+        "valid_every",
+        "sample_every",
+        "checkpoint_every",
+    },
 }
 
 

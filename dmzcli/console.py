@@ -44,11 +44,12 @@ class Console:
     Arguments:
         quiet: Says nothing.
         as_json: Prints the result as one JSON object instead of as text.
+        mute: Prints neither talk nor result, as one of several processes.
     """
 
-    def __init__(self, quiet: bool = False, as_json: bool = False) -> None:
-        self.quiet, self.as_json = quiet, as_json
-        self.err = RichConsole(stderr=True, quiet=quiet, highlight=False)
+    def __init__(self, quiet: bool = False, as_json: bool = False, mute: bool = False) -> None:
+        self.quiet, self.as_json, self.mute = quiet or mute, as_json, mute
+        self.err = RichConsole(stderr=True, quiet=self.quiet, highlight=False)
         self._live: Progress | None = None
 
     def say(self, message: str) -> None:
@@ -108,6 +109,8 @@ class Console:
             facts: JSON-able; printed with ``--json``, and otherwise if there is no ``text``.
             text: The same for a person.
         """
+        if self.mute:
+            return
         if self.as_json:
             print(json.dumps(facts, ensure_ascii=False, allow_nan=False))
         elif isinstance(text, Group):

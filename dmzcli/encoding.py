@@ -1,7 +1,8 @@
 """Encoding: a dataset's images to their bit table, resumable after any kill.
 
 Rows are encoded in parts of fixed length. A finished part is a small file beside the table, written whole;
-the table itself appears only when every part is there.
+the table itself appears only when every part is there. Several processes take the parts in turns, and the main one
+makes the table.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ import numpy as np
 import torch
 
 from dmzcli import bits as bit_tables
+from dmzcli import processes
 from dmzcli.autoencoder import Autoencoder, pick_bits
 from dmzcli.batches import to_unit
 from dmzcli.data import Dataset
@@ -28,7 +30,9 @@ from dmzcli.progress import Silence, Talk
 from dmzcli.randomness import stream
 
 PART = 8192
-"""Rows per part."""
+"""Most rows per part, and rows of one stream of a draw."""
+SMALLEST = 256
+"""Fewest rows per part; between the two there are 32 parts, so that processes find equal shares."""
 
 Mode = Literal["mode", "sample"]
 
@@ -50,14 +54,31 @@ def probabilities_of(model: Autoencoder, images: np.ndarray, batch_size: int = 5
         return torch.cat([model.probabilities(to_unit(batch, device)) for batch in batches]).cpu().numpy()
 
 
+def part_rows(count: int) -> int:
+    """Rows per part of a dataset of ``count``: of the count alone, so that any number of processes can go on."""
+    return min(PART, max(SMALLEST, -(-count // 32)))
+
+
+def _uniforms(seed: int, start: int, stop: int, dim: int) -> np.ndarray:
+    """Numbers in [0, 1) of the rows from ``start`` to ``stop``, float32; row i's depend on (seed, i) alone."""
+    drawn = []
+    while start < stop:
+        block, first = divmod(start, PART)
+        last = min(stop - block * PART, PART)
+        drawn.append(stream("encode", seed, block).random((last, dim), np.float32)[first:])
+        start += last - first
+    return np.concatenate(drawn)
+
+
 def _part(
-    model: Autoencoder, images: np.ndarray, number: int, mode: Mode, seed: int, batch_size: int
+    model: Autoencoder, images: np.ndarray, start: int, mode: Mode, seed: int, batch_size: int
 ) -> dict[str, torch.Tensor]:
+    """Bits and probabilities of images that begin at row ``start``."""
     probabilities = probabilities_of(model, images, batch_size)
     if mode == "mode":
         bits = pick_bits(torch.from_numpy(probabilities)).numpy()
     else:
-        uniforms = stream("encode", seed, number).random(probabilities.shape, np.float32)
+        uniforms = _uniforms(seed, start, start + len(images), probabilities.shape[1])
         bits = (uniforms < probabilities).astype(np.uint8)
     return {
         "bits": torch.from_numpy(np.packbits(bits, axis=1, bitorder="big")),
@@ -94,24 +115,34 @@ def encode(
     talk = talk or Silence()
     _check(model, dataset)
     started = datetime.now(UTC)
-    facts = {"dataset": dataset.identity, "model": weights_hash, "mode": mode, "seed": seed, "part": PART}
+    count, rows = len(dataset.images), part_rows(len(dataset.images))
+    facts = {"dataset": dataset.identity, "model": weights_hash, "mode": mode, "seed": seed, "part": rows}
     parts = out.parent / f".{out.name}.parts"
-    _claim(parts, facts)
-    sweep(out)
-    count = len(dataset.images)
-    numbers = range((count + PART - 1) // PART)
-    files = [parts / f"{number:06d}.safetensors" for number in numbers]
-    resumed = sum(file.exists() for file in files) * PART
+    if processes.main():
+        _claim(parts, facts)
+        sweep(out)
+    processes.wait()
+    files = [parts / f"{number:06d}.safetensors" for number in range((count + rows - 1) // rows)]
+    resumed = sum(file.exists() for file in files) * rows
     if resumed:
         talk.say(f"resuming: {min(resumed, count):,} of {count:,} images are encoded already")
+    processes.wait()  # until all have seen what was there before
     with collected() as signals, talk.task("encoding", count) as advance:
-        for number, file in enumerate(files):
-            if not file.exists():
-                images = dataset.images[number * PART : (number + 1) * PART]
-                save_tensors(file, _part(model, images, number, mode, seed, batch_size))
-            advance(min((number + 1) * PART, count), "")
+        for number in range(processes.rank(), len(files), processes.ranks()):
+            start = number * rows
+            if not files[number].exists():
+                images = dataset.images[start : start + rows]
+                save_tensors(files[number], _part(model, images, start, mode, seed, batch_size))
+            advance(min(start + rows, count), "")
             if signals:
-                raise Interrupted(signals[0], "finished parts are kept; run the same command to go on")
+                break
+        heard = int(processes.largest(signals[0] if signals else 0)[0])
+        if heard:
+            raise Interrupted(heard, "finished parts are kept; run the same command to go on")
+    if not processes.main():
+        processes.wait()  # until the table is there
+        table = bit_tables.read(out)
+        return Encoded(table, (datetime.now(UTC) - started).total_seconds(), min(resumed, count))
     bits, probs = _joined(files, count, model.dim)
     table = bit_tables.BitTable(
         bits=bits,
@@ -131,6 +162,7 @@ def encode(
     )
     bit_tables.write(out, table)
     shutil.rmtree(parts)
+    processes.wait()
     return Encoded(table, (datetime.now(UTC) - started).total_seconds(), min(resumed, count))
 
 

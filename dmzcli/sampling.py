@@ -2,7 +2,8 @@
 
 A folder of samples holds ``images/000000.png`` and on, ``samples.npz`` (``images`` uint8 (N, H, W, C), ``bits``
 packed), ``grid.png``, and ``samples.json``, the card that says how they were made. The card and the archive are
-written last: a folder without them is unfinished, and the same run goes on with it.
+written last: a folder without them is unfinished, and the same run goes on with it. Several processes take the images that are
+missing in turns; the main one gathers them.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
+from dmzcli import processes
 from dmzcli.autoencoder import Autoencoder
 from dmzcli.config import DiffusionConfig
 from dmzcli.errors import UserError
@@ -209,10 +211,12 @@ def sample(
         )
     size, channels = model.config.data.size, model.config.data.channels
     assert size is not None and channels is not None
-    _claim(out, plan, asdict(plan))
     folder = out / "images"
-    with user_errors(folder):
-        folder.mkdir(parents=True, exist_ok=True)
+    if processes.main():
+        _claim(out, plan, asdict(plan))
+        with user_errors(folder):
+            folder.mkdir(parents=True, exist_ok=True)
+    processes.wait()
     files = [folder / f"{i:06d}.png" for i in range(plan.count)]
     images = np.empty((plan.count, size, size, channels), np.uint8)
     missing = []
@@ -224,22 +228,43 @@ def sample(
             images[i] = restored
     if len(missing) < plan.count:
         talk.say(f"{plan.count - len(missing):,} of {plan.count:,} images are there already")
+    processes.wait()  # until all have seen what was there before
+    own = missing[processes.rank() :: processes.ranks()]
     with collected() as signals, talk.task("sampling", plan.count, plan.count - len(missing)) as advance:
-        for start in range(0, len(missing), batch_size):
-            part = missing[start : start + batch_size]
+        for start in range(0, len(own), batch_size):
+            part = own[start : start + batch_size]
             codes = None if bits is None else bits[part]
             made = decode(model, codes, sampler, part, plan.seed, batch_size, precision=plan.precision)
             images[part] = made
             for i, image in zip(part, made, strict=True):
                 write_png(files[i], image)
-            advance(plan.count - len(missing) + start + len(part), "")
+            advance(plan.count - len(missing) + processes.ranks() * (start + len(part)), "")
             if signals:
-                raise Interrupted(signals[0], "finished images are kept; run the same command to go on")
+                break
+        heard = int(processes.largest(signals[0] if signals else 0)[0])
+        if heard:
+            raise Interrupted(heard, "finished images are kept; run the same command to go on")
+    for i in sorted(set(missing) - set(own)):
+        made_elsewhere = _restored(files[i], images.shape[1:])
+        if made_elsewhere is None:
+            raise UserError(
+                f"{files[i]} is not there, though another process wrote it",
+                "the folder must be one that all machines share",
+            )
+        images[i] = made_elsewhere
+    if processes.main():
+        _finish(out, plan, images, bits)
+    processes.wait()
+    return images
+
+
+def _finish(out: Path, plan: Plan, images: Array, bits: Array | None) -> None:
+    """Writes what makes a folder of samples whole; the card is the last."""
     write_png(out / "grid.png", grid(images[:GRID_IMAGES]))
     with atomic(out / "samples.npz") as temporary, temporary.open("wb") as stream:
         arrays = {"images": images}
         if bits is not None:
             arrays["bits"] = np.packbits(bits, axis=1, bitorder="big")
         np.savez(stream, **arrays)  # type: ignore[arg-type]
+    size, channels = images.shape[2:]
     write_json(out / "samples.json", {**asdict(plan), "size": size, "channels": channels, "encoding": "png"})
-    return images

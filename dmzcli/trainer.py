@@ -2,23 +2,25 @@
 
 A step is a function of (seed, step), of the weights and, where timesteps are drawn by their loss, of the history of
 losses: the images, and every random number, follow from these. A run that was killed and resumed therefore ends with
-the weights of one that was not.
+the weights of one that was not. Several processes, or several parts, make the step of one, up to rounding: they share
+its batch and its numbers, and the batch norm sees all of it. Dropout alone draws other masks there.
 """
 
 from __future__ import annotations
 
-import copy
 import json
 import math
-import os
+from contextlib import nullcontext
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Generic, TypeVar
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
+from dmzcli import processes
 from dmzcli.autoencoder import Autoencoder, pick_bits
+from dmzcli.averaging import Average
 from dmzcli.batches import Draw, draw, spread, to_unit
 from dmzcli.config import Config, parse
 from dmzcli.data import Dataset
@@ -34,26 +36,6 @@ if TYPE_CHECKING:
     from accelerate import Accelerator
 
 VALID_IMAGES = 1024
-Model = TypeVar("Model", bound=nn.Module)
-
-
-class Average(Generic[Model]):
-    """Exponential moving average of a model's weights; buffers (batch-norm statistics) are copied.
-
-    The decay starts low, min(decay, (1 + n) / (10 + n)), so that short runs are no averages of noise.
-    """
-
-    def __init__(self, model: Model, decay: float) -> None:
-        self.decay = decay
-        self.model: Model = copy.deepcopy(model).eval().requires_grad_(False)
-
-    @torch.no_grad()
-    def update(self, model: nn.Module, step: int) -> None:
-        """Moves towards the weights that ``step`` steps made."""
-        decay = min(self.decay, (1 + step) / (10 + step))
-        torch._foreach_lerp_(list(self.model.parameters()), list(model.parameters()), 1 - decay)
-        for averaged, buffer in zip(self.model.buffers(), model.buffers(), strict=True):
-            averaged.copy_(buffer)
 
 
 def build(config: Config) -> Autoencoder:
@@ -71,24 +53,25 @@ def accelerator(device: str | None, precision: str) -> Accelerator:
         precision: ``no``, ``bf16``, or ``auto``: bf16 where the device has instructions for it.
 
     Raises:
-        UserError: There is no such device.
+        UserError: There is no such device, or it names one for several processes.
     """
     from accelerate import Accelerator
     from accelerate.state import AcceleratorState, PartialState
-    from accelerate.utils import patch_environment
+    from accelerate.utils import DistributedDataParallelKwargs, patch_environment
 
-    from dmzcli.devices import computes_bf16, pick
+    from dmzcli.devices import computes_bf16
 
-    chosen = pick(device)
+    chosen = processes.join(device)
     if precision == "auto":
         precision = "bf16" if computes_bf16(chosen) else "no"
-    if chosen.index is not None and int(os.environ.get("WORLD_SIZE", "1")) > 1:
-        raise UserError(f"--device {chosen} names one device for several processes", "use --device cuda")
     if PartialState._shared_state and PartialState().num_processes == 1:
         AcceleratorState._reset_state(True)  # else an earlier run's device and precision would be this one's
-    one = {"ACCELERATE_TORCH_DEVICE": str(chosen)} if chosen.index is not None else {}
+    alone = processes.ranks() == 1 and chosen.index is not None
+    one = {"ACCELERATE_TORCH_DEVICE": str(chosen)} if alone else {}
+    # Batch norm's buffers are the same everywhere, see dmzcli.batch_norm: nothing is to be sent around.
+    handlers = [DistributedDataParallelKwargs(broadcast_buffers=False)]
     with patch_environment(**one):  # Accelerate's only way to take one device of several
-        return Accelerator(cpu=chosen.type == "cpu", mixed_precision=precision)
+        return Accelerator(cpu=chosen.type == "cpu", mixed_precision=precision, kwargs_handlers=handlers)
 
 
 class Trainer:
@@ -104,15 +87,20 @@ class Trainer:
     def __init__(self, config: Config, dataset: Dataset, run: Run, engine: Accelerator) -> None:
         self.config, self.run, self.engine, self.dataset = config, run, engine, dataset.identity
         training = config.training
-        if training.batch_size % engine.num_processes:
+        parts, each = engine.num_processes * training.accumulate, f"{engine.num_processes} processes"
+        if training.batch_size % parts:
+            times = f" times training.accumulate {training.accumulate}" if training.accumulate > 1 else ""
             raise UserError(
-                f"training.batch_size {training.batch_size} is not a multiple of {engine.num_processes} processes",
-                "choose a batch size that every process gets an equal part of",
+                f"training.batch_size {training.batch_size} is not a multiple of {each}{times}",
+                "choose a batch size that has equal parts",
             )
         self.diffusion = Diffusion(config.diffusion)
         bare = build(config).to(engine.device)
         self.dim = bare.dim
         self.average = Average(bare, training.ema)
+        bare.unet.checkpointing = training.checkpoint_activations
+        if training.compile:
+            bare.unet.compile()
         optimiser = torch.optim.AdamW(
             bare.parameters(), lr=training.learning_rate, weight_decay=training.weight_decay, fused=True
         )
@@ -148,7 +136,11 @@ class Trainer:
         }
 
     def save(self) -> None:
-        """Writes the checkpoint, then the averaged weights; each is whole or as it was before."""
+        """Writes the checkpoint, then the averaged weights; each is whole or as it was before.
+
+        Every process calls it, the main one writes; processes of any number can go on from it.
+        """
+        self.share_sums()
         if not self.engine.is_main_process:
             return
         tensors = {f"model.{name}": value for name, value in self.bare.state_dict().items()}
@@ -217,6 +209,15 @@ class Trainer:
             ) from error
         return True
 
+    def check_agreement(self) -> None:
+        """Raises UserError where the processes do not go on from the same step."""
+        latest, earliest = processes.largest(self.step, -self.step)
+        if latest != -earliest:
+            raise UserError(
+                f"the processes start at steps from {-earliest:.0f} to {latest:.0f}",
+                "the run directory must be one folder that all machines share",
+            )
+
     def start_from_import(self) -> bool:
         """Takes the imported weights as step 0 of both the model and its average.
 
@@ -243,10 +244,17 @@ class Trainer:
         training = self.config.training
         return training.learning_rate * min(1.0, (self.step + 1) / max(training.warmup, 1))
 
-    def losses(self, model: nn.Module, x0: Tensor, numbers: Draw, gumbel: Tensor | None) -> dict[str, Tensor]:
-        """The loss terms of images under given random numbers, each (B,)."""
+    def losses(self, model: nn.Module, x0: Tensor, numbers: Draw, pairs: Tensor | None) -> dict[str, Tensor]:
+        """The loss terms of images under given random numbers and codes, each (B,).
+
+        Arguments:
+            model: The autoencoder, or what wraps it.
+            x0: Images (B, C, H, W).
+            numbers: Of these images.
+            pairs: Their codes (B, D, 2); ``None`` takes their most probable bits (or there are none).
+        """
         x_t = self.diffusion.add_noise(x0, numbers.index, numbers.perturbed)
-        output = model(x0, x_t, self.diffusion.model_timesteps(numbers.index), gumbel)
+        output = model(x0, x_t, self.diffusion.model_timesteps(numbers.index), pairs=pairs)
         return self.diffusion.losses(output, x0, x_t, numbers.index, numbers.noise)
 
     def train_step(self) -> None:
@@ -263,21 +271,52 @@ class Trainer:
         for group in self.optimiser.param_groups:
             group["lr"] = self._rate()
         self.model.train()
-        with engine.autocast():
-            terms = self.losses(self.model, x0, numbers, numbers.gumbel)
-        if (
-            self.timesteps is not None
-        ):  # of all processes, in the order of the whole batch: each has the same history
-            self.timesteps.update(whole.index, engine.gather(terms["loss"].detach()))
-        terms = {name: value * numbers.weight for name, value in terms.items()}
-        engine.backward(terms["loss"].mean())
+        terms = self._backward(x0, numbers)
+        if self.timesteps is not None:
+            # Of all processes, in the order of the whole batch: each has the same history.
+            self.timesteps.update(whole.index, engine.gather(terms["loss"]))
         norm = engine.clip_grad_norm_(self.model.parameters(), training.gradient_clip or math.inf)
         self.optimiser.step()
         self.optimiser.zero_grad(set_to_none=True)
         self.step += 1
         self.average.update(self.bare, self.step)
+        terms = {name: value * numbers.weight for name, value in terms.items()}
         for name, value in {**terms, "gradient_norm": norm}.items():
             self.sums[name] = self.sums.get(name, 0) + value.detach().mean()
+
+    def _backward(self, x0: Tensor, numbers: Draw) -> dict[str, Tensor]:
+        """Leaves the gradients of the mean weighted loss in the parameters; gives the loss terms, each (B,).
+
+        The encoder, whose batch norm mixes the images, always sees the batch at once. The U-Net takes it in
+        ``training.accumulate`` parts, each of which runs back as far as the codes; the last one takes what the codes
+        have gathered along into the encoder, in the one pass whose gradients the processes average.
+        """
+        engine, parts = self.engine, self.config.training.accumulate
+        with engine.autocast():
+            pairs = self.bare.codes(x0, numbers.gumbel)
+        made: list[dict[str, Tensor]] = []
+        owed = torch.zeros((), device=engine.device)
+        for k in range(parts):
+            part, last = numbers.part(k, parts), k == parts - 1
+            rows = slice(k * len(x0) // parts, (k + 1) * len(x0) // parts)
+            own = None if pairs is None else pairs[rows]
+            seen = own if own is None or last else own.detach().requires_grad_()
+            with nullcontext() if last else engine.no_sync(self.model):
+                with engine.autocast():
+                    terms = self.losses(self.model, x0[rows], part, seen)
+                loss = (terms["loss"] * part.weight).sum() / len(x0)
+                engine.backward(loss + owed if last else loss)
+            if own is not None and not last:
+                assert seen is not None and seen.grad is not None
+                owed = owed + (own * seen.grad).sum()
+            made.append({name: value.detach() for name, value in terms.items()})
+        return {name: torch.cat([terms[name] for terms in made]) for name in made[0]}
+
+    def share_sums(self) -> None:
+        """Makes ``sums`` those of the whole batch; a second time changes nothing."""
+        if self.sums:
+            shared = processes.mean(torch.stack([value.float() for value in self.sums.values()]))
+            self.sums = dict(zip(self.sums, shared.unbind(), strict=True))
 
     @torch.no_grad()
     def valid_loss(self) -> float | None:

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 
 import torch
 
+from dmzcli import processes
 from dmzcli.config import Config
 from dmzcli.data import Dataset
 from dmzcli.errors import UserError
@@ -90,15 +91,23 @@ def train(
         resumed = trainer.resume()
         if trainer.start_from_import():
             talk.say(f"starting from the imported weights in {run.weights}")
-        run.save_config(config)
-        for file in (run.state, run.weights):
-            sweep(file)
         if resumed:
             talk.say(f"resuming {run.path} at step {trainer.step}")
-            if trainer.step >= config.training.steps:
-                trainer.save_average()  # a kill between the two files of a checkpoint may have left an older one
         with collected() as signals:
+            trainer.check_agreement()
+            if processes.main():
+                _tidy(trainer, resumed)
             return _loop(trainer, max_hours, talk, signals)
+
+
+def _tidy(trainer: Trainer, resumed: bool) -> None:
+    """Writes the settings, and heals what a kill has left behind."""
+    run = trainer.run
+    run.save_config(trainer.config)
+    for file in (run.state, run.weights):
+        sweep(file)
+    if resumed and trainer.step >= trainer.config.training.steps:
+        trainer.save_average()  # a kill between the two files of a checkpoint may have left an older one
 
 
 class _Journal:
@@ -126,16 +135,18 @@ class _Journal:
             The row in short.
         """
         trainer, step = self.trainer, self.trainer.step
+        trainer.share_sums()
         row = {name: float(value) / (step - trainer.logged) for name, value in trainer.sums.items()}
         _check_finite(row, trainer, saved)
         row["learning_rate"] = trainer.optimiser.param_groups[0]["lr"]
         images = (step - self._from) * trainer.config.training.batch_size
         row["images_per_second"] = images / (time.monotonic() - self._since)
         trainer.sums, trainer.logged = {}, step
-        if self.metrics:
-            loss = trainer.valid_loss() if valid else None
-            row |= {} if loss is None else {"valid_loss": loss}
+        if valid and len(trainer.valid_images):
+            loss = trainer.valid_loss() if self.metrics else None
+            row["valid_loss"] = processes.from_main(math.nan if loss is None else loss)
             _check_finite(row, trainer, saved)
+        if self.metrics:
             self.metrics.write(step, row)
             if pictures:
                 self.metrics.picture(step, trainer.pictures())
@@ -159,11 +170,16 @@ def _loop(trainer: Trainer, max_hours: float | None, talk: Talk, signals: list[i
     training, first, started = trainer.config.training, trainer.step, time.monotonic()
     deadline = math.inf if max_hours is None else started + 3600 * max_hours
     saved, journal = first, _Journal(trainer)
-    with closing(journal), talk.task("training", training.steps, first) as advance:
+
+    def kept() -> str:
+        return f"the checkpoint of step {saved} is intact" if saved else "no checkpoint was written yet"
+
+    with closing(journal), processes.survived(kept), talk.task("training", training.steps, first) as advance:
         while trainer.step < training.steps:
             trainer.train_step()
-            step, signal_number = trainer.step, signals[0] if signals else None
-            late = time.monotonic() > deadline
+            step = trainer.step
+            heard, past = processes.largest(signals[0] if signals else 0, time.monotonic() > deadline)
+            signal_number, late = int(heard), bool(past)
             last = step if late else training.steps
             message = ""
             if _due(step, training.log_every, last):
@@ -174,12 +190,14 @@ def _loop(trainer: Trainer, max_hours: float | None, talk: Talk, signals: list[i
                 message = journal.note(saved, valid, pictures)
             advance(step, message)
             if _due(step, training.checkpoint_every, last) or signal_number:
+                trainer.share_sums()
                 _check_finite({name: float(value) for name, value in trainer.sums.items()}, trainer, saved)
                 trainer.save()
                 saved = step
             if signal_number:
-                kept = f"the checkpoint of step {step} is saved; run the same command to go on"
-                raise Interrupted(signal_number, kept)
+                raise Interrupted(
+                    signal_number, f"the checkpoint of step {step} is saved; run the same command to go on"
+                )
             if late:
                 break
     seconds = time.monotonic() - started

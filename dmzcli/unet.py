@@ -15,6 +15,7 @@ from typing import Literal, cast
 
 import torch
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
 from dmzcli.layers import (
     AttentionBlock,
@@ -66,6 +67,10 @@ class UNet(nn.Module):
         norm_groups: Groups of the normalisations (or their greatest common divisor with the channels).
         norm_epsilon: Added to the variances that the normalisations divide by.
         frequency_shift, sine_first: See :func:`dmzcli.layers.timestep_embedding`.
+
+    Attributes:
+        checkpointing: Whether training keeps only what goes from block to block (T. Chen et al., "Training Deep Nets
+            with Sublinear Memory Cost", 2016, arXiv 1604.06174).
     """
 
     def __init__(
@@ -91,6 +96,7 @@ class UNet(nn.Module):
         sine_first: bool = False,
     ) -> None:
         super().__init__()
+        self.checkpointing = False
         self.embed = partial(timestep_embedding, width=channels, shift=frequency_shift, sine_first=sine_first)
         norm = partial(normalisation, groups=norm_groups, epsilon=norm_epsilon)
         width = 4 * channels
@@ -165,6 +171,12 @@ class UNet(nn.Module):
     def _attend(self, position: str, h: Tensor, bits: dict[str, KeysValues]) -> Tensor:
         return self.cross[position](h, bits[position]) if position in bits else h
 
+    def _run(self, block: nn.Module, *inputs: object) -> Tensor:
+        """A block's output; with ``checkpointing``, what is inside it is computed again for the backward pass."""
+        if self.checkpointing and torch.is_grad_enabled():
+            return checkpoint(block, *inputs, use_reentrant=False)
+        return block(*inputs)
+
     def forward(self, x: Tensor, t: Tensor, bits: dict[str, KeysValues] | None = None) -> Tensor:
         """Evaluates the network.
 
@@ -180,11 +192,12 @@ class UNet(nn.Module):
         e = self.time_embed(self.embed(t))
         h, skips = x, []
         for index, stage in enumerate(self.input_blocks):
-            h = self._attend(f"input_{index}", stage(h, e), bits)
+            h = self._attend(f"input_{index}", self._run(stage, h, e), bits)
             skips.append(h)
         first, attention, last = self.middle_block
-        h = last(self._attend("middle", attention(first(h, e)), bits), e)
+        h = self._attend("middle", self._run(attention, self._run(first, h, e)), bits)
+        h = self._run(last, h, e)
         for index, stage in enumerate(self.output_blocks):
             h = torch.cat([h, skips.pop()], dim=1)
-            h = stage(h, e, partial(self._attend, f"output_{index}", bits=bits))
+            h = self._run(stage, h, e, partial(self._attend, f"output_{index}", bits=bits))
         return self.out(h)

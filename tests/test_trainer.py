@@ -7,7 +7,8 @@ import torch
 
 from dmzcli.errors import UserError
 from dmzcli.runs import Run
-from dmzcli.trainer import Average, Trainer, accelerator, build
+from dmzcli.averaging import Average
+from dmzcli.trainer import Trainer, accelerator, build
 from dmzcli.training import train
 
 

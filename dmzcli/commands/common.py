@@ -73,10 +73,11 @@ QuietOption = Annotated[bool, typer.Option("--quiet", help="Say nothing on stder
 
 
 def console(quiet: bool, as_json: bool) -> Console:
-    """The console of a command."""
+    """The console of a command; of several processes, only the main one's prints."""
+    from dmzcli import processes
     from dmzcli.console import Console
 
-    return Console(quiet=quiet, as_json=as_json)
+    return Console(quiet=quiet, as_json=as_json, mute=not processes.main())
 
 
 def load_dataset(talk: Console, data: DataConfig, download: bool = False) -> Dataset:
@@ -89,7 +90,9 @@ def load_dataset(talk: Console, data: DataConfig, download: bool = False) -> Dat
             "the run was imported without a dataset", "train it on one: dmz train DATASET --run DIR"
         )
 
-    with talk.task(f"reading {data.dataset}", 1) as advance:
+    from dmzcli import processes
+
+    with processes.first_of_machine(), talk.task(f"reading {data.dataset}", 1) as advance:
         options = dataset_options(data, download)
         images = load(data.dataset, **options, cache=True, progress=counting(advance), say=talk.say)
     for note in images.notes:

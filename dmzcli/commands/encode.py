@@ -50,10 +50,10 @@ def encode(
     if dataset is not None and not same_dataset(data.dataset, dataset):
         data = data.model_copy(update={"dataset": dataset, "data_dir": None})
     data = data.model_copy(update=common.data_flags(data_dir, skip_bad))
-    from dmzcli.devices import pick
     from dmzcli.encoding import encode as encode_images
+    from dmzcli.processes import join
 
-    model = chosen.load_model(pick(device))
+    model = chosen.load_model(join(device))
     images = common.load_dataset(talk, data, download)
     file = out or chosen.bits
     talk.say(f"encoding {images.identity} with {chosen.path} into {file}")

@@ -36,13 +36,13 @@ def sample(
 ) -> None:
     """Generate images from a prior's bits: PNG files, one .npz, and a grid; the same command again resumes."""
     talk = common.console(quiet, as_json)
-    from dmzcli.devices import pick
     from dmzcli.generation import computing_in, usual_batch
     from dmzcli.prior_fitting import can_sample, find_run_for
+    from dmzcli.processes import join
     from dmzcli.runs import find_run
 
     chosen = find_run(run, fits=can_sample) if prior is None else find_run_for(prior, run)
-    where = pick(device)
+    where = join(device)
     precision = computing_in(precision, where)
     model = chosen.load_model(where)
     from dmzcli.samplers import sampler_class

@@ -67,7 +67,17 @@ def train(
         "model": {"latent": latent, "bits": bits},
         "training": {"steps": max_steps, "batch_size": batch_size, "seed": seed},
     }
+    from dmzcli import processes
+    from dmzcli.errors import UserError
+
+    if dry_run and processes.ranks() > 1:
+        raise UserError(
+            f"--dry-run measures one process, but {processes.ranks()} were started",
+            "leave the launcher out, and give the --batch-size of one process",
+        )
     wanted = plan(dataset, preset, flags, settings or [], run)
+    if processes.ranks() > 1:
+        processes.join(device)
     data = wanted.config.data
     if dry_run and data.dataset in names() and data.size is not None and data.channels is not None:
         size, channels = data.size, data.channels  # no need to read the images

@@ -1,0 +1,62 @@
+r"""Batch normalisation of a batch that several processes share.
+
+    y = γ (x − μ) / √(σ² + ε) + β,    μ, σ² over the images of all processes and their pixels.
+
+So the parts of a batch are normalised as the whole is in one process, on every device that torch's collective
+operations know; ``torch.nn.SyncBatchNorm`` computes the same on GPUs only.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor, distributed, nn
+
+
+def _several() -> bool:
+    return distributed.is_available() and distributed.is_initialized() and distributed.get_world_size() > 1
+
+
+class _Mean(torch.autograd.Function):
+    """The mean of a tensor over the processes, all of which use it: gradients add up over them as well."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor) -> Tensor:
+        x = x.clone()
+        distributed.all_reduce(x)
+        return x / distributed.get_world_size()
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> Tensor:  # type: ignore[override]
+        gradient = gradient.contiguous().clone()
+        distributed.all_reduce(gradient)
+        return gradient / distributed.get_world_size()
+
+
+class BatchNorm2d(nn.BatchNorm2d):
+    """``torch.nn.BatchNorm2d`` with the moments of the whole batch over all processes, in equal parts.
+
+    In evaluation, and in one process, it is ``torch.nn.BatchNorm2d`` itself; names and buffers are always the same.
+    """
+
+    def forward(self, input: Tensor) -> Tensor:
+        """(B, C, H, W) of the same shape."""
+        if not self.training or not _several():
+            return super().forward(input)
+        x = input.float()
+        mean = _Mean.apply(x.mean((0, 2, 3)))
+        centred = x - mean[:, None, None]
+        variance = _Mean.apply(centred.square().mean((0, 2, 3)))
+        self._remember(mean.detach(), variance.detach(), x.numel() // x.shape[1] * distributed.get_world_size())
+        scale = (variance + self.eps).rsqrt() * self.weight
+        return torch.addcmul(self.bias[:, None, None], centred, scale[:, None, None]).to(input.dtype)
+
+    @torch.no_grad()
+    def _remember(self, mean: Tensor, variance: Tensor, count: int) -> None:
+        """Moves the running statistics, of which the variance is the unbiased one of ``count`` values."""
+        assert self.running_mean is not None and self.running_var is not None and self.momentum is not None
+        assert self.num_batches_tracked is not None
+        self.num_batches_tracked += 1
+        self.running_mean.lerp_(mean, self.momentum)
+        self.running_var.lerp_(variance * (count / max(count - 1, 1)), self.momentum)
