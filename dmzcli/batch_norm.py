@@ -48,7 +48,9 @@ class BatchNorm2d(nn.BatchNorm2d):
         mean = _Mean.apply(x.mean((0, 2, 3)))
         centred = x - mean[:, None, None]
         variance = _Mean.apply(centred.square().mean((0, 2, 3)))
-        self._remember(mean.detach(), variance.detach(), x.numel() // x.shape[1] * distributed.get_world_size())
+        self._remember(
+            mean.detach(), variance.detach(), x.numel() // x.shape[1] * distributed.get_world_size()
+        )
         scale = (variance + self.eps).rsqrt() * self.weight
         return torch.addcmul(self.bias[:, None, None], centred, scale[:, None, None]).to(input.dtype)
 

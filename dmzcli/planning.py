@@ -91,12 +91,22 @@ class Plan:
         """What a dry run prints for a person."""
         gigabytes = {name: value / 2**30 for name, value in facts["memory_bytes"].items()}
         memory = ", ".join(f"{name} {value:.3f}" for name, value in gigabytes.items())
+        batch, steps = self.config.training.batch_size, facts["steps"]
+        if facts["measured"]:
+            source = f"measured on steps of {batch} images"
+            seconds = facts["seconds_per_1000_steps"]
+            pace = f"{seconds:,.0f} s per 1,000 steps (the median of {steps} steps on {facts['device']}, after warm-up)"
+        else:
+            source = "an estimate by the tensors' shapes"
+            pace = f"not measured: {facts['why_not']}"
         return "\n".join(
             [
                 json.dumps(facts["config"], indent=2),
                 f"run directory: {facts['run']}",
                 f"parameters: {facts['parameters']:,}",
-                f"memory in GiB: {memory}; together {sum(gigabytes.values()):.3f}",
+                f"FLOPs per image, forward and backward: {facts['flops_per_image']:.3g}",
+                f"memory in GiB: {memory}; together {sum(gigabytes.values()):.3f}; {source}",
+                f"time: {pace}",
             ]
         )
 
@@ -233,6 +243,38 @@ def estimate(config: Config) -> dict[str, Any]:
     memory = {"weights": size_of_weights, "gradients": size_of_weights, "optimiser": 2 * size_of_weights}
     memory |= {"average": size_of_weights, "activations": sum(kept.values())}
     return {"parameters": sum(p.numel() for p in model.parameters()), "memory_bytes": memory}
+
+
+def forecast(config: Config, device: str | None = None) -> dict[str, Any]:
+    """What training takes: parameters and FLOPs counted, memory and time measured on a few steps.
+
+    Where the step does not fit in the memory that is free here, or the measurement fails, memory is that of
+    :func:`estimate`, and there is no time.
+
+    Arguments:
+        config: Resolved.
+        device: As the commands name it.
+
+    Returns:
+        ``parameters``, ``flops_per_image``, ``memory_bytes`` by kind, ``measured``, ``device``, ``steps``,
+        ``seconds_per_1000_steps`` and ``why_not``, the last three ``None`` where they do not apply.
+
+    Raises:
+        UserError: There is no such device.
+    """
+    from dmzcli.devices import pick
+    from dmzcli.feeding import room
+    from dmzcli.measuring import flops, measure
+
+    chosen = pick(device)
+    facts = {**estimate(config), "flops_per_image": flops(config)}
+    facts |= {"device": str(chosen), "steps": None, "seconds_per_1000_steps": None, "why_not": None}
+    wanted, free = sum(facts["memory_bytes"].values()), 2 * room(chosen)
+    if wanted > free:
+        lacks = f"a step takes about {wanted / 2**30:.1f} GiB, and {free / 2**30:.1f} are free on {chosen}"
+        return {**facts, "measured": False, "why_not": lacks}
+    found = measure(config, device)
+    return {**facts, **found, "measured": "why_not" not in found}
 
 
 def list_all_settings() -> tuple[dict[str, Any], str]:

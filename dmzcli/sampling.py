@@ -2,8 +2,8 @@
 
 A folder of samples holds ``images/000000.png`` and on, ``samples.npz`` (``images`` uint8 (N, H, W, C), ``bits``
 packed), ``grid.png``, and ``samples.json``, the card that says how they were made. The card and the archive are
-written last: a folder without them is unfinished, and the same run goes on with it. Several processes take the images that are
-missing in turns; the main one gathers them.
+written last: a folder without them is unfinished, and the same run goes on with it. Several processes take the images
+that are missing in turns; the main one gathers them.
 """
 
 from __future__ import annotations

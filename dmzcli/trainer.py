@@ -57,7 +57,7 @@ def accelerator(device: str | None, precision: str) -> Accelerator:
     """
     from accelerate import Accelerator
     from accelerate.state import AcceleratorState, PartialState
-    from accelerate.utils import DistributedDataParallelKwargs, patch_environment
+    from accelerate.utils import patch_environment
 
     from dmzcli.devices import computes_bf16
 
@@ -68,10 +68,8 @@ def accelerator(device: str | None, precision: str) -> Accelerator:
         AcceleratorState._reset_state(True)  # else an earlier run's device and precision would be this one's
     alone = processes.ranks() == 1 and chosen.index is not None
     one = {"ACCELERATE_TORCH_DEVICE": str(chosen)} if alone else {}
-    # Batch norm's buffers are the same everywhere, see dmzcli.batch_norm: nothing is to be sent around.
-    handlers = [DistributedDataParallelKwargs(broadcast_buffers=False)]
     with patch_environment(**one):  # Accelerate's only way to take one device of several
-        return Accelerator(cpu=chosen.type == "cpu", mixed_precision=precision, kwargs_handlers=handlers)
+        return Accelerator(cpu=chosen.type == "cpu", mixed_precision=precision)
 
 
 class Trainer:

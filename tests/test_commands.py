@@ -85,9 +85,21 @@ def test_larger_max_steps_continue(dmz, tiny_settings):
 def test_dry_run_writes_nothing(dmz, tiny_settings):
     facts = make(dmz, "train", *tiny_settings, "--dry-run", "--json").json
     assert facts["config"]["model"]["channels"] == 8 and facts["parameters"] > 0
-    text = make(dmz, "train", *tiny_settings, "--dry-run").out
-    assert "parameters:" in text and "memory in GiB" in text
+    assert facts["measured"] and facts["seconds_per_1000_steps"] > 0 and 1 <= facts["steps"] <= 5
+    assert (
+        facts["memory_bytes"]["optimiser"] >= 2 * facts["memory_bytes"]["weights"] == 8 * facts["parameters"]
+    )
     assert os.listdir() == []
+
+
+def test_dry_run_tells_what_it_could_not_measure(dmz, tiny_settings, monkeypatch):
+    from dmzcli import feeding
+
+    monkeypatch.setattr(feeding, "room", lambda device: 1000)
+    text = make(dmz, "train", *tiny_settings, "--dry-run").out
+    assert "parameters:" in text and "FLOPs per image" in text
+    assert "an estimate by the tensors' shapes" in text
+    assert "time: not measured: a step takes about 0.0 GiB, and 0.0 are free on cpu" in text
 
 
 def test_pictures_by_path_go_the_whole_way(dmz, tiny_settings, digits):

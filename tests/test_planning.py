@@ -8,6 +8,7 @@ import torch
 
 from dmzcli.config import presets
 from dmzcli.errors import UserError
+from dmzcli.measuring import flops
 from dmzcli.planning import estimate, first_difference, list_all_settings, plan
 from dmzcli.trainer import build
 
@@ -128,6 +129,32 @@ def test_activations_grow_with_the_batch(tiny):
     small, large = (estimate(tiny(training__batch_size=b))["memory_bytes"] for b in (16, 64))
     assert small["weights"] == large["weights"]
     assert large["activations"] == pytest.approx(4 * small["activations"], rel=0.1)
+
+
+def test_flops_are_those_of_the_layers(tiny):
+    """A forward pass has two operations a weight and position; a backward pass twice that, but for the first input's.
+
+    Every convolution and linear layer of a model without a latent is counted by a hook, attention's two products
+    by hand.
+    """
+    config = tiny(model__latent="none")
+    model, counted = build(config), [0]
+
+    def note(layer, inputs, output):
+        positions = output.numel() // layer.weight.shape[0]
+        products = 2 * layer.weight.numel() * positions
+        # No gradient goes to the images and to the timesteps' sinusoids.
+        counted[0] += (3 if inputs[0].requires_grad else 2) * products
+        if isinstance(layer, torch.nn.Conv1d) and layer.weight.shape[0] == 3 * layer.weight.shape[1]:
+            width, places = inputs[0].shape[1:]
+            counted[0] += 3 * 2 * 2 * width * places**2  # QKᵀ, and its softmax times V
+
+    for layer in model.modules():
+        if isinstance(layer, torch.nn.Conv1d | torch.nn.Conv2d | torch.nn.Linear):
+            layer.register_forward_hook(note)
+    x = torch.zeros(1, 1, 8, 8)
+    model(x, x, torch.zeros(1, dtype=torch.long))
+    assert flops(config) == counted[0]
 
 
 def test_all_settings_are_listed():

@@ -41,7 +41,11 @@ def train(
     device: common.DeviceOption = None,
     settings: common.SetOption = None,
     dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Print the resolved settings, parameters and memory, and stop.")
+        bool,
+        typer.Option(
+            "--dry-run",
+            help="Print the resolved settings, parameters, FLOPs, and memory and time of a few measured steps; and stop.",
+        ),
     ] = False,
     list_settings: Annotated[
         bool, typer.Option("--settings", help="List all settings and presets, and stop.")
@@ -56,7 +60,7 @@ def train(
     """
     talk = common.console(quiet, as_json)
     from dmzcli.data import names
-    from dmzcli.planning import estimate, list_all_settings, plan
+    from dmzcli.planning import forecast, list_all_settings, plan
 
     if list_settings:
         facts, text = list_all_settings()
@@ -88,7 +92,8 @@ def train(
     config = wanted.config.resolved(size, channels)
     where = wanted.directory(config, run)
     if dry_run:
-        facts = {"run": str(where.path), "config": config.model_dump(mode="json"), **estimate(config)}
+        talk.say("measuring a few steps")
+        facts = {"run": str(where.path), "config": config.model_dump(mode="json"), **forecast(config, device)}
         talk.result(facts, wanted.dry_run_text(facts))
         return
     from dmzcli.training import train as run_training

@@ -1,0 +1,159 @@
+"""Several processes: they make what one makes, they stop together, and one that dies is missed."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from dmzcli import bits as bit_tables
+from dmzcli import processes
+from dmzcli.runs import Run
+
+DRIVER = """
+import json, sys
+from dmzcli.cli import app
+for arguments in json.loads(sys.argv[1]):
+    app(arguments, standalone_mode=False)
+"""
+"""Runs commands one after the other, so that two processes are started once."""
+
+
+@pytest.fixture
+def two(tmp_path):
+    """Starts commands in two processes, as torchrun does it."""
+    started = []
+    driver = tmp_path / "driver.py"
+    driver.write_text(DRIVER)
+
+    def start(*commands):
+        environment = {**os.environ, "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": "", "COLUMNS": "200"}
+        environment["PYTHONPATH"] = str(Path(processes.__file__).parent.parent)
+        launcher = (sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2")
+        texts = json.dumps([[str(part) for part in command] for command in commands])
+        process = subprocess.Popen(
+            [*launcher, str(driver), texts],
+            env=environment,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        started.append(process)
+        return process
+
+    yield start
+    for process in started:
+        if process.poll() is None:
+            process.terminate()  # the launcher ends its processes
+        process.communicate()
+
+
+def test_two_processes_make_what_one_makes(two, dmz, tiny_settings):
+    """Twenty steps, the table, and images; then one process goes on with what two have begun."""
+    settings = (*tiny_settings, "--set", "training.log_every=1", "--set", "training.checkpoint_every=10")
+    settings += ("--set", "training.valid_every=10", "--device", "cpu")
+
+    def commands(name):
+        run = ("--run", name, "--device", "cpu")
+        return (
+            ("train", *settings, "--run", name, "--max-steps", 20, "--json"),
+            (
+                "encode",
+                "--run",
+                "one",
+                "--device",
+                "cpu",
+                "--out",
+                f"{name}.h5",
+                "--mode",
+                "sample",
+                "--json",
+            ),
+            ("fit-prior", "--run", "one", "--kind", "bernoulli"),
+            ("sample", "bernoulli", *run[:0], "--run", "one", "--device", "cpu", "--count", 9, "--steps", 3)
+            + ("--out", f"samples-{name}", "--json"),
+        )
+
+    first = commands("one")
+    assert dmz(*first[0]).code == 0
+    assert dmz("encode", "--run", "one", "--device", "cpu", "--quiet").code == 0
+    for command in first[1:]:
+        done = dmz(*command)
+        assert done.code == 0, done
+    second = commands("two")
+    process = two(second[0], second[1], second[3])
+    out, err = process.communicate(timeout=300)
+    assert process.returncode == 0, err
+    objects = [json.loads(line) for line in out.splitlines()]
+    assert len(objects) == 3 and objects[0]["step"] == 20  # one object a command, not one a process
+
+    one, other = (Run(Path(name)).read_metrics() for name in ("one", "two"))
+    assert [row["step"] for row in one] == [row["step"] for row in other] == list(range(1, 21))
+    for key in ("loss", "gradient_norm", "valid_loss"):
+        values = [[row[key] for row in rows if key in row] for rows in (one, other)]
+        np.testing.assert_allclose(*values, rtol=0, atol=1e-5)  # float32, and 20 steps of its rounding
+
+    tables = [bit_tables.read(f"{name}.h5") for name in ("one", "two")]
+    assert np.array_equal(tables[0].bits, tables[1].bits)
+    assert np.array_equal(tables[0].probs, tables[1].probs)
+    archives = [np.load(f"samples-{name}/samples.npz") for name in ("one", "two")]
+    assert np.array_equal(archives[0]["images"], archives[1]["images"])
+    assert np.array_equal(archives[0]["bits"], archives[1]["bits"])
+    assert not list(Path().glob(".*.parts"))
+
+    for name in ("one", "two"):
+        assert dmz("train", *settings, "--run", name, "--max-steps", 24, "--quiet").code == 0
+    ends = [Run(Path(name)).read_metrics()[-1] for name in ("one", "two")]
+    assert ends[0]["step"] == ends[1]["step"] == 24
+    assert ends[0]["loss"] == pytest.approx(ends[1]["loss"], abs=1e-5)
+
+
+def children(pid):
+    return [int(text) for text in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+
+
+@pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="finds the processes under /proc")
+def test_a_killed_process_ends_the_run_and_it_goes_on(two, dmz, tiny_settings):
+    settings = (*tiny_settings, "--run", "run", "--device", "cpu")
+    process = two(("train", *settings, "--max-steps", 1000000))
+    deadline = time.monotonic() + 200
+    while not Path("run/train-state/state.safetensors").exists():
+        assert process.poll() is None and time.monotonic() < deadline, process.communicate()
+        time.sleep(0.1)
+    os.kill(max(children(process.pid)), signal.SIGKILL)
+    _out, err = process.communicate(timeout=60)
+    assert process.returncode != 0
+    assert "another of the 2 processes has ended or does not answer; the checkpoint of step " in err
+    assert "run the same command to go on" in err
+    kept = Run(Path("run")).read_metrics()[-1]["step"]
+    done = dmz("train", *settings, "--max-steps", kept + 8, "--json")
+    assert done.json["finished"] and "resuming run at step" in done.err
+
+
+def test_commands_that_do_not_share_their_work_are_refused(dmz, monkeypatch):
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    error, hint = dmz("probe").mistake()
+    assert error == "error: dmz probe runs in one process, but 2 were started" and "train" in hint
+    error, _ = dmz("train", "--dry-run").mistake()
+    assert "--dry-run measures one process" in error
+    monkeypatch.setenv("RANK", "1")
+    ended = dmz("probe", "--json")
+    assert (ended.code, ended.out) == (2, "") and ended.err.startswith("process 1: ")
+
+
+def test_several_processes_take_no_numbered_device(dmz, monkeypatch):
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    error, hint = dmz("train", "--device", "cpu:0").mistake()
+    assert error == "error: --device cpu:0 names one device for several processes" and "cuda" in hint
+
+
+def test_one_process_waits_for_nobody():
+    assert processes.largest(3, -2.5) == [3, -2.5] and processes.from_main(1.5) == 1.5
+    processes.wait()
+    with processes.first_of_machine():
+        pass
