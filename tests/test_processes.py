@@ -59,34 +59,20 @@ def test_two_processes_make_what_one_makes(two, dmz, tiny_settings):
     settings += ("--set", "training.valid_every=10", "--device", "cpu")
 
     def commands(name):
-        run = ("--run", name, "--device", "cpu")
+        here = ("--run", "one", "--device", "cpu", "--json")
+        sample = ("sample", "bernoulli", *here, "--count", 9, "--steps", 3, "--out", f"samples-{name}")
         return (
             ("train", *settings, "--run", name, "--max-steps", 20, "--json"),
-            (
-                "encode",
-                "--run",
-                "one",
-                "--device",
-                "cpu",
-                "--out",
-                f"{name}.h5",
-                "--mode",
-                "sample",
-                "--json",
-            ),
-            ("fit-prior", "--run", "one", "--kind", "bernoulli"),
-            ("sample", "bernoulli", *run[:0], "--run", "one", "--device", "cpu", "--count", 9, "--steps", 3)
-            + ("--out", f"samples-{name}", "--json"),
+            ("encode", *here, "--out", f"{name}.h5", "--mode", "sample"),
+            sample,
         )
 
-    first = commands("one")
-    assert dmz(*first[0]).code == 0
-    assert dmz("encode", "--run", "one", "--device", "cpu", "--quiet").code == 0
-    for command in first[1:]:
+    train, encode, sample = commands("one")
+    fit = ("fit-prior", "--run", "one", "--kind", "bernoulli", "--quiet")
+    for command in (train, encode, ("encode", "--run", "one", "--device", "cpu", "--quiet"), fit, sample):
         done = dmz(*command)
         assert done.code == 0, done
-    second = commands("two")
-    process = two(second[0], second[1], second[3])
+    process = two(*commands("two"))
     out, err = process.communicate(timeout=300)
     assert process.returncode == 0, err
     objects = [json.loads(line) for line in out.splitlines()]

@@ -5,9 +5,9 @@ from pathlib import Path
 import pytest
 import torch
 
+from dmzcli.averaging import Average
 from dmzcli.errors import UserError
 from dmzcli.runs import Run
-from dmzcli.averaging import Average
 from dmzcli.trainer import Trainer, accelerator, build
 from dmzcli.training import train
 

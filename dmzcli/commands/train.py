@@ -44,7 +44,7 @@ def train(
         bool,
         typer.Option(
             "--dry-run",
-            help="Print the resolved settings, parameters, FLOPs, and memory and time of a few measured steps; and stop.",
+            help="Print the resolved settings, parameters, FLOPs, and a few steps' memory and time, and stop.",
         ),
     ] = False,
     list_settings: Annotated[
