@@ -112,7 +112,7 @@ def test_a_killed_process_ends_the_run_and_it_goes_on(two, dmz, tiny_settings):
         assert process.poll() is None and time.monotonic() < deadline, process.communicate()
         time.sleep(0.1)
     os.kill(max(children(process.pid)), signal.SIGKILL)
-    _out, err = process.communicate(timeout=60)
+    _out, err = process.communicate(timeout=120)
     assert process.returncode != 0
     assert "another of the 2 processes has ended or does not answer; the checkpoint of step " in err
     assert "run the same command to go on" in err
