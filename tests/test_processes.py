@@ -73,7 +73,7 @@ def test_two_processes_make_what_one_makes(two, dmz, tiny_settings):
         done = dmz(*command)
         assert done.code == 0, done
     process = two(*commands("two"))
-    out, err = process.communicate(timeout=300)
+    out, err = process.communicate(timeout=600)
     assert process.returncode == 0, err
     objects = [json.loads(line) for line in out.splitlines()]
     assert len(objects) == 3 and objects[0]["step"] == 20  # one object a command, not one a process
