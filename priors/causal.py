@@ -1,15 +1,17 @@
 r"""A causal network over a sequence of bits: the logit of bit t sees bits before t and the given bits.
 
-Two paths add up to the logits z_t, x_s = 2 b_s − 1 ∈ {−1, 1}:
+Three paths add up to the logits z_t, x_s = 2 b_s − 1 ∈ {−1, 1}:
 
+- **linear**: a sparse chain (:mod:`priors.chain`), fitted before the others and left as it is. The others
+  start at zero, so training goes on from the chain and can only gain on held-out codes.
 - **position-specific** (no shared weights, for bits without a neighbourhood): masked residual layers
-  h ← h + silu(M h), unit u of degree d(u) seeing positions s ≤ d(u), and a masked linear skip. Germain et
-  al., "MADE: masked autoencoder for distribution estimation", 2015, arXiv 1502.03509, equations 12–13.
+  h ← h + silu(M h), unit u of degree d(u) seeing positions s ≤ d(u). Germain et al., "MADE: masked
+  autoencoder for distribution estimation", 2015, arXiv 1502.03509, equations 12–13.
 - **convolutional** (shared weights, for neighbours in the order): gated causal convolutions
   y ← y + W (tanh(u) ⊙ σ(v)) of growing dilation, then causal attention over all earlier positions. Chen et
   al., "PixelSNAIL: an improved autoregressive generative model", 2017, arXiv 1712.09763, section 3.
 
-Both allow a cache: step t computes what position t adds and nothing else.
+All allow a cache: step t computes what position t adds and nothing else.
 """
 
 from __future__ import annotations
@@ -44,7 +46,6 @@ class DensePath(nn.Module):
             "see": degree[:, None] >= position,
             "pass": degree[:, None] >= degree,
             "tell": torch.arange(dim)[:, None] > degree,
-            "skip": torch.arange(dim)[:, None] > position,
         }
         for name, mask in masks.items():
             self.register_buffer(f"{name}_mask", mask.float(), persistent=False)
@@ -56,26 +57,24 @@ class DensePath(nn.Module):
             [nn.Parameter(torch.randn(hidden, hidden) / math.sqrt(hidden)) for _ in range(layers - 1)]
         )
         self.between_bias = nn.ParameterList([nn.Parameter(torch.zeros(hidden)) for _ in range(layers - 1)])
-        self.tell = nn.Parameter(torch.randn(dim, hidden) * 0.1 / math.sqrt(hidden))
-        self.skip = nn.Parameter(torch.zeros(dim, width))
+        self.tell = nn.Parameter(torch.zeros(dim, hidden))
 
-    def weights(self) -> tuple[Tensor, list[Tensor], Tensor, Tensor]:
-        """The masked matrices: input to units, between layers, units to logits, input to logits."""
+    def weights(self) -> tuple[Tensor, list[Tensor], Tensor]:
+        """The masked matrices: input to units, between layers, units to logits."""
         return (
             self.see * self.get_buffer("see_mask"),
             [m * self.get_buffer("pass_mask") for m in self.between],
             self.tell * self.get_buffer("tell_mask"),
-            self.skip * self.get_buffer("skip_mask"),
         )
 
     def forward(self, x: Tensor, given: Tensor) -> Tensor:
         """Logits (N, T) of signs (N, T) and given signs (N, G)."""
-        see, between, tell, skip = self.weights()
+        see, between, tell = self.weights()
         inputs = torch.cat([given, x], dim=1)
         h = F.silu(F.linear(inputs, see, self.see_bias))
         for matrix, bias in zip(between, self.between_bias, strict=True):
             h = h + F.silu(F.linear(F.dropout(h, self.dropout, self.training), matrix, bias))
-        return F.linear(F.dropout(h, self.dropout, self.training), tell) + F.linear(inputs, skip)
+        return F.linear(F.dropout(h, self.dropout, self.training), tell)
 
 
 class GatedConvolution(nn.Module):
@@ -188,10 +187,17 @@ class CausalNetwork(nn.Module):
         super().__init__()
         self.dim, self.given_dim = dim, given_dim
         self.bias = nn.Parameter(torch.zeros(dim))
+        self.linear = nn.Parameter(torch.zeros(dim, given_dim + dim), requires_grad=False)
         self.dense = DensePath(dim, given_dim, hidden, layers, dropout) if hidden else None
         self.snail = (
             ConvolutionalPath(dim, given_dim, channels, convolutions, heads, dropout) if channels else None
         )
+
+    def start_at(self, bias: Tensor, linear: Tensor) -> None:
+        """Takes a chain: bias (T,) and weights (T, G + T), of which those that look ahead do not count."""
+        with torch.no_grad():
+            self.bias.copy_(bias)
+            self.linear.copy_(linear.tril(self.given_dim - 1))
 
     def forward(self, x: Tensor, given: Tensor) -> Tensor:
         """Logits of the bits of a sequence.
@@ -203,8 +209,21 @@ class CausalNetwork(nn.Module):
         Returns:
             float (N, T); logit t depends on ``x[:, :t]`` and ``given``.
         """
-        z = self.bias.expand(len(x), -1)
+        z = F.linear(torch.cat([given, x], dim=1), self.linear, self.bias)
         for path in (self.dense, self.snail):
             if path is not None:
                 z = z + path(x, given)
         return z
+
+    def work(self) -> float:
+        """Multiplications of the logits of one sequence; those of the convolutional path count double, since
+        they come in small products."""
+        width, total = self.dim + self.given_dim, float(self.linear.numel())
+        if self.dense is not None:
+            hidden = len(self.dense.see)
+            total += hidden * (width + self.dim) + hidden**2 * len(self.dense.between)
+        if self.snail is not None:
+            channels = self.snail.position.shape[1]
+            blocks = (2 * KERNEL + 1) * len(self.snail.convolutions) + 4
+            total += 2 * self.dim * (blocks * channels**2 + self.dim * channels)
+        return total
