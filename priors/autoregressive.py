@@ -117,7 +117,9 @@ class Autoregressive(Prior):
         budget = made.minutes * 60 * RATE
         share = budget / (made.members or min(most, LEAST_MEMBERS))
         dropout = default_dropout(len(train)) if made.dropout is None else made.dropout
-        spent, done, networks, orders, logs = 0.0, 0.0, [], [], []
+        spent, done, logs = 0.0, 0.0, []
+        networks: list[CausalNetwork] = []
+        orders: list[NDArray[np.int64]] = []
         while len(networks) < most:
             order = self._find_order(len(networks), train.bits)
             high = done + (1 - done) / self._members_left(most, len(networks), spent, budget)
