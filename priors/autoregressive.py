@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from priors import chain, trees
+from priors import chain, orders
 from priors.base import Prior
 from priors.empirical import log_sum_exp
 from priors.errors import PriorError
@@ -24,7 +24,9 @@ if TYPE_CHECKING:
 
 
 LEAST_MEMBERS, MOST_MEMBERS = 4, 12  # where their number is open; the least share the minutes
+HIDDEN = (128, 512)  # where it is open, the least and the most
 CHANNELS, PASSES = 32, 30  # of the convolutional path, where its channels are open; passes that must fit
+STARTS = ("chain", "independent")
 CHAIN_SHARE = 0.1  # of a member's work, at most
 WEIGHT_STEPS = 100
 
@@ -42,13 +44,20 @@ class AutoregressiveOptions:
         "how orders are found: along the Chow-Liu tree, at random, or as the bits stand",
         choices=("tree", "random", "natural"),
     )
-    hidden: int = option(512, "units of a layer of the position-specific path; 0 leaves it out", low=0)
+    hidden: int | None = option(
+        None, "units of a layer of the position-specific path; 0 leaves it out; auto: 8 a bit", low=0
+    )
     layers: int = option(2, "layers of the position-specific path", low=1)
     channels: int | None = option(
         None, "channels of the convolutions and the attention; 0 leaves them out; auto by the minutes", low=0
     )
     convolutions: int = option(3, "gated causal convolutions, of dilations 1, 2, 4, ...", low=0)
     heads: int = option(2, "heads of the attention; divides channels", low=1)
+    start: str | None = option(
+        None,
+        "what a network starts from: a sparse chain of logistic regressions, or independent bits; auto tries each",
+        choices=("chain", "independent"),
+    )
     dropout: float | None = option(
         None, "share of units dropped in training; auto by rows", low=0.0, high=0.95
     )
@@ -68,11 +77,12 @@ class Autoregressive(Prior):
 
     .. math:: p(b \mid g) = \sum_m w_m \prod_t p_m(b_{o_m(t)} \mid b_{o_m(1)}, \dots, b_{o_m(t - 1)}, g)
 
-    A network (:mod:`priors.causal`) starts from a sparse chain of logistic regressions and adds masked layers
-    that share no weights (Germain et al., MADE, 2015, arXiv 1502.03509), since bits of a code have no
-    neighbourhood of their own; the first, where the minutes allow, also gated causal convolutions and causal
-    attention as in PixelSNAIL (Chen et al., 2017, arXiv 1712.09763). Averaging over orders follows Uria et al.
-    ("A deep and tractable density estimator", 2014, arXiv 1310.1757, equation 13); the weights are those of
+    A network (:mod:`priors.causal`) starts from independent bits, or from a sparse chain of logistic regressions,
+    which is hard to improve on where codes are few; the first two networks try both, the others take the better.
+    It adds masked layers that share no weights (Germain et al., MADE, 2015, arXiv 1502.03509), since bits of a
+    code have no neighbourhood of their own; the first, where the minutes allow, also gated causal convolutions and
+    causal attention as in PixelSNAIL (Chen et al., 2017, arXiv 1712.09763). Averaging over orders follows Uria et
+    al. ("A deep and tractable density estimator", 2014, arXiv 1310.1757, equation 13); the weights are those of
     the greatest likelihood of held-out codes. Sampling keeps the units, convolution inputs, keys and values of
     earlier bits, so D bits take D small steps.
 
@@ -119,25 +129,28 @@ class Autoregressive(Prior):
         dropout = default_dropout(len(train)) if made.dropout is None else made.dropout
         spent, done, logs = 0.0, 0.0, []
         networks: list[CausalNetwork] = []
-        orders: list[NDArray[np.int64]] = []
+        found: list[NDArray[np.int64]] = []
+        starts: list[str] = []
         while len(networks) < most:
-            order = self._find_order(len(networks), train.bits)
+            rng = generator(self.seed, 7, len(networks))
+            order = orders.find(made.order, made.ordering, len(networks), train.bits, rng)
             high = done + (1 - done) / self._members_left(most, len(networks), spent, budget)
+            starts.append(made.start or next_start(starts, [float(log.mean()) for log in logs]))
             network, work = self._fit_member(
-                len(networks), order, dropout, share, train, valid, run, (done, high)
+                starts, order, dropout, share, train, valid, run.part(done, high, f"member-{len(networks)}")
             )
             spent, done = spent + work, high
             networks.append(network)
-            orders.append(order)
+            found.append(order)
             self._networks, self._orders, self._weights = [network], order[None], np.ones(1)
             logs.append(self._log_probs(valid))
             if made.members is None and spent + spent / len(networks) > budget:
                 break
-        self._networks, self._orders = networks, np.stack(orders)
+        self._networks, self._orders = networks, np.stack(found)
         self._weights = best_weights(np.stack(logs))
         return {
             "dropout": dropout,
-            "members": len(networks),
+            "starts": starts,
             "weights": [round(float(w), 3) for w in self._weights],
             "channels": [channels(network) for network in networks],
         }
@@ -150,21 +163,30 @@ class Autoregressive(Prior):
 
     def _fit_member(
         self,
-        member: int,
+        starts: list[str],
         order: NDArray[np.int64],
         dropout: float,
         share: float,
         train: Rows,
         valid: Rows,
         run: Run,
-        stretch: tuple[float, float],
     ) -> tuple[CausalNetwork, float]:
-        """A network trained on codes in its order, and the multiplications that it took, about ``share`` at most."""
+        """The next network, trained on codes in its order, and the multiplications that it took.
+
+        Arguments:
+            starts: What each network starts from, up to this one.
+            order: (D,).
+            dropout: In training.
+            share: Multiplications that it should take at most.
+            train, valid: Rows in the order of the bits.
+            run: Progress and checkpoint.
+        """
         import torch
 
-        from priors.training import Schedule, Trainer, step_work
+        from priors.causal import mean_loss
+        from priors.training import Schedule, Trainer, log_odds, step_work
 
-        made = self.options
+        made, member = self.options, len(starts) - 1
         train, valid = Rows(train.bits[:, order], train.given), Rows(valid.bits[:, order], valid.given)
         seed = int(generator(self.seed, 5, member).integers(2**62))
         width = made.channels
@@ -175,11 +197,15 @@ class Autoregressive(Prior):
         if made.channels is None and width and share < PASSES * -(-len(train) // made.batch) * each:
             network = self._new_network(0, dropout, seed)
             each = step_work(network, network.work(), len(train), len(valid), made.batch)
-        first = chain.work(train, CHAIN_SHARE * share)
-        part = run.part(*stretch, f"member-{member}")
-        if part.load() is None:
-            start = chain.fit(train, valid, CHAIN_SHARE * share)
-            network.start_at(torch.from_numpy(start.bias), torch.from_numpy(start.weights))
+        first = 0.0
+        if starts[-1] == "independent":
+            network.start_at(log_odds(train.bits))
+        else:
+            first = chain.work(train, CHAIN_SHARE * share)
+            if run.load() is None:
+                start = chain.fit(train, valid, CHAIN_SHARE * share)
+                network.start_at(torch.from_numpy(start.bias), torch.from_numpy(start.weights))
+            network.linear.requires_grad_(False)
         trainer = Trainer(
             network,
             functools.partial(mean_loss, network),
@@ -195,33 +221,24 @@ class Autoregressive(Prior):
                 max(0, int((share - first) / each)),
             ),
             int(generator(self.seed, 6, member).integers(2**62)),
-            part,
+            run,
         )
         return network, first + trainer.train() * each
-
-    def _find_order(self, member: int, bits: Bits) -> NDArray[np.int64]:
-        """The order of a member: as given, as the bits stand, at random, or down the Chow–Liu tree."""
-        rng = generator(self.seed, 7, member)
-        if self.options.order is not None and member == 0:
-            return np.array(self.options.order, np.int64)
-        if self.options.ordering == "natural" and member == 0:
-            return np.arange(self.dim)
-        if self.options.ordering == "tree":
-            return tree_order(bits, rng)
-        return rng.permutation(self.dim)
 
     def _new_network(self, width: int, dropout: float, seed: int) -> CausalNetwork:
         import torch
 
         from priors.causal import CausalNetwork
 
-        made = self.options
+        made, hidden = self.options, self.options.hidden
+        if hidden is None:
+            hidden = int(np.clip(8 * self.dim, *HIDDEN))
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
             return CausalNetwork(
                 self.dim,
                 self.given_dim,
-                made.hidden,
+                hidden,
                 made.layers,
                 width,
                 made.convolutions,
@@ -232,6 +249,7 @@ class Autoregressive(Prior):
     def _log_prob(self, rows: Rows) -> NDArray[np.float64]:
         import torch
 
+        from priors.causal import log_likelihood
         from priors.training import signs
 
         x, given = signs(rows.bits, len(rows)), signs(rows.given, len(rows))
@@ -292,6 +310,13 @@ def channels(network: CausalNetwork) -> int:
     return 0 if network.snail is None else int(network.snail.position.shape[1])
 
 
+def next_start(starts: list[str], scores: list[float]) -> str:
+    """What the next network starts from: each once, then whichever led to the greatest held-out likelihood."""
+    if len(starts) < len(STARTS):
+        return STARTS[len(starts)]
+    return starts[int(np.argmax(scores))]
+
+
 def best_weights(logs: NDArray[np.float64]) -> NDArray[np.float64]:
     """The weights (M,) of most likelihood for log p_m of held-out codes (M, N), by expectation maximisation.
 
@@ -309,42 +334,3 @@ def best_weights(logs: NDArray[np.float64]) -> NDArray[np.float64]:
 def default_dropout(rows: int) -> float:
     """More for fewer rows: 0.5 below 5,000, 0.3 below 30,000, else 0.1."""
     return 0.5 if rows < 5_000 else 0.3 if rows < 30_000 else 0.1
-
-
-def tree_order(bits: Bits, rng: np.random.Generator) -> NDArray[np.int64]:
-    """Bits in the order of a walk down the Chow–Liu tree from a random root, branches in random order."""
-    dim = bits.shape[1]
-    parent, _ = trees.spanning_tree(trees.information(bits), 0)
-    near: list[list[int]] = [[] for _ in range(dim)]
-    for child, above in enumerate(parent):
-        if above >= 0:
-            near[child].append(int(above))
-            near[int(above)].append(child)
-    order: list[int] = []
-    seen, open_ = np.zeros(dim, bool), [int(rng.integers(dim))]
-    while open_:
-        bit = open_.pop()
-        order.append(bit)
-        seen[bit] = True
-        following = [other for other in near[bit] if not seen[other]]
-        open_ += [following[i] for i in rng.permutation(len(following))]
-    return np.array(order, np.int64)
-
-
-def log_likelihood(network: CausalNetwork, x: Any, given: Any) -> Any:
-    """log p of sequences of signs (N, T), float64 where no gradient is asked for: tensor (N,)."""
-    import torch
-    from torch.nn import functional as F
-
-    terms = F.logsigmoid(network(x, given) * x)
-    return terms.sum(1) if torch.is_grad_enabled() else terms.double().sum(1)
-
-
-def mean_loss(network: CausalNetwork, x: Any, given: Any) -> Any:
-    """Mean −log p: a tensor with a gradient in training, else a float over any number of sequences."""
-    import torch
-
-    if torch.is_grad_enabled():
-        return -log_likelihood(network, x, given).mean()
-    blocks = zip(x.split(512), given.split(512), strict=True)
-    return -sum(float(log_likelihood(network, *block).sum()) for block in blocks) / len(x)

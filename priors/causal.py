@@ -2,8 +2,8 @@ r"""A causal network over a sequence of bits: the logit of bit t sees bits befor
 
 Three paths add up to the logits z_t, x_s = 2 b_s − 1 ∈ {−1, 1}:
 
-- **linear**: a sparse chain (:mod:`priors.chain`), fitted before the others and left as it is. The others
-  start at zero, so training goes on from the chain and can only gain on held-out codes.
+- **linear**: a weight for every earlier position. It may be a sparse chain (:mod:`priors.chain`) that was fitted
+  before; then it stays as it is and the other paths start at zero, so that training goes on from the chain.
 - **position-specific** (no shared weights, for bits without a neighbourhood): masked residual layers
   h ← h + silu(M h), unit u of degree d(u) seeing positions s ≤ d(u). Germain et al., "MADE: masked
   autoencoder for distribution estimation", 2015, arXiv 1502.03509, equations 12–13.
@@ -17,6 +17,7 @@ All allow a cache: step t computes what position t adds and nothing else.
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -57,7 +58,7 @@ class DensePath(nn.Module):
             [nn.Parameter(torch.randn(hidden, hidden) / math.sqrt(hidden)) for _ in range(layers - 1)]
         )
         self.between_bias = nn.ParameterList([nn.Parameter(torch.zeros(hidden)) for _ in range(layers - 1)])
-        self.tell = nn.Parameter(torch.zeros(dim, hidden))
+        self.tell = nn.Parameter(torch.randn(dim, hidden) * 0.1 / math.sqrt(hidden))
 
     def weights(self) -> tuple[Tensor, list[Tensor], Tensor]:
         """The masked matrices: input to units, between layers, units to logits."""
@@ -187,17 +188,21 @@ class CausalNetwork(nn.Module):
         super().__init__()
         self.dim, self.given_dim = dim, given_dim
         self.bias = nn.Parameter(torch.zeros(dim))
-        self.linear = nn.Parameter(torch.zeros(dim, given_dim + dim), requires_grad=False)
+        self.linear = nn.Parameter(torch.zeros(dim, given_dim + dim))
+        self.register_buffer("mask", torch.ones(dim, given_dim + dim).tril(given_dim - 1), persistent=False)
         self.dense = DensePath(dim, given_dim, hidden, layers, dropout) if hidden else None
         self.snail = (
             ConvolutionalPath(dim, given_dim, channels, convolutions, heads, dropout) if channels else None
         )
 
-    def start_at(self, bias: Tensor, linear: Tensor) -> None:
-        """Takes a chain: bias (T,) and weights (T, G + T), of which those that look ahead do not count."""
+    def start_at(self, bias: Tensor, linear: Tensor | None = None) -> None:
+        """Starts at log-odds (T,), or at a chain: with weights (T, G + T) too, which then stay as they are."""
         with torch.no_grad():
             self.bias.copy_(bias)
-            self.linear.copy_(linear.tril(self.given_dim - 1))
+            if linear is not None:
+                self.linear.copy_(linear).requires_grad_(False)
+                if self.dense is not None:
+                    self.dense.tell.zero_()
 
     def forward(self, x: Tensor, given: Tensor) -> Tensor:
         """Logits of the bits of a sequence.
@@ -209,7 +214,7 @@ class CausalNetwork(nn.Module):
         Returns:
             float (N, T); logit t depends on ``x[:, :t]`` and ``given``.
         """
-        z = F.linear(torch.cat([given, x], dim=1), self.linear, self.bias)
+        z = F.linear(torch.cat([given, x], dim=1), self.linear * self.get_buffer("mask"), self.bias)
         for path in (self.dense, self.snail):
             if path is not None:
                 z = z + path(x, given)
@@ -227,3 +232,17 @@ class CausalNetwork(nn.Module):
             blocks = (2 * KERNEL + 1) * len(self.snail.convolutions) + 4
             total += 2 * self.dim * (blocks * channels**2 + self.dim * channels)
         return total
+
+
+def log_likelihood(network: CausalNetwork, x: Tensor, given: Tensor) -> Tensor:
+    """log p of sequences of signs (N, T), float64 where no gradient is asked for: tensor (N,)."""
+    terms = F.logsigmoid(network(x, given) * x)
+    return terms.sum(1) if torch.is_grad_enabled() else terms.double().sum(1)
+
+
+def mean_loss(network: CausalNetwork, x: Tensor, given: Tensor) -> Any:
+    """Mean −log p: a tensor with a gradient in training, else a float over any number of sequences."""
+    if torch.is_grad_enabled():
+        return -log_likelihood(network, x, given).mean()
+    blocks = zip(x.split(512), given.split(512), strict=True)
+    return -sum(float(log_likelihood(network, *block).sum()) for block in blocks) / len(x)

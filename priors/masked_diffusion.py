@@ -74,11 +74,11 @@ class MaskedDiffusion(Prior):
 
     def _fit(self, train: Rows, valid: Rows, run: Run) -> dict[str, Any]:
         from priors.denoiser import boundaries, random_loss
-        from priors.training import RATE, Schedule, Trainer, set_bias, step_work
+        from priors.training import RATE, Schedule, Trainer, log_odds, step_work
 
         made = self.options
         self._network = self._new_network(made.dropout, int(generator(self.seed, 5).integers(2**62)))
-        set_bias(self._network.bias, train.bits)
+        self._network.bias.data.copy_(log_odds(train.bits))
         forward = sum(p.numel() for p in self._network.parameters())
         each = step_work(self._network, forward, len(train), VALID_DRAWS * len(valid), made.batch)
         most = max(1, int(made.minutes * 60 * RATE / each))

@@ -73,11 +73,10 @@ def step_work(network: nn.Module, forward: float, train: int, valid: int, batch:
     return float(3 * min(batch, train) * forward + update + valid / stretch * forward)
 
 
-def set_bias(bias: nn.Parameter, bits: Bits) -> None:
-    """Starts output biases (D,) at the smoothed log-odds of the bits (N, D)."""
+def log_odds(bits: Bits) -> Tensor:
+    """The smoothed log-odds of the bits (N, D), (D,)."""
     p = (bits.sum(0, dtype=np.float64) + 0.5) / (len(bits) + 1)
-    with torch.no_grad():
-        bias.copy_(torch.from_numpy(np.log(p) - np.log1p(-p)))
+    return torch.from_numpy(np.log(p) - np.log1p(-p))
 
 
 class Trainer:

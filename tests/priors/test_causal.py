@@ -7,8 +7,8 @@ import pytest
 import torch
 
 import priors
-from priors.autoregressive import tree_order
 from priors.causal import CausalNetwork
+from priors.orders import tree_order
 from priors.stepping import draw
 
 PATHS = {
