@@ -6,7 +6,7 @@ reported. Figures are mean log-likelihoods in nats per row of test, higher is be
 exact are lower bounds. Measurements are kept in a JSON file beside the table, so that kinds and sets can be run one
 at a time; the table is written anew after each.
 
-    python benchmarks/debd.py ../shared/data/debd --out benchmarks/results/debd.md
+    python benchmarks/debd.py FOLDER --out benchmarks/results/debd.md
 """
 
 from __future__ import annotations
@@ -162,9 +162,7 @@ def main() -> None:
     files = [
         f for f in sorted(arguments.folder.glob("*.npz")) if not arguments.sets or f.stem in arguments.sets
     ]
-    command = f"python benchmarks/debd.py {arguments.folder}" + (
-        f" --out {arguments.out}" if arguments.out else ""
-    )
+    command = "python benchmarks/debd.py FOLDER" + (f" --out {arguments.out}" if arguments.out else "")
     for file in files:
         for kind in arguments.kinds:
             texts = dict(pair.split("=", 1) for pair in arguments.settings)

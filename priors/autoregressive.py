@@ -97,7 +97,7 @@ class Autoregressive(Prior):
         "each bit from those before it by a causal network (gated convolutions, attention, masked layers)"
     )
     Options = AutoregressiveOptions
-    sample_rows = 1024
+    sample_rows = 512
     log_prob_rows = 512
 
     _orders: NDArray[np.int64]  # (M, D)
@@ -127,7 +127,8 @@ class Autoregressive(Prior):
         budget = made.minutes * 60 * RATE
         share = budget / (made.members or min(most, LEAST_MEMBERS))
         dropout = default_dropout(len(train)) if made.dropout is None else made.dropout
-        spent, done, logs = 0.0, 0.0, []
+        spent, done = 0.0, 0.0
+        logs: list[NDArray[np.float64]] = []
         networks: list[CausalNetwork] = []
         found: list[NDArray[np.int64]] = []
         starts: list[str] = []

@@ -116,7 +116,7 @@ class _Solver:
         v = np.random.default_rng(0).random(len(scale), dtype=np.float32) + 0.5
         value = 1.0
         for _ in range(POWER_STEPS):
-            v /= np.linalg.norm(v)
+            v /= max(np.linalg.norm(v), 1e-30)  # of a single row nothing is left: 0
             total = np.zeros_like(v)
             for at in range(0, len(self._x), CHUNK):
                 block = (self._x[at : at + CHUNK] - self._mean) * scale
@@ -143,16 +143,15 @@ class _Solver:
         for _ in range(steps):
             slope, slope_bias = self._gradient(ahead, ahead_bias)
             new = ahead - self._steps * slope
-            new = np.sign(new) * np.maximum(np.abs(new) - penalty * self._steps, 0)
+            new -= np.clip(new, -penalty * self._steps, penalty * self._steps)
             new_bias = ahead_bias - slope_bias  # a quarter of what its curvature, at most 1 / 4, allows
-            uphill = np.sum((ahead - new) * (new - weights)) + np.sum(
-                (ahead_bias - new_bias) * (new_bias - bias)
-            )
+            moved, moved_bias = new - weights, new_bias - bias
+            uphill = np.vdot(ahead - new, moved) + np.vdot(ahead_bias - new_bias, moved_bias)
             if uphill > 0:  # the momentum points uphill: begin it anew
                 momentum = 1.0
             following = 0.5 * (1 + np.sqrt(1 + 4 * momentum**2))
             factor = np.float32((momentum - 1) / following)
-            ahead, ahead_bias = new + factor * (new - weights), new_bias + factor * (new_bias - bias)
+            ahead, ahead_bias = new + factor * moved, new_bias + factor * moved_bias
             momentum, weights, bias = following, new, new_bias
         self._weights, self._bias = weights, bias
 

@@ -145,7 +145,14 @@ class MixturePrior(Prior):
         return {"components": size, "smoothing": smoothing, "runs": len(runs)}
 
     def _one_run(
-        self, data: Data, common: Floats, size: int, smoothing: float, start: int, steps: int, run: Run
+        self,
+        data: Data,
+        common: NDArray[np.float64],
+        size: int,
+        smoothing: float,
+        start: int,
+        steps: int,
+        run: Run,
     ) -> tuple[Found, int]:
         """Expectation maximisation from one start, and its steps; ends when held-out codes gain no more.
 

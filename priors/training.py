@@ -34,6 +34,7 @@ CLIP = 5.0
 WARM_UP = 100  # steps
 SAVE_SECONDS = 20.0
 RATE = 2e10  # multiplications a second, on two cores
+STEP = 2e7  # the calls of a step take as long as so many multiplications
 UPDATE = 30.0  # a step of AdamW, of the average and of the masks takes as long as so many multiplications
 
 
@@ -70,7 +71,7 @@ def step_work(network: nn.Module, forward: float, train: int, valid: int, batch:
     """
     update = UPDATE * sum(p.numel() for p in network.parameters())
     stretch = np.clip(-(-train // batch), FEWEST, MOST)
-    return float(3 * min(batch, train) * forward + update + valid / stretch * forward)
+    return float(STEP + 3 * min(batch, train) * forward + update + valid / stretch * forward)
 
 
 def log_odds(bits: Bits) -> Tensor:
