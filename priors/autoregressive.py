@@ -112,10 +112,11 @@ class Autoregressive(Prior):
                 f"option 'order' of the prior '{self.kind}' is no permutation of 0 to {dim - 1}",
                 "name every bit once, from 0",
             )
-        if (made.channels or 0) % made.heads or CHANNELS % made.heads:
+        width = CHANNELS if made.channels is None else made.channels
+        if width % made.heads:
             raise PriorError(
                 f"option 'heads' of the prior '{self.kind}' is {made.heads}; expected a divisor of "
-                f"'channels', {CHANNELS if made.channels is None else made.channels}"
+                f"'channels', {width}"
             )
 
     def _fit(self, train: Rows, valid: Rows, run: Run) -> dict[str, Any]:
@@ -124,18 +125,20 @@ class Autoregressive(Prior):
         made = self.options
         fixed = made.order is not None or made.ordering == "natural"
         most = made.members or (1 if fixed else MOST_MEMBERS)
+        tried = most if made.start else max(most, len(STARTS))  # a single network is the better of two
         budget = made.minutes * 60 * RATE
-        share = budget / (made.members or min(most, LEAST_MEMBERS))
+        share = budget / (max(made.members, tried) if made.members else min(tried, LEAST_MEMBERS))
         dropout = default_dropout(len(train)) if made.dropout is None else made.dropout
         spent, done = 0.0, 0.0
         logs: list[NDArray[np.float64]] = []
         networks: list[CausalNetwork] = []
         found: list[NDArray[np.int64]] = []
         starts: list[str] = []
-        while len(networks) < most:
-            rng = generator(self.seed, 7, len(networks))
-            order = orders.find(made.order, made.ordering, len(networks), train.bits, rng)
-            high = done + (1 - done) / self._members_left(most, len(networks), spent, budget)
+        while len(networks) < tried:
+            member = min(len(networks), most - 1)
+            rng = generator(self.seed, 7, member)
+            order = orders.find(made.order, made.ordering, member, train.bits, rng)
+            high = done + (1 - done) / self._members_left(tried, len(networks), spent, budget)
             starts.append(made.start or next_start(starts, [float(log.mean()) for log in logs]))
             network, work = self._fit_member(
                 starts, order, dropout, share, train, valid, run.part(done, high, f"member-{len(networks)}")
@@ -147,13 +150,17 @@ class Autoregressive(Prior):
             logs.append(self._log_probs(valid))
             if made.members is None and spent + spent / len(networks) > budget:
                 break
-        self._networks, self._orders = networks, np.stack(found)
-        self._weights = best_weights(np.stack(logs))
+        keep = range(len(networks))
+        if most == 1:
+            best = int(np.argmax([log.mean() for log in logs]))
+            keep = range(best, best + 1)
+        self._networks, self._orders = [networks[m] for m in keep], np.stack([found[m] for m in keep])
+        self._weights = best_weights(np.stack([logs[m] for m in keep]))
         return {
             "dropout": dropout,
-            "starts": starts,
+            "starts": [starts[m] for m in keep],
             "weights": [round(float(w), 3) for w in self._weights],
-            "channels": [channels(network) for network in networks],
+            "channels": [channels(network) for network in self._networks],
         }
 
     @staticmethod

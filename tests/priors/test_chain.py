@@ -78,6 +78,19 @@ def test_a_network_of_no_epochs_is_its_chain_and_training_only_gains() -> None:
     assert longer.fit(train, valid=valid).valid_nats >= alone.report.valid_nats - 1e-6
 
 
+def test_a_single_network_is_the_better_of_both_starts() -> None:
+    truth = known(8)
+    train, valid = (drawn(n, *truth, seed=n)[0] for n in (1500, 500))
+    size = {"members": 1, "epochs": 3, "hidden": 16, "channels": 0}
+    both = [
+        priors.create("autoregressive", dim=8, start=start, **size).fit(train, valid=valid).valid_nats
+        for start in ("chain", "independent")
+    ]
+    prior = priors.create("autoregressive", dim=8, **size)
+    assert prior.fit(train, valid=valid).valid_nats == pytest.approx(max(both), abs=0.02)
+    assert len(prior._networks) == 1
+
+
 def test_weights_of_members_are_those_of_most_likelihood() -> None:
     """One member is better everywhere: it takes nearly all; members that win on half of the codes each share."""
     logs = np.zeros((2, 1000))
