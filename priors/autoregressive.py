@@ -1,4 +1,4 @@
-"""The autoregressive prior: each bit from all bits before it in an order, by a causal network."""
+"""The autoregressive prior: each bit from all bits before it in an order, by causal networks."""
 
 from __future__ import annotations
 
@@ -93,9 +93,7 @@ class Autoregressive(Prior):
     """
 
     kind = "autoregressive"
-    summary = (
-        "each bit from those before it by a causal network (gated convolutions, attention, masked layers)"
-    )
+    summary = "each bit from those before it, by causal networks over several orders that are averaged"
     Options = AutoregressiveOptions
     sample_rows = 512
     log_prob_rows = 512
