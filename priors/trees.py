@@ -22,7 +22,7 @@ from priors.storage import State
 
 Floats = NDArray[np.floating[Any]]
 LEAST = 1e-9  # least probability of a cell, so that no logarithm is infinite
-CHUNK = 2048
+MOST_ROWS, MOST_PRODUCTS = 2048, 2**23  # of a block, which bound its memory
 
 
 @dataclasses.dataclass(frozen=True)
@@ -180,10 +180,12 @@ class Likelihood:
     def __call__(self, variables: NDArray[Any]) -> Floats:
         """(K, N) log-likelihoods in nats of variables (N, V)."""
         out = np.empty((len(self._constant), len(variables)), self._dtype)
-        for at in range(0, len(variables), CHUNK):
-            columns = np.ascontiguousarray(variables[at : at + CHUNK].T.astype(self._dtype))
-            products = columns[self._low] * columns[self._high]
-            out[:, at : at + CHUNK] = self._both @ products + self._linear @ columns
+        size = min(MOST_ROWS, max(1, MOST_PRODUCTS // max(1, len(self._low))))
+        for at in range(0, len(variables), size):
+            columns = np.ascontiguousarray(variables[at : at + size].T.astype(self._dtype))
+            products = columns[self._low]
+            products *= columns[self._high]
+            out[:, at : at + size] = self._both @ products + self._linear @ columns
         return out + self._constant[:, None]
 
 
