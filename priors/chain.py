@@ -116,7 +116,7 @@ class _Solver:
         v = np.random.default_rng(0).random(len(scale), dtype=np.float32) + 0.5
         value = 1.0
         for _ in range(POWER_STEPS):
-            v /= max(np.linalg.norm(v), 1e-30)  # of a single row nothing is left: 0
+            v /= max(float(np.linalg.norm(v)), 1e-30)  # of a single row nothing is left: 0
             total = np.zeros_like(v)
             for at in range(0, len(self._x), CHUNK):
                 block = (self._x[at : at + CHUNK] - self._mean) * scale
