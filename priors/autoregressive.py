@@ -165,7 +165,7 @@ class Autoregressive(Prior):
     def _members_left(most: int, made: int, spent: float, budget: float) -> float:
         """An estimate of how many members are still to come, for the progress."""
         left = most - made
-        return max(1.0, min(left, (budget - spent) / (spent / made))) if made else float(left)
+        return max(1.0, min(left, (budget - spent) / (spent / made))) if spent else float(left)
 
     def _fit_member(
         self,

@@ -78,6 +78,15 @@ def test_a_network_of_no_epochs_is_its_chain_and_training_only_gains() -> None:
     assert longer.fit(train, valid=valid).valid_nats >= alone.report.valid_nats - 1e-6
 
 
+def test_networks_that_learn_nothing_are_independent_bits() -> None:
+    bits = drawn(500, *known(5), seed=1)[0]
+    prior = priors.create(
+        "autoregressive", dim=5, members=3, start="independent", epochs=0, hidden=0, channels=0
+    )
+    report = prior.fit(bits)
+    assert report.valid_bits_per_code == pytest.approx(report.independent_bits_per_code, abs=1e-4)
+
+
 def test_a_single_network_is_the_better_of_both_starts() -> None:
     truth = known(8)
     train, valid = (drawn(n, *truth, seed=n)[0] for n in (1500, 500))
