@@ -130,9 +130,9 @@ def test_without_a_plain_run_it_says_so(dmz, workshop, tiny_extractor):
         (("-n", "3"), "--count 3 is too few"),
         (("--samplers", ""), "there is nothing to sweep"),
         (("--bits", ""), "there is nothing to sweep"),
-        (("--bits", "plain"), "there is nothing to sweep"),
-        (("--split", "dev"), "unknown split 'dev'"),
-        (("--plain", "runs/tiny"), "is no plain diffusion model"),
+        (("--bits", "plain", "--steps", "2"), "there is nothing to sweep"),
+        (("--split", "dev", "--steps", "2"), "unknown split 'dev'"),
+        (("--plain", "runs/tiny", "--steps", "2"), "is no plain diffusion model"),
     ],
 )
 def test_wrong_input(dmz, workshop, tiny_extractor, arguments, says):

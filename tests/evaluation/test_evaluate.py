@@ -52,6 +52,7 @@ def test_a_card_says_what_the_scores_depend_on(extractor, digits):
     assert facts["generated"]["sha256"] == samples.sha256 and facts["generated"]["encoding"] == "array"
     assert facts["reference"] == {
         "n": len(digits.rows("train")),
+        "n_kid_prc": len(digits.rows("train")),
         "dataset": digits.identity,
         "split": "train",
         "lossy": False,
