@@ -115,10 +115,11 @@ def evaluate(
     where = pick(device)
     if out is not None and (out.is_dir() or out.suffix == ".png"):
         raise UserError(f"--out {out} is no file for a card", "such as --out card.json")
+    sampler_class(sampler)  # refuses a wrong name before the work
     recipe = {
         "sampler": sampler,
         "steps": steps,
-        "spacing": spacing or sampler_class(sampler).spacing,
+        "spacing": spacing,
         "eta": eta,
         "threshold": threshold,
         "percentile": percentile,
@@ -159,9 +160,8 @@ def evaluate(
     if metrics is not None:
         wanted = tuple(name.strip() for name in metrics.split(",") if name.strip())
     check_metrics(wanted, extractor)
-    reference_of(
-        extractor, dataset, split, batch_size or 64, talk
-    )  # cached; refuses before the images are made
+    # Cached, and it refuses before the images are made.
+    reference_of(extractor, dataset, split, batch_size or 64, talk)
     if samples is None:
         assert made_by is not None
         images, folder = drawn(

@@ -32,7 +32,7 @@ from dmzcli.generation import decode, usual_batch
 from dmzcli.pictures import grid, write_png
 from dmzcli.progress import Silence, Talk
 from dmzcli.runs import Run
-from dmzcli.samplers import Sampler
+from dmzcli.samplers import Sampler, resolved
 from dmzcli.samplers import create as create_sampler
 
 Array = np.ndarray
@@ -285,6 +285,7 @@ def evaluate_reconstructions(
             f"{dataset.identity} does not fit the model's {data.size}x{data.size}x{data.channels}",
             "take the dataset that the run was trained on",
         )
+    recipe = resolved(recipe, model.config.diffusion)
     options = {name: value for name, value in recipe.items() if name not in ("sampler", "precision")}
     sampler = create_sampler(recipe["sampler"], model.config.diffusion, **options)
     rows = spread(dataset.rows(split), count)
