@@ -48,7 +48,7 @@ class Source:
         run: Whose model decodes them.
         model: That model, in evaluation mode.
         bits: uint8 (N, D), or ``None`` for a plain diffusion model.
-        sha256: Of the prior's tensors; of the images' identity for encoded bits.
+        sha256: Of the prior's tensors; of the codes for encoded bits.
     """
 
     name: str
@@ -118,7 +118,8 @@ def encoded_source(run: Run, model: Autoencoder, dataset: Dataset, count: int) -
     if not len(rows):
         raise UserError(f"{dataset.name} has no test images to encode", "leave encoded out of --bits")
     codes = pick_bits(torch.from_numpy(probabilities_of(model, dataset.images[rows]))).numpy()
-    return Source("encoded", run, model, codes[np.arange(count) % len(codes)], dataset.identity)
+    bits = codes[np.arange(count) % len(codes)]
+    return Source("encoded", run, model, bits, hashlib.sha256(bits.tobytes()).hexdigest())
 
 
 def plain_source(run: Run, model: Autoencoder) -> Source:
