@@ -172,7 +172,9 @@ def test_samplers_respect_what_the_network_predicts(name, eta, prediction):
     images = []
     for kind, denoiser in ((config, denoise), (other, renamed)):
         noise = ImageNoise(0, range(3), (1, 4, 4), torch.device("cpu"))
-        images.append(samplers.create(name, kind, 5, eta=eta).sample(denoiser, lambda n=noise: n().double()))
+        images.append(
+            samplers.create(name, kind, 5, "uniform", eta).sample(denoiser, lambda n=noise: n().double())
+        )
     torch.testing.assert_close(images[1], images[0], rtol=1e-8, atol=1e-8)
 
 
