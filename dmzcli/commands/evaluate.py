@@ -152,6 +152,7 @@ def evaluate(
             raise UserError(f"--count {count} is too few for a score", f"at least {FEWEST} are needed")
     else:
         common.refuse(context, _DRAWING, "for samples that are there already")
+        given = read_images(samples)
         made_by = find_run(run) if run is not None else run_of(samples)
     dataset = common.load_dataset(talk, reference_data(against, made_by, settings or (), data_dir))
     dataset.rows(split)  # refuses a wrong name before the work
@@ -168,7 +169,7 @@ def evaluate(
             made_by, prior, count, seed, recipe | {"temperature": temperature}, where, batch_size, talk
         )
     else:
-        images, folder = read_images(samples), samples
+        images, folder = given, samples
     card = score(images, dataset, split, extractor, wanted, seed, batch_size or 64, allow_lossy, resize, talk)
     for warning in card.warnings:
         talk.say(f"warning: {warning}")
