@@ -24,7 +24,7 @@ from dmzcli.evaluation.evaluate import evaluate
 from dmzcli.evaluation.features import Extractor
 from dmzcli.evaluation.image_sets import ImageSet
 from dmzcli.evaluation.scores import Score
-from dmzcli.files import atomic, write_json
+from dmzcli.files import atomic, write_json, write_markdown
 from dmzcli.generation import decode
 from dmzcli.prior_fitting import fit
 from dmzcli.progress import Silence, Talk
@@ -289,14 +289,7 @@ def write(comparison: Comparison, folder: Path) -> None:
     from matplotlib.figure import Figure
 
     write_json(folder / "comparison.json", comparison.facts())
-    rows = comparison.table()
-    lines = [
-        " | ".join(rows[0]),
-        " | ".join("---" for _ in rows[0]),
-        *(" | ".join(row.values()) for row in rows),
-    ]
-    with atomic(folder / "comparison.md") as temporary:
-        temporary.write_text("".join(f"| {line} |\n" for line in lines), encoding="utf-8")
+    write_markdown(folder / "comparison.md", comparison.table())
     figure = Figure(figsize=(8, 0.4 * len(comparison.rows) + 1.6), dpi=110, layout="constrained")
     left, right = figure.subplots(1, 2, sharey=True)
     names = [row.kind for row in comparison.rows]

@@ -25,7 +25,7 @@ from dmzcli.errors import UserError
 from dmzcli.evaluation.evaluate import evaluate
 from dmzcli.evaluation.features import FEWEST, Extractor
 from dmzcli.evaluation.image_sets import ImageSet
-from dmzcli.files import atomic, read_json, write_json
+from dmzcli.files import atomic, read_json, write_json, write_markdown
 from dmzcli.generation import decode, usual_batch
 from dmzcli.interrupts import Interrupted, collected
 from dmzcli.pictures import grid, write_png
@@ -316,10 +316,7 @@ def write(table: Sweep, out: Path) -> None:
         out / "sweep.json",
         {**table.facts, "real": table.real, "real_count": table.real_count, "cells": cells},
     )
-    rows = table.table()
-    lines = [list(rows[0]), ["---"] * len(rows[0]), *([*row.values()] for row in rows)]
-    with atomic(out / "sweep.md") as temporary:
-        temporary.write_text("".join(f"| {' | '.join(line)} |\n" for line in lines), encoding="utf-8")
+    write_markdown(out / "sweep.md", table.table())
     with atomic(out / "sweep.png") as temporary:
         _figure(table).savefig(temporary, format="png")
 

@@ -79,6 +79,11 @@ def console(quiet: bool, as_json: bool) -> Console:
     return Console(quiet=quiet, as_json=as_json)
 
 
+def listed(text: str) -> list[str]:
+    """The parts of a list with commas."""
+    return [part.strip() for part in text.split(",") if part.strip()]
+
+
 def refuse(context: typer.Context, names: Sequence[str], why: str) -> None:
     """Refuses options that were given and mean nothing: whoever gives them expects otherwise.
 

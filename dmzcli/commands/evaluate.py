@@ -159,7 +159,7 @@ def evaluate(
     extractor = create(features or usual_features(dataset), dataset, where, weights, talk=talk)
     wanted = available_metrics(extractor)
     if metrics is not None:
-        wanted = tuple(name.strip() for name in metrics.split(",") if name.strip())
+        wanted = tuple(common.listed(metrics))
     check_metrics(wanted, extractor)
     # Cached, and it refuses before the images are made.
     reference_of(extractor, dataset, split, batch_size or 64, talk)

@@ -71,19 +71,19 @@ def sweep_steps(
     from dmzcli.runs import find_run
     from dmzcli.sweeping import check, encoded_source, find_plain, plain_source, prior_source, sweep
 
-    kinds = [name.strip() for name in bits.split(",") if name.strip()]
+    kinds = common.listed(bits)
     for kind in kinds:
         if kind not in ("prior", "encoded", "plain"):
             hint = did_you_mean(kind, ["prior", "encoded", "plain"])
             raise UserError(f"--bits {kind} is no place where bits are from", hint)
-    numbers = [part.strip() for part in steps.split(",") if part.strip()]
+    numbers = common.listed(steps)
     wrong = [part for part in numbers if not part.isdecimal() or int(part) < 1]
     if wrong or not numbers:
         raise UserError(f"--steps {steps} is no list of whole numbers", "such as --steps 4,8,10,20")
     chosen = find_run(run, fits=lambda found: found.config.model.latent != "none" and can_sample(found))
     where = pick(device)
     precision = computing_in(precision, where)
-    names = [name.strip() for name in samplers.split(",") if name.strip()]
+    names = common.listed(samplers)
     check(names, [int(n) for n in numbers], count, [chosen.config.diffusion] if kinds else [])
     model = chosen.load_model(where)
     if model.dim == 0:  # a plain model by itself

@@ -53,6 +53,7 @@ class Extractor:
         logits: The name of its class logits; ``None`` where it has none.
         sha256: Of its weights.
         facts: What else a card should say of it.
+        references: Those that :func:`reference_of` has computed or read, by their keys.
     """
 
     name: str
@@ -62,6 +63,7 @@ class Extractor:
     run: Callable[[Tensor], dict[str, Tensor]]
     device: torch.device
     facts: Mapping[str, Any] = field(default_factory=dict)
+    references: dict[str, Reference] = field(default_factory=dict, repr=False)
 
     def metric(self, base: str) -> str:
         """The name of a score in these features: the plain one belongs to Inception alone.
@@ -249,14 +251,18 @@ def reference_of(
         "recipe": [RECIPE, KERNEL_IMAGES, torch_fidelity.__version__],
     }
     key = hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:24]
+    if key in extractor.references:
+        return extractor.references[key]
     folder = cache_folder().parent / "references"
     file = folder / f"{dataset.name}-{split}-{extractor.name}-{key}.safetensors"
     cached = _cached(file, len(rows))
     if cached is not None:
+        extractor.references[key] = cached
         return cached
     with talk.task(f"features of {dataset.name} {split}", len(rows)) as advance:
         features, _ = extractor(dataset.images[rows], batch_size, lambda count: advance(count, ""))
     made = Reference(Moments.of(features), features[spread(np.arange(len(rows)), KERNEL_IMAGES)])
+    extractor.references[key] = made
     arrays = {
         "mean": made.moments.mean,
         "covariance": made.moments.covariance,
