@@ -8,19 +8,90 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 import priors
+from dmzcli.autoencoder import Autoencoder
+from dmzcli.batches import spread
 from dmzcli.bits import BitTable
+from dmzcli.data import Dataset
 from dmzcli.errors import UserError, did_you_mean
-from dmzcli.files import atomic, write_json
+from dmzcli.evaluation.evaluate import evaluate
+from dmzcli.evaluation.features import Extractor
+from dmzcli.evaluation.image_sets import ImageSet
+from dmzcli.evaluation.scores import Score
+from dmzcli.files import atomic, write_json, write_markdown
+from dmzcli.generation import decode
 from dmzcli.prior_fitting import fit
 from dmzcli.progress import Silence, Talk
+from dmzcli.samplers import Sampler
 from priors.measures import nearest_distances, two_sample_accuracy
+
+
+@dataclass(frozen=True, eq=False)
+class Images:
+    """Codes as images, and their Fréchet distance to a split.
+
+    Attributes:
+        model: Decodes them, in evaluation mode.
+        sampler: How.
+        dataset, split: The reference.
+        extractor: The features.
+        count: Images of each prior.
+        seed: Of the noise, the same for all.
+        batch_size: Images at a time.
+        precision: Of the network's evaluations.
+        talk: Who listens.
+    """
+
+    model: Autoencoder
+    sampler: Sampler
+    dataset: Dataset
+    split: str
+    extractor: Extractor
+    count: int
+    seed: int
+    batch_size: int
+    precision: str
+    talk: Talk
+
+    def facts(self) -> dict[str, Any]:
+        """What the scores depend on."""
+        return {
+            "metric": self.extractor.metric("fid"),
+            "count": self.count,
+            "sampler": self.sampler.name,
+            "steps": len(self.sampler.process),
+            "precision": self.precision,
+            "reference": {"dataset": self.dataset.identity, "split": self.split, "lossy": self.dataset.lossy},
+            "extractor": {"name": self.extractor.name, "sha256": self.extractor.sha256},
+        }
+
+    def score(self, codes: np.ndarray, name: str) -> Score:
+        """The distance of the images of codes (N, D)."""
+        with self.talk.task(f"images of {name}", len(codes)) as advance:
+            made = decode(
+                self.model,
+                codes,
+                self.sampler,
+                range(len(codes)),
+                self.seed,
+                self.batch_size,
+                lambda count: advance(count, ""),
+                self.precision,
+            )
+        samples = ImageSet(made, name, "array")
+        return evaluate(samples, self.dataset, self.split, self.extractor, ("fid",), self.seed).scores[0]
+
+    def of_held_out(self, codes: np.ndarray) -> Score:
+        """The same of as many real codes, evenly spread; in turn where there are too few."""
+        some = spread(codes, self.count)
+        return self.score(some[np.arange(self.count) % len(some)], "held-out codes")
+
 
 SAMPLES = 10_000
 """Samples of a prior at most; as many as there are held-out codes where these are fewer."""
@@ -43,6 +114,8 @@ class Row:
         parameters: Fitted numbers.
         fit_seconds: Wall time of the fit, its choices included.
         samples_per_second: Drawing and nothing else.
+        images, images_error: Score of images decoded from its samples, and its standard error; ``None`` if there is
+            none.
     """
 
     kind: str
@@ -58,6 +131,8 @@ class Row:
     parameters: int
     fit_seconds: float
     samples_per_second: float
+    images: float | None = None
+    images_error: float | None = None
 
 
 @dataclass(frozen=True)
@@ -73,6 +148,8 @@ class Comparison:
         reference_nearest: Mean distance of the held-out codes themselves to their nearest training code.
         reference_duplicates: Share of them that are training codes.
         seed: Of everything.
+        image_facts: What the images' scores depend on, their metric's name among it; ``None`` without images.
+        reference_images: The same of images decoded from held-out codes.
     """
 
     rows: list[Row]
@@ -83,6 +160,8 @@ class Comparison:
     reference_nearest: float
     reference_duplicates: float
     seed: int
+    image_facts: dict[str, Any] | None = None
+    reference_images: float | None = None
 
     def facts(self) -> dict[str, Any]:
         """As JSON."""
@@ -90,11 +169,11 @@ class Comparison:
 
     def table(self) -> list[dict[str, Any]]:
         """As rows for a person."""
-        rows = [
-            {
-                "prior": row.kind
-                + ("" if row.exact else " (bound)")
-                + (" (memorises)" if row.memorises else ""),
+        rows = []
+        for row in self.rows:
+            notes = ("" if row.exact else " (bound)") + (" (memorises)" if row.memorises else "")
+            shown = {
+                "prior": row.kind + notes,
                 "bits/code": f"{row.bits_per_code:.2f}",
                 "bits/bit": f"{row.bits_per_bit:.3f}",
                 "gain": f"{row.gain:.2f}",
@@ -105,12 +184,15 @@ class Comparison:
                 "fit, s": f"{row.fit_seconds:.1f}",
                 "samples/s": f"{row.samples_per_second:,.0f}",
             }
-            for row in self.rows
-        ]
+            if self.image_facts is not None and row.images is not None and row.images_error is not None:
+                shown[self.image_facts["metric"]] = f"{row.images:.4g} ± {1.96 * row.images_error:.2g}"
+            rows.append(shown)
         held_out = dict.fromkeys(rows[0], "")
         held_out["prior"] = f"({self.split} codes)"
         held_out["duplicates"] = f"{self.reference_duplicates:.1%}"
         held_out["nearest"] = f"{self.reference_nearest:.2f}"
+        if self.image_facts is not None:
+            held_out[self.image_facts["metric"]] = f"{self.reference_images:.4g}"
         return [*rows, held_out]
 
 
@@ -149,6 +231,7 @@ def compare(
     seed: int = 0,
     folder: Path | None = None,
     talk: Talk | None = None,
+    images: Images | None = None,
 ) -> Comparison:
     """Fits kinds of priors to a table and measures them.
 
@@ -159,6 +242,7 @@ def compare(
         seed: Of fits, samples and tests.
         folder: Where each fitted prior goes, in a folder named after its kind; by default the table's run.
         talk: Who listens.
+        images: What turns codes into images and scores them; ``None`` compares codes alone.
 
     Raises:
         UserError: A kind is unknown, or there are too few held-out codes.
@@ -180,7 +264,11 @@ def compare(
         talk.say(f"{kind}: fitting")
         out = None if folder is None else folder / kind
         fitted = fit(table, path, kind, seed=seed, out=out, talk=talk)
-        rows.append(_measure(fitted.prior, train, held_out, independent, seed))
+        row = _measure(fitted.prior, train, held_out, independent, seed)
+        if images is not None:
+            score = images.score(fitted.prior.sample(images.count, seed=seed), kind)
+            row = replace(row, images=score.value, images_error=score.error)
+        rows.append(row)
     reference = nearest_distances(held_out, train)
     return Comparison(
         rows=sorted(rows, key=lambda row: row.bits_per_code),
@@ -191,6 +279,8 @@ def compare(
         reference_nearest=float(reference.mean()),
         reference_duplicates=float((reference == 0).mean()),
         seed=seed,
+        image_facts=None if images is None else images.facts(),
+        reference_images=None if images is None else images.of_held_out(held_out).value,
     )
 
 
@@ -199,14 +289,7 @@ def write(comparison: Comparison, folder: Path) -> None:
     from matplotlib.figure import Figure
 
     write_json(folder / "comparison.json", comparison.facts())
-    rows = comparison.table()
-    lines = [
-        " | ".join(rows[0]),
-        " | ".join("---" for _ in rows[0]),
-        *(" | ".join(row.values()) for row in rows),
-    ]
-    with atomic(folder / "comparison.md") as temporary:
-        temporary.write_text("".join(f"| {line} |\n" for line in lines), encoding="utf-8")
+    write_markdown(folder / "comparison.md", comparison.table())
     figure = Figure(figsize=(8, 0.4 * len(comparison.rows) + 1.6), dpi=110, layout="constrained")
     left, right = figure.subplots(1, 2, sharey=True)
     names = [row.kind for row in comparison.rows]

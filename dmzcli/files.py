@@ -11,7 +11,7 @@ import hashlib
 import json
 import os
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import lru_cache
 from glob import escape
@@ -85,6 +85,13 @@ def write_json(path: str | Path, value: Any) -> None:
     """Writes ``value`` as indented JSON, whole or not at all."""
     with atomic(path) as temporary:
         temporary.write_text(json.dumps(value, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+
+
+def write_markdown(path: str | Path, rows: Sequence[Mapping[str, str]]) -> None:
+    """Writes rows as a Markdown table with one column per key of the first, whole or not at all."""
+    lines = [list(rows[0]), ["---"] * len(rows[0]), *([*row.values()] for row in rows)]
+    with atomic(path) as temporary:
+        temporary.write_text("".join(f"| {' | '.join(line)} |\n" for line in lines), encoding="utf-8")
 
 
 def read_json(path: str | Path) -> dict[str, Any]:

@@ -49,7 +49,7 @@ def measure(
     batch_size: int = 64,
     talk: Talk | None = None,
 ) -> tuple[dict[str, Any], Path]:
-    """Measures the bound on a split and writes ``likelihood-<split>.json`` and ``.png``.
+    """Measures the bound on a split and writes ``likelihood-<split>[-<prior>].json`` and ``.png``.
 
     Arguments:
         run: Whose weights and priors.
@@ -87,11 +87,11 @@ def measure(
         "seed": seed,
         "model": run.weights_hash,
     }
-    file = out / f"likelihood-{split}.json"
+    file = out / f"likelihood-{split}{'' if prior is None else '-' + str(priced['prior'])}.json"
     write_json(file, card)
     plot(
         made,
-        out / f"likelihood-{split}.png",
+        file.with_suffix(".png"),
         f"{run.path.name}, {len(rows):,} {split} images: {card['bounds']}",
     )
     return card, file

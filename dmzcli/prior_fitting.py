@@ -13,6 +13,7 @@ import priors
 from dmzcli.bits import BitTable
 from dmzcli.errors import UserError, did_you_mean
 from dmzcli.files import sha256
+from dmzcli.interrupts import Interrupted, collected
 from dmzcli.progress import Silence, Talk
 from dmzcli.runs import Run, find_run, find_run_of
 
@@ -110,6 +111,7 @@ def fit(
     Raises:
         UserError: The kind is unknown, or the table has no training rows or labels.
         priors.PriorError: An option does not fit.
+        Interrupted: SIGINT or SIGTERM came; long fits have left a checkpoint beside the prior's folder.
     """
     talk = talk or Silence()
     if kind != "auto" and kind not in priors.available():
@@ -125,11 +127,13 @@ def fit(
     candidates = priors.automatic() if kind == "auto" else [kind]
     home = priors_folder(table, path, run) if out is None else out.parent
     fitted: dict[str, priors.Prior] = {}
-    with talk.task("fitting", 100 * len(candidates)) as advance:
+    with collected() as signals, talk.task("fitting", 100 * len(candidates)) as advance:
         for done, name in enumerate(candidates):
 
             def progress(share: float, message: str, done: int = done, name: str = name) -> None:
                 advance(100 * (done + share), f"{name} {message}")
+                if signals:
+                    raise Interrupted(signals[0], "the fit so far is kept; run the same command to go on")
 
             prior = priors.create(name, dim=table.dim, seed=seed, **_settings(name, settings))
             folder = out or home / name

@@ -185,8 +185,10 @@ def _newest(paths: Iterable[Path]) -> Path | None:
     return max(paths, key=lambda path: path.stat().st_mtime_ns, default=None)
 
 
-def _weights(root: Path) -> list[Path]:
-    return [path for path in root.glob("*/model.safetensors") if (path.parent / "config.json").exists()]
+def runs_in(root: Path) -> list[Run]:
+    """The runs below a folder that have weights."""
+    found = root.glob("*/model.safetensors")
+    return [Run(path.parent) for path in found if (path.parent / "config.json").exists()]
 
 
 def same_dataset(trained: str, wanted: str) -> bool:
@@ -223,7 +225,7 @@ def find_run(
         run = Run(path)
         run.config  # noqa: B018  complains here and now if this is no run
         return run
-    found = [Run(weights.parent) for weights in _weights(root)]
+    found = runs_in(root)
     if dataset is not None:
         inside = _pack_name(dataset)
         trained = ((run, run.config.data.dataset) for run in found)
@@ -240,9 +242,7 @@ def find_run(
 
 def find_run_of(model: str, root: Path = ROOT) -> Run | None:
     """The run whose weights have the SHA-256 ``model``."""
-    return next(
-        (run for run in map(Run, (w.parent for w in _weights(root))) if run.weights_hash == model), None
-    )
+    return next((run for run in runs_in(root) if run.weights_hash == model), None)
 
 
 def find_bits(path: Path | None = None, run: Path | None = None, root: Path = ROOT) -> Path:

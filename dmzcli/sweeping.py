@@ -7,8 +7,9 @@ sweep goes on where it stopped; cells with few steps are made first.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from dataclasses import asdict, dataclass
+import hashlib
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -17,18 +18,19 @@ import torch
 
 from dmzcli.autoencoder import Autoencoder, pick_bits
 from dmzcli.batches import spread
+from dmzcli.config import DiffusionConfig
 from dmzcli.data import Dataset
 from dmzcli.encoding import probabilities_of
 from dmzcli.errors import UserError
-from dmzcli.evaluation.evaluate import FEWEST, evaluate
-from dmzcli.evaluation.features import Extractor
+from dmzcli.evaluation.evaluate import evaluate
+from dmzcli.evaluation.features import FEWEST, Extractor
 from dmzcli.evaluation.image_sets import ImageSet
-from dmzcli.files import atomic, read_json, write_json
+from dmzcli.files import atomic, read_json, write_json, write_markdown
 from dmzcli.generation import decode, usual_batch
 from dmzcli.interrupts import Interrupted, collected
 from dmzcli.pictures import grid, write_png
 from dmzcli.progress import Silence, Talk
-from dmzcli.runs import Run
+from dmzcli.runs import ROOT, Run, runs_in
 from dmzcli.samplers import Sampler, create
 from dmzcli.sampling import draw_bits
 
@@ -46,7 +48,7 @@ class Source:
         run: Whose model decodes them.
         model: That model, in evaluation mode.
         bits: uint8 (N, D), or ``None`` for a plain diffusion model.
-        sha256: Of the prior's tensors; of the images' identity for encoded bits.
+        sha256: Of the prior's tensors; of the codes for encoded bits.
     """
 
     name: str
@@ -79,13 +81,15 @@ class Sweep:
     Attributes:
         metric: Name of the score.
         cells: In the order in which they were made.
-        real: The score of as many real images of the test split; what a perfect sampler would get.
+        real: The score of real images of the test split, which no model made; ``None`` without such a split.
+        real_count: How many those are: the cells' count, or as many as there are.
         facts: Everything that the scores depend on.
     """
 
     metric: str
     cells: tuple[Cell, ...]
-    real: float
+    real: float | None
+    real_count: int
     facts: dict[str, Any]
 
     def table(self) -> list[dict[str, Any]]:
@@ -114,7 +118,8 @@ def encoded_source(run: Run, model: Autoencoder, dataset: Dataset, count: int) -
     if not len(rows):
         raise UserError(f"{dataset.name} has no test images to encode", "leave encoded out of --bits")
     codes = pick_bits(torch.from_numpy(probabilities_of(model, dataset.images[rows]))).numpy()
-    return Source("encoded", run, model, codes[np.arange(count) % len(codes)], dataset.identity)
+    bits = codes[np.arange(count) % len(codes)]
+    return Source("encoded", run, model, bits, hashlib.sha256(bits.tobytes()).hexdigest())
 
 
 def plain_source(run: Run, model: Autoencoder) -> Source:
@@ -126,12 +131,15 @@ def plain_source(run: Run, model: Autoencoder) -> Source:
     return Source("plain", run, model, None, "")
 
 
-def is_plain_twin(other: Run, run: Run) -> bool:
-    """Whether a run is a plain diffusion model of the same images as ``run``."""
-    return (
-        other.config.model.latent == "none"
-        and other.config.experiment()["data"] == run.config.experiment()["data"]
-    )
+def find_plain(run: Run, root: Path = ROOT) -> Run | None:
+    """The newest plain diffusion model of the same images, in ``root`` or beside ``run``; ``None`` if there is none."""
+
+    def is_twin(other: Run) -> bool:
+        plain = other.config.model.latent == "none"
+        return plain and other.config.experiment()["data"] == run.config.experiment()["data"]
+
+    found = {run.path.resolve(): run for place in (root, run.path.parent) for run in runs_in(place)}
+    return max(filter(is_twin, found.values()), key=lambda r: r.weights.stat().st_mtime_ns, default=None)
 
 
 def sweep(
@@ -169,27 +177,30 @@ def sweep(
         Interrupted: SIGINT or SIGTERM came; finished cells are kept.
     """
     talk = talk or Silence()
-    if count < FEWEST:
-        raise UserError(f"--count {count} is too few for a score", f"at least {FEWEST} are needed")
+    check(samplers, steps, count, [source.model.config.diffusion for source in sources])
+    sources = _told_apart(sources)
     todo: list[tuple[Source, str, int, Sampler]] = [
         (source, name, t, create(name, source.model.config.diffusion, t))
         for t in sorted(set(steps))
-        for name in samplers
+        for name in dict.fromkeys(samplers)
         for source in sources
     ]
-    metric = extractor.metric("fid")
     facts: dict[str, Any] = {
-        "metric": metric,
+        "metric": extractor.metric("fid"),
         "count": count,
         "seed": seed,
         "precision": precision,
         "reference": {"dataset": dataset.identity, "split": split, "lossy": dataset.lossy},
         "extractor": {"name": extractor.name, "sha256": extractor.sha256, **extractor.facts},
     }
-    real = dataset.images[spread(dataset.rows("test" if len(dataset.rows("test")) else split), count)]
-    floor = evaluate(ImageSet(real, "real images", "array"), dataset, split, extractor, ("fid",), talk=talk)
-    cells = []
+    real, real_count = _real(dataset, split, count, extractor, talk)
+    cells: list[Cell] = []
     with collected() as signals, talk.task("cells", len(todo)) as advance:
+
+        def stop() -> None:
+            if signals:
+                raise Interrupted(signals[0], "finished cells are kept; run the same command to go on")
+
         for done, (source, name, t, sampler) in enumerate(todo):
             made = {
                 "weights": source.run.weights_hash,
@@ -201,14 +212,55 @@ def sweep(
                 "precision": precision,
             }
             cells.append(
-                _cell(source, sampler, made, facts, dataset, split, extractor, out, batch_size, talk)
+                _cell(source, sampler, made, facts, dataset, split, extractor, out, batch_size, talk, stop)
             )
             advance(done + 1, f"{source.name} {name} T={t}: {cells[-1].value:.4g}")
-            table = Sweep(metric, tuple(cells), floor.scores[0].value, facts)
+            table = Sweep(facts["metric"], tuple(cells), real, real_count, facts)
             write(table, out)
-            if signals:
-                raise Interrupted(signals[0], "finished cells are kept; run the same command to go on")
+            stop()
     return table
+
+
+def check(
+    samplers: Sequence[str], steps: Sequence[int], count: int, diffusions: Sequence[DiffusionConfig]
+) -> None:
+    """Raises UserError unless there is something to do, and every sampler can take every number of steps."""
+    if not (samplers and steps and diffusions):
+        raise UserError(
+            "there is nothing to sweep", "name samplers, numbers of steps, and where bits are from"
+        )
+    if count < FEWEST:
+        raise UserError(f"--count {count} is too few for a score", f"at least {FEWEST} are needed")
+    for name in samplers:
+        for t in steps:
+            for diffusion in diffusions:
+                create(name, diffusion, t)
+
+
+def _told_apart(sources: Sequence[Source]) -> list[Source]:
+    """Sources under names of their own: two priors of one kind are told apart by their hashes."""
+    names = [source.name for source in sources]
+    return [
+        replace(source, name=f"{source.name}-{hashlib.sha256(source.sha256.encode()).hexdigest()[:6]}")
+        if names.count(source.name) > 1
+        else source
+        for source in {(source.name, source.sha256): source for source in sources}.values()
+    ]
+
+
+def _real(
+    dataset: Dataset, split: str, count: int, extractor: Extractor, talk: Talk
+) -> tuple[float | None, int]:
+    """The score of real images that are not in the reference, and how many they are."""
+    rows = spread(dataset.rows("test"), count)
+    if split == "test" or len(rows) < FEWEST:
+        return None, 0
+    if len(rows) < count:
+        talk.say(
+            f"{dataset.name} has {len(rows):,} test images: their score, and encoded bits, are of these alone"
+        )
+    images = ImageSet(dataset.images[rows], "real images", "array")
+    return evaluate(images, dataset, split, extractor, ("fid",), talk=talk).scores[0].value, len(rows)
 
 
 def _cell(
@@ -222,6 +274,7 @@ def _cell(
     out: Path,
     batch_size: int | None,
     talk: Talk,
+    stop: Callable[[], None],
 ) -> Cell:
     """One cell: from its card if there is one of the same making, else made."""
     name, t = made["sampler"], made["steps"]
@@ -234,6 +287,11 @@ def _cell(
             return Cell(source.name, name, t, score["value"], score["error"])
     count = facts["count"]
     with talk.task(f"{source.name} {name} T={t}", count) as advance:
+
+        def done(images: int) -> None:
+            advance(images, "")
+            stop()
+
         images = decode(
             source.model,
             source.bits,
@@ -241,7 +299,7 @@ def _cell(
             range(count),
             made["seed"],
             batch_size or usual_batch(source.model),
-            lambda n: advance(n, ""),
+            done,
             made["precision"],
         )
     samples = ImageSet(images, f"{source.name} {name} T={t}", "array", made=made)
@@ -254,11 +312,11 @@ def _cell(
 def write(table: Sweep, out: Path) -> None:
     """Writes the table as JSON, Markdown and a plot."""
     cells = [asdict(cell) for cell in table.cells]
-    write_json(out / "sweep.json", {**table.facts, "real": table.real, "cells": cells})
-    rows = table.table()
-    lines = [list(rows[0]), ["---"] * len(rows[0]), *([*row.values()] for row in rows)]
-    with atomic(out / "sweep.md") as temporary:
-        temporary.write_text("".join(f"| {' | '.join(line)} |\n" for line in lines), encoding="utf-8")
+    write_json(
+        out / "sweep.json",
+        {**table.facts, "real": table.real, "real_count": table.real_count, "cells": cells},
+    )
+    write_markdown(out / "sweep.md", table.table())
     with atomic(out / "sweep.png") as temporary:
         _figure(table).savefig(temporary, format="png")
 
@@ -273,7 +331,9 @@ def _figure(table: Sweep) -> Any:
             found = [cell for cell in table.cells if (cell.source, cell.sampler) == (source, name)]
             if found:
                 axes.errorbar(*_points(found), marker="o", capsize=2, label=source)
-        axes.axhline(table.real, color="grey", linestyle=":", label="real test images")
+        if table.real is not None:
+            label = f"{table.real_count:,} real test images"
+            axes.axhline(table.real, color="grey", linestyle=":", label=label)
         ticks = sorted({cell.steps for cell in table.cells})
         axes.set(title=name, xlabel="T, network evaluations", xscale="log", yscale="log")
         axes.set_xticks(ticks, [str(tick) for tick in ticks], minor=False)

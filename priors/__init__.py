@@ -9,7 +9,7 @@ kind                  distribution
 ``chow-liu``          a tree of pairwise dependence; a tree per label, or given bits as parents
 ``mixture``           a mixture of independent bits; given bits act on its weights
 ``chow-liu-mixture``  a mixture of trees; given bits act on its weights and may be parents
-``autoregressive``    a causal network over the bits in an order; given bits are inputs
+``autoregressive``    causal networks, each over the bits in an order of its own; given bits are inputs
 ``masked-diffusion``  bits revealed in a few parallel steps; given bits are inputs; a lower bound
 ``empirical``         fitted codes with flipped bits, weighted by how near their given bits are; memorises
 ====================  ====================================================================================

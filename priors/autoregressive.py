@@ -1,4 +1,4 @@
-"""The autoregressive prior: each bit from all bits before it in an order, by a causal network."""
+"""The autoregressive prior: each bit from all bits before it in an order, by causal networks."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from priors import trees
+from priors import chain, orders
 from priors.base import Prior
 from priors.empirical import log_sum_exp
 from priors.errors import PriorError
@@ -23,44 +23,68 @@ if TYPE_CHECKING:
     from priors.causal import CausalNetwork
 
 
+LEAST_MEMBERS, MOST_MEMBERS = 4, 12  # where their number is open; the least share the minutes
+HIDDEN = (128, 512)  # where it is open, the least and the most
+CHANNELS, PASSES = 32, 30  # of the convolutional path, where its channels are open; passes that must fit
+STARTS = ("chain", "independent")
+CHAIN_SHARE = 0.1  # of a member's work, at most
+WEIGHT_STEPS = 100
+
+
 @dataclasses.dataclass(frozen=True)
 class AutoregressiveOptions:
     """Options of :class:`Autoregressive`."""
 
-    members: int = option(1, "networks, each with an order of its own, that are averaged", low=1)
+    members: int | None = option(
+        None, "networks, each with an order of its own, that are averaged; auto by the minutes", low=1
+    )
     order: tuple[int, ...] | None = option(None, "a permutation of the bits; auto finds one", low=0)
     ordering: str = option(
         "tree",
         "how orders are found: along the Chow-Liu tree, at random, or as the bits stand",
         choices=("tree", "random", "natural"),
     )
-    hidden: int = option(512, "units of a layer of the position-specific path; 0 leaves it out", low=0)
+    hidden: int | None = option(
+        None, "units of a layer of the position-specific path; 0 leaves it out; auto: 8 a bit", low=0
+    )
     layers: int = option(2, "layers of the position-specific path", low=1)
-    channels: int = option(32, "channels of the convolutions and the attention; 0 leaves them out", low=0)
+    channels: int | None = option(
+        None, "channels of the convolutions and the attention; 0 leaves them out; auto by the minutes", low=0
+    )
     convolutions: int = option(3, "gated causal convolutions, of dilations 1, 2, 4, ...", low=0)
     heads: int = option(2, "heads of the attention; divides channels", low=1)
+    start: str | None = option(
+        None,
+        "what a network starts from: a sparse chain of logistic regressions, or independent bits; auto tries each",
+        choices=("chain", "independent"),
+    )
     dropout: float | None = option(
         None, "share of units dropped in training; auto by rows", low=0.0, high=0.95
     )
-    epochs: int = option(200, "at most so many passes over the rows", low=1)
+    epochs: int = option(200, "at most so many passes over the rows a network; 0 leaves the chain", low=0)
     batch: int = option(100, "rows of a training step", low=1)
     rate: float = option(2e-3, "learning rate", low=1e-7)
     decay: float = option(0.01, "weight decay", low=0.0)
     patience: int = option(4, "evaluations without a gain before the rate falls", low=1)
+    minutes: float = option(
+        8.0, "a fit takes about so long on two cores, counted in arithmetic and not by a clock", low=0.01
+    )
 
 
 @register
 class Autoregressive(Prior):
-    r"""A product of conditionals from a causal network, or the average of several such products.
+    r"""The weighted average of products of conditionals, each from a causal network with an order of its own.
 
-    .. math:: p(b \mid g) = \frac1M \sum_m \prod_t p_m(b_{o_m(t)} \mid b_{o_m(1)}, \dots, b_{o_m(t - 1)}, g)
+    .. math:: p(b \mid g) = \sum_m w_m \prod_t p_m(b_{o_m(t)} \mid b_{o_m(1)}, \dots, b_{o_m(t - 1)}, g)
 
-    with an order o of the bits for each of M ``members``. The network (:mod:`priors.causal`) joins gated
-    causal convolutions and causal attention as in PixelSNAIL (Chen et al., 2017, arXiv 1712.09763) with
-    masked layers that share no weights (Germain et al., MADE, 2015, arXiv 1502.03509), since bits of a code
-    have no neighbourhood of their own. Averaging over orders follows Uria et al. ("A deep and tractable
-    density estimator", 2014, arXiv 1310.1757, equation 13). Sampling keeps the units, convolution inputs,
-    keys and values of earlier bits, so D bits take D small steps.
+    A network (:mod:`priors.causal`) starts from independent bits, or from a sparse chain of logistic regressions,
+    which is hard to improve on where codes are few; the first two networks try both, the others take the better.
+    It adds masked layers that share no weights (Germain et al., MADE, 2015, arXiv 1502.03509), since bits of a
+    code have no neighbourhood of their own; the first, where the minutes allow, also gated causal convolutions and
+    causal attention as in PixelSNAIL (Chen et al., 2017, arXiv 1712.09763). Averaging over orders follows Uria et
+    al. ("A deep and tractable density estimator", 2014, arXiv 1310.1757, equation 13); the weights are those of
+    the greatest likelihood of held-out codes. Sampling keeps the units, convolution inputs, keys and values of
+    earlier bits, so D bits take D small steps.
 
     Arguments:
         dim: Number of bits, D.
@@ -69,15 +93,14 @@ class Autoregressive(Prior):
     """
 
     kind = "autoregressive"
-    summary = (
-        "each bit from those before it by a causal network (gated convolutions, attention, masked layers)"
-    )
+    summary = "each bit from those before it, by causal networks over several orders that are averaged"
     Options = AutoregressiveOptions
-    sample_rows = 256
+    sample_rows = 1024
     log_prob_rows = 512
 
     _orders: NDArray[np.int64]  # (M, D)
     _networks: list[CausalNetwork]
+    _weights: NDArray[np.float64]  # (M,)
 
     def __init__(self, dim: int, seed: int = 0, **options: Any) -> None:
         super().__init__(dim, seed, **options)
@@ -87,62 +110,143 @@ class Autoregressive(Prior):
                 f"option 'order' of the prior '{self.kind}' is no permutation of 0 to {dim - 1}",
                 "name every bit once, from 0",
             )
-        if made.channels % made.heads:
+        width = CHANNELS if made.channels is None else made.channels
+        if width % made.heads:
             raise PriorError(
                 f"option 'heads' of the prior '{self.kind}' is {made.heads}; expected a divisor of "
-                f"'channels', {made.channels}"
+                f"'channels', {width}"
             )
 
     def _fit(self, train: Rows, valid: Rows, run: Run) -> dict[str, Any]:
-        from priors.training import Schedule, Trainer, set_bias
+        from priors.training import RATE
 
         made = self.options
-        schedule = Schedule(made.epochs, made.batch, made.rate, made.decay, made.patience)
-        self._orders = np.stack([self._find_order(member, train.bits) for member in range(made.members)])
+        fixed = made.order is not None or made.ordering == "natural"
+        most = made.members or (1 if fixed else MOST_MEMBERS)
+        tried = most if made.start else max(most, len(STARTS))  # a single network is the better of two
+        budget = made.minutes * 60 * RATE
+        share = budget / (max(made.members, tried) if made.members else min(tried, LEAST_MEMBERS))
         dropout = default_dropout(len(train)) if made.dropout is None else made.dropout
-        self._networks = []
-        for member, order in enumerate(self._orders):
-            network = self._new_network(dropout, int(generator(self.seed, 5, member).integers(2**62)))
-            set_bias(network.bias, train.bits[:, order])
-            trainer = Trainer(
-                network,
-                functools.partial(mean_loss, network),
-                functools.partial(mean_loss, network),
-                Rows(train.bits[:, order], train.given),
-                Rows(valid.bits[:, order], valid.given),
-                schedule,
-                int(generator(self.seed, 6, member).integers(2**62)),
-                run.part(member / made.members, (member + 1) / made.members, f"member-{member}"),
+        spent, done = 0.0, 0.0
+        logs: list[NDArray[np.float64]] = []
+        networks: list[CausalNetwork] = []
+        found: list[NDArray[np.int64]] = []
+        starts: list[str] = []
+        while len(networks) < tried:
+            member = min(len(networks), most - 1)
+            rng = generator(self.seed, 7, member)
+            order = orders.find(made.order, made.ordering, member, train.bits, rng)
+            high = done + (1 - done) / self._members_left(tried, len(networks), spent, budget)
+            starts.append(made.start or next_start(starts, [float(log.mean()) for log in logs]))
+            network, work = self._fit_member(
+                starts, order, dropout, share, train, valid, run.part(done, high, f"member-{len(networks)}")
             )
-            trainer.train()
-            self._networks.append(network)
-        return {"dropout": dropout}
+            spent, done = spent + work, high
+            networks.append(network)
+            found.append(order)
+            self._networks, self._orders, self._weights = [network], order[None], np.ones(1)
+            logs.append(self._log_probs(valid))
+            if made.members is None and spent + spent / len(networks) > budget:
+                break
+        keep = range(len(networks))
+        if most == 1:
+            best = int(np.argmax([log.mean() for log in logs]))
+            keep = range(best, best + 1)
+        self._networks, self._orders = [networks[m] for m in keep], np.stack([found[m] for m in keep])
+        self._weights = best_weights(np.stack([logs[m] for m in keep]))
+        return {
+            "dropout": dropout,
+            "starts": [starts[m] for m in keep],
+            "weights": [round(float(w), 3) for w in self._weights],
+            "channels": [channels(network) for network in self._networks],
+        }
 
-    def _find_order(self, member: int, bits: Bits) -> NDArray[np.int64]:
-        """The order of a member: as given, as the bits stand, at random, or down the Chow–Liu tree."""
-        rng = generator(self.seed, 7, member)
-        if self.options.order is not None and member == 0:
-            return np.array(self.options.order, np.int64)
-        if self.options.ordering == "natural" and member == 0:
-            return np.arange(self.dim)
-        if self.options.ordering == "tree":
-            return tree_order(bits, rng)
-        return rng.permutation(self.dim)
+    @staticmethod
+    def _members_left(most: int, made: int, spent: float, budget: float) -> float:
+        """An estimate of how many members are still to come, for the progress."""
+        left = most - made
+        return max(1.0, min(left, (budget - spent) / (spent / made))) if spent else float(left)
 
-    def _new_network(self, dropout: float, seed: int) -> CausalNetwork:
+    def _fit_member(
+        self,
+        starts: list[str],
+        order: NDArray[np.int64],
+        dropout: float,
+        share: float,
+        train: Rows,
+        valid: Rows,
+        run: Run,
+    ) -> tuple[CausalNetwork, float]:
+        """The next network, trained on codes in its order, and the multiplications that it took.
+
+        Arguments:
+            starts: What each network starts from, up to this one.
+            order: (D,).
+            dropout: In training.
+            share: Multiplications that it should take at most.
+            train, valid: Rows in the order of the bits.
+            run: Progress and checkpoint.
+        """
+        import torch
+
+        from priors.causal import mean_loss
+        from priors.training import Schedule, Trainer, log_odds, step_work
+
+        made, member = self.options, len(starts) - 1
+        train, valid = Rows(train.bits[:, order], train.given), Rows(valid.bits[:, order], valid.given)
+        seed = int(generator(self.seed, 5, member).integers(2**62))
+        width = made.channels
+        if width is None:
+            width = CHANNELS if member == 0 else 0
+        network = self._new_network(width, dropout, seed)
+        each = step_work(network, network.work(), len(train), len(valid), made.batch)
+        if made.channels is None and width and share < PASSES * -(-len(train) // made.batch) * each:
+            network = self._new_network(0, dropout, seed)
+            each = step_work(network, network.work(), len(train), len(valid), made.batch)
+        first = 0.0
+        if starts[-1] == "independent":
+            network.start_at(log_odds(train.bits))
+        else:
+            first = chain.work(train, CHAIN_SHARE * share)
+            if run.load() is None:
+                start = chain.fit(train, valid, CHAIN_SHARE * share)
+                network.start_at(torch.from_numpy(start.bias), torch.from_numpy(start.weights))
+            network.linear.requires_grad_(False)
+        trainer = Trainer(
+            network,
+            functools.partial(mean_loss, network),
+            functools.partial(mean_loss, network),
+            train,
+            valid,
+            Schedule(
+                made.epochs,
+                made.batch,
+                made.rate,
+                made.decay,
+                made.patience,
+                max(0, int((share - first) / each)),
+            ),
+            int(generator(self.seed, 6, member).integers(2**62)),
+            run,
+        )
+        return network, first + trainer.train() * each
+
+    def _new_network(self, width: int, dropout: float, seed: int) -> CausalNetwork:
         import torch
 
         from priors.causal import CausalNetwork
 
-        made = self.options
+        made, hidden = self.options, self.options.hidden
+        if hidden is None:
+            hidden = int(np.clip(8 * self.dim, *HIDDEN))
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
             return CausalNetwork(
                 self.dim,
                 self.given_dim,
-                made.hidden,
+                hidden,
                 made.layers,
-                made.channels,
+                width,
                 made.convolutions,
                 made.heads,
                 dropout,
@@ -151,6 +255,7 @@ class Autoregressive(Prior):
     def _log_prob(self, rows: Rows) -> NDArray[np.float64]:
         import torch
 
+        from priors.causal import log_likelihood
         from priors.training import signs
 
         x, given = signs(rows.bits, len(rows)), signs(rows.given, len(rows))
@@ -159,7 +264,7 @@ class Autoregressive(Prior):
                 log_likelihood(network, x[:, torch.from_numpy(order)], given).numpy()
                 for network, order in zip(self._networks, self._orders, strict=True)
             ]
-        return log_sum_exp(np.stack(parts, axis=1)) - np.log(len(parts))
+        return log_sum_exp(np.stack(parts, axis=1) + np.log(self._weights))
 
     def _width(self) -> int:
         return self.dim + 1
@@ -173,7 +278,7 @@ class Autoregressive(Prior):
         from priors.training import signs
 
         out = np.empty((len(u), self.dim), np.uint8)
-        member = np.minimum((u[:, 0] * len(self._networks)).astype(np.int64), len(self._networks) - 1)
+        member = np.searchsorted(np.cumsum(self._weights[:-1]), u[:, 0], side="right")
         for m, (network, order) in enumerate(zip(self._networks, self._orders, strict=True)):
             rows = np.nonzero(member == m)[0]
             if len(rows):
@@ -184,7 +289,7 @@ class Autoregressive(Prior):
         return out
 
     def _state(self) -> State:
-        state: State = {"orders": self._orders}
+        state: State = {"orders": self._orders, "weights": self._weights}
         for m, network in enumerate(self._networks):
             state.update({f"{m}.{name}": value.numpy() for name, value in network.state_dict().items()})
         return state
@@ -192,11 +297,12 @@ class Autoregressive(Prior):
     def _load_state(self, state: State) -> None:
         import torch
 
-        self._orders = state["orders"].reshape(-1, self.dim)
+        self._orders, self._weights = state["orders"].reshape(-1, self.dim), state["weights"]
         self._networks = []
         for m in range(len(self._orders)):
-            network = self._new_network(0.0, 0)
             prefix = f"{m}."
+            position = state.get(f"{prefix}snail.position")
+            network = self._new_network(0 if position is None else position.shape[1], 0.0, 0)
             values = {name[len(prefix) :]: array for name, array in state.items() if name.startswith(prefix)}
             network.load_state_dict({name: torch.from_numpy(array.copy()) for name, array in values.items()})
             self._networks.append(network.eval())
@@ -205,45 +311,32 @@ class Autoregressive(Prior):
         return sum(p.numel() for network in self._networks for p in network.parameters())
 
 
+def channels(network: CausalNetwork) -> int:
+    """The channels of the convolutional path; 0 where there is none."""
+    return 0 if network.snail is None else int(network.snail.position.shape[1])
+
+
+def next_start(starts: list[str], scores: list[float]) -> str:
+    """What the next network starts from: each once, then whichever led to the greatest held-out likelihood."""
+    if len(starts) < len(STARTS):
+        return STARTS[len(starts)]
+    return starts[int(np.argmax(scores))]
+
+
+def best_weights(logs: NDArray[np.float64]) -> NDArray[np.float64]:
+    """The weights (M,) of most likelihood for log p_m of held-out codes (M, N), by expectation maximisation.
+
+    One code's worth of equal weights keeps them above 0.
+    """
+    weights = np.full(len(logs), 1 / len(logs))
+    for _ in range(WEIGHT_STEPS):
+        shares = logs + np.log(weights)[:, None]
+        shares = np.exp(shares - shares.max(0))
+        counts = (shares / shares.sum(0)).sum(1) + 1 / len(logs)
+        weights = counts / counts.sum()
+    return weights
+
+
 def default_dropout(rows: int) -> float:
     """More for fewer rows: 0.5 below 5,000, 0.3 below 30,000, else 0.1."""
     return 0.5 if rows < 5_000 else 0.3 if rows < 30_000 else 0.1
-
-
-def tree_order(bits: Bits, rng: np.random.Generator) -> NDArray[np.int64]:
-    """Bits in the order of a walk down the Chow–Liu tree from a random root, branches in random order."""
-    dim = bits.shape[1]
-    parent, _ = trees.spanning_tree(trees.information(bits), 0)
-    near: list[list[int]] = [[] for _ in range(dim)]
-    for child, above in enumerate(parent):
-        if above >= 0:
-            near[child].append(int(above))
-            near[int(above)].append(child)
-    order: list[int] = []
-    seen, open_ = np.zeros(dim, bool), [int(rng.integers(dim))]
-    while open_:
-        bit = open_.pop()
-        order.append(bit)
-        seen[bit] = True
-        following = [other for other in near[bit] if not seen[other]]
-        open_ += [following[i] for i in rng.permutation(len(following))]
-    return np.array(order, np.int64)
-
-
-def log_likelihood(network: CausalNetwork, x: Any, given: Any) -> Any:
-    """log p of sequences of signs (N, T), float64 where no gradient is asked for: tensor (N,)."""
-    import torch
-    from torch.nn import functional as F
-
-    terms = F.logsigmoid(network(x, given) * x)
-    return terms.sum(1) if torch.is_grad_enabled() else terms.double().sum(1)
-
-
-def mean_loss(network: CausalNetwork, x: Any, given: Any) -> Any:
-    """Mean −log p: a tensor with a gradient in training, else a float over any number of sequences."""
-    import torch
-
-    if torch.is_grad_enabled():
-        return -log_likelihood(network, x, given).mean()
-    blocks = zip(x.split(512), given.split(512), strict=True)
-    return -sum(float(log_likelihood(network, *block).sum()) for block in blocks) / len(x)

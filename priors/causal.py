@@ -1,20 +1,23 @@
 r"""A causal network over a sequence of bits: the logit of bit t sees bits before t and the given bits.
 
-Two paths add up to the logits z_t, x_s = 2 b_s − 1 ∈ {−1, 1}:
+Three paths add up to the logits z_t, x_s = 2 b_s − 1 ∈ {−1, 1}:
 
+- **linear**: a weight for every earlier position. It may be a sparse chain (:mod:`priors.chain`) that was fitted
+  before; then it stays as it is and the other paths start at zero, so that training goes on from the chain.
 - **position-specific** (no shared weights, for bits without a neighbourhood): masked residual layers
-  h ← h + silu(M h), unit u of degree d(u) seeing positions s ≤ d(u), and a masked linear skip. Germain et
-  al., "MADE: masked autoencoder for distribution estimation", 2015, arXiv 1502.03509, equations 12–13.
+  h ← h + silu(M h), unit u of degree d(u) seeing positions s ≤ d(u). Germain et al., "MADE: masked
+  autoencoder for distribution estimation", 2015, arXiv 1502.03509, equations 12–13.
 - **convolutional** (shared weights, for neighbours in the order): gated causal convolutions
   y ← y + W (tanh(u) ⊙ σ(v)) of growing dilation, then causal attention over all earlier positions. Chen et
   al., "PixelSNAIL: an improved autoregressive generative model", 2017, arXiv 1712.09763, section 3.
 
-Both allow a cache: step t computes what position t adds and nothing else.
+All allow a cache: step t computes what position t adds and nothing else.
 """
 
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -44,7 +47,6 @@ class DensePath(nn.Module):
             "see": degree[:, None] >= position,
             "pass": degree[:, None] >= degree,
             "tell": torch.arange(dim)[:, None] > degree,
-            "skip": torch.arange(dim)[:, None] > position,
         }
         for name, mask in masks.items():
             self.register_buffer(f"{name}_mask", mask.float(), persistent=False)
@@ -57,25 +59,23 @@ class DensePath(nn.Module):
         )
         self.between_bias = nn.ParameterList([nn.Parameter(torch.zeros(hidden)) for _ in range(layers - 1)])
         self.tell = nn.Parameter(torch.randn(dim, hidden) * 0.1 / math.sqrt(hidden))
-        self.skip = nn.Parameter(torch.zeros(dim, width))
 
-    def weights(self) -> tuple[Tensor, list[Tensor], Tensor, Tensor]:
-        """The masked matrices: input to units, between layers, units to logits, input to logits."""
+    def weights(self) -> tuple[Tensor, list[Tensor], Tensor]:
+        """The masked matrices: input to units, between layers, units to logits."""
         return (
             self.see * self.get_buffer("see_mask"),
             [m * self.get_buffer("pass_mask") for m in self.between],
             self.tell * self.get_buffer("tell_mask"),
-            self.skip * self.get_buffer("skip_mask"),
         )
 
     def forward(self, x: Tensor, given: Tensor) -> Tensor:
         """Logits (N, T) of signs (N, T) and given signs (N, G)."""
-        see, between, tell, skip = self.weights()
+        see, between, tell = self.weights()
         inputs = torch.cat([given, x], dim=1)
         h = F.silu(F.linear(inputs, see, self.see_bias))
         for matrix, bias in zip(between, self.between_bias, strict=True):
             h = h + F.silu(F.linear(F.dropout(h, self.dropout, self.training), matrix, bias))
-        return F.linear(F.dropout(h, self.dropout, self.training), tell) + F.linear(inputs, skip)
+        return F.linear(F.dropout(h, self.dropout, self.training), tell)
 
 
 class GatedConvolution(nn.Module):
@@ -188,10 +188,21 @@ class CausalNetwork(nn.Module):
         super().__init__()
         self.dim, self.given_dim = dim, given_dim
         self.bias = nn.Parameter(torch.zeros(dim))
+        self.linear = nn.Parameter(torch.zeros(dim, given_dim + dim))
+        self.register_buffer("mask", torch.ones(dim, given_dim + dim).tril(given_dim - 1), persistent=False)
         self.dense = DensePath(dim, given_dim, hidden, layers, dropout) if hidden else None
         self.snail = (
             ConvolutionalPath(dim, given_dim, channels, convolutions, heads, dropout) if channels else None
         )
+
+    def start_at(self, bias: Tensor, linear: Tensor | None = None) -> None:
+        """Starts at log-odds (T,), or at a chain: with weights (T, G + T) too, which then stay as they are."""
+        with torch.no_grad():
+            self.bias.copy_(bias)
+            if linear is not None:
+                self.linear.copy_(linear).requires_grad_(False)
+                if self.dense is not None:
+                    self.dense.tell.zero_()
 
     def forward(self, x: Tensor, given: Tensor) -> Tensor:
         """Logits of the bits of a sequence.
@@ -203,8 +214,35 @@ class CausalNetwork(nn.Module):
         Returns:
             float (N, T); logit t depends on ``x[:, :t]`` and ``given``.
         """
-        z = self.bias.expand(len(x), -1)
+        z = F.linear(torch.cat([given, x], dim=1), self.linear * self.get_buffer("mask"), self.bias)
         for path in (self.dense, self.snail):
             if path is not None:
                 z = z + path(x, given)
         return z
+
+    def work(self) -> float:
+        """Multiplications of the logits of one sequence; those of the convolutional path count double, since
+        they come in small products."""
+        width, total = self.dim + self.given_dim, float(self.linear.numel())
+        if self.dense is not None:
+            hidden = len(self.dense.see)
+            total += hidden * (width + self.dim) + hidden**2 * len(self.dense.between)
+        if self.snail is not None:
+            channels = self.snail.position.shape[1]
+            blocks = (2 * KERNEL + 1) * len(self.snail.convolutions) + 4
+            total += 2 * self.dim * (blocks * channels**2 + self.dim * channels)
+        return total
+
+
+def log_likelihood(network: CausalNetwork, x: Tensor, given: Tensor) -> Tensor:
+    """log p of sequences of signs (N, T), float64 where no gradient is asked for: tensor (N,)."""
+    terms = F.logsigmoid(network(x, given) * x)
+    return terms.sum(1) if torch.is_grad_enabled() else terms.double().sum(1)
+
+
+def mean_loss(network: CausalNetwork, x: Tensor, given: Tensor) -> Any:
+    """Mean −log p: a tensor with a gradient in training, else a float over any number of sequences."""
+    if torch.is_grad_enabled():
+        return -log_likelihood(network, x, given).mean()
+    blocks = zip(x.split(512), given.split(512), strict=True)
+    return -sum(float(log_likelihood(network, *block).sum()) for block in blocks) / len(x)

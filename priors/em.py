@@ -12,6 +12,7 @@ usually better than the best of them. So restarts are averaged unless told other
 from __future__ import annotations
 
 import dataclasses
+import time
 from abc import abstractmethod
 from typing import Any
 
@@ -30,9 +31,12 @@ LEAST_GAIN = 1e-4  # nats
 LLOYD_STEPS = 8
 GATE_PENALTY = 10.0  # during a run; chosen on valid at its end
 ROWS_PER_COMPONENT = 4
-SEARCH_STARTS = 2  # runs that a choice on held-out codes averages
+
+SAVE_SECONDS = 20.0
+MULTIPLY, EXPONENTIAL = 3e-11, 3e-9  # seconds of a multiplication in a product, and of an exponential
 
 Floats = NDArray[np.floating[Any]]
+Data = tuple[NDArray[np.float32], Bits | None, NDArray[np.float32], Bits | None]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -46,15 +50,29 @@ class MixtureOptions:
     restarts: int = option(8, "runs of expectation maximisation from different starts", low=1)
     average: bool = option(True, "average the runs; else keep the one that is best on valid")
     steps: int = option(60, "at most so many steps of a run", low=1)
+    minutes: float = option(
+        8.0, "a fit takes at most about so long, counted in arithmetic and not by a clock", low=0.01
+    )
 
 
 @dataclasses.dataclass(frozen=True)
 class Found:
-    """One finished run: its components' arrays, its gate (G + 1, K), and log p of the held-out rows."""
+    """One run: its components' arrays, its gate (G + 1, K), and log p of the held-out rows (M,)."""
 
     components: State
     gate: NDArray[np.float64]
     valid: NDArray[np.float64]
+
+    def state(self, prefix: str = "") -> State:
+        """The arrays by name."""
+        named = {**self.components, "gate": self.gate, "valid": self.valid}
+        return {prefix + name: array for name, array in named.items()}
+
+    @classmethod
+    def of(cls, state: State, prefix: str = "") -> Found:
+        """What :meth:`state` took apart."""
+        named = {name[len(prefix) :]: array for name, array in state.items() if name.startswith(prefix)}
+        return cls(gate=named.pop("gate"), valid=named.pop("valid"), components=named)
 
 
 class MixturePrior(Prior):
@@ -75,10 +93,22 @@ class MixturePrior(Prior):
         """What the components see of rows, (N, V)."""
 
     @abstractmethod
+    def _common(self, variables: NDArray[np.float32]) -> NDArray[np.float64]:
+        """What components are shrunk toward: statistics of all rows."""
+
+    @abstractmethod
     def _maximise(
-        self, variables: NDArray[np.float32], shares: NDArray[np.float32], smoothing: float
+        self,
+        variables: NDArray[np.float32],
+        shares: NDArray[np.float32],
+        smoothing: float,
+        common: NDArray[np.float64],
     ) -> State:
         """Components (arrays with K first) fitted to rows weighted by ``shares`` (K, N)."""
+
+    @abstractmethod
+    def _step_seconds(self, rows: int, size: int) -> float:
+        """About how long a step takes on one core, for ``size`` components."""
 
     @abstractmethod
     def _evaluate(self, components: State, variables: NDArray[Any], dtype: Any) -> Floats:
@@ -93,6 +123,8 @@ class MixturePrior(Prior):
     # Fitting.
 
     def _fit(self, train: Rows, valid: Rows, run: Run) -> dict[str, Any]:
+        from priors.search import Search
+
         most = max(1, len(train) // ROWS_PER_COMPONENT)
         grid = [k for k in self.grid if k <= most] or [most]
         if self.options.components is not None:
@@ -101,9 +133,9 @@ class MixturePrior(Prior):
         if self.options.smoothing is not None:
             smoothings = [self.options.smoothing]
         data = (self._variables(train), train.given, self._variables(valid), valid.given)
-        search = _Search(self, data, run, (len(grid), len(smoothings)))
+        search = Search(self, data, run)
         size, smoothing = search.climb(grid, smoothings)
-        runs = search.runs(size, smoothing, self.options.restarts)
+        runs = search.runs(size, smoothing)
         if not self.options.average:
             runs = [max(runs, key=lambda one: float(one.valid.mean()))]
         self._components = {
@@ -112,31 +144,61 @@ class MixturePrior(Prior):
         self._gate, self._runs = np.concatenate([one.gate for one in runs], axis=1), len(runs)
         return {"components": size, "smoothing": smoothing, "runs": len(runs)}
 
-    def _one_run(self, data: Data, size: int, smoothing: float, start: int, run: Run) -> Found:
-        """Expectation maximisation from one start; ends when held-out codes gain no more."""
+    def _one_run(
+        self,
+        data: Data,
+        common: NDArray[np.float64],
+        size: int,
+        smoothing: float,
+        start: int,
+        steps: int,
+        run: Run,
+    ) -> tuple[Found, int]:
+        """Expectation maximisation from one start, and its steps; ends when held-out codes gain no more.
+
+        A run that was stopped continues from its checkpoint to the same end.
+        """
         variables, given, held, held_given = data
-        rng = generator(self.seed, 3, size, start)
-        shares = _hard(cluster(variables, size, rng), size)
-        gate, best, stale = None, None, 0
-        for step in range(self.options.steps):
-            components = self._maximise(variables, shares, smoothing)
-            gate = self._fit_gate(shares, given, gate, GATE_PENALTY, 10)
-            joint = (
-                self._evaluate(components, held, np.float32).astype(np.float64) + log_gate(gate, held_given).T
-            )
-            score = log_sum_exp(joint)
-            if best is None or score.mean() > best.valid.mean() + LEAST_GAIN:
-                best, stale = Found(components, gate, score), 0
-            else:
-                stale += 1
-            run.progress(
-                (step + 1) / self.options.steps, f"{size} components, start {start + 1}, step {step + 1}"
-            )
-            if stale == PATIENCE or size == 1:
-                break
-            shares = self._expect(components, gate, variables, given)
+        kept, step, stale, best, now = run.load(), 0, 0, None, None
+        if kept is not None:
+            best, step = Found.of(kept[0], "best."), int(kept[1]["steps"])
+            if kept[1]["done"]:
+                return best, step
+            now, stale = Found.of(kept[0], "now."), int(kept[1]["stale"])
+
+        def save(done: bool) -> None:
+            if best is not None and now is not None:
+                state = {**now.state("now."), **best.state("best.")}
+                run.save(state, {"steps": step, "stale": stale, "done": done})
+
+        saved = time.monotonic()
+        try:
+            while step < steps and stale < PATIENCE and not (step and size == 1):
+                if now is None:
+                    rng = generator(self.seed, 3, size, start)
+                    shares = _hard(cluster(variables, size, rng), size)
+                else:
+                    shares = self._expect(now.components, now.gate, variables, given)
+                components = self._maximise(variables, shares, smoothing, common)
+                gate = self._fit_gate(shares, given, None if now is None else now.gate, GATE_PENALTY, 10)
+                inside = self._evaluate(components, held, np.float32).astype(np.float64)
+                now = Found(components, gate, log_sum_exp(inside + log_gate(gate, held_given).T))
+                step += 1
+                if best is None or now.valid.mean() > best.valid.mean() + LEAST_GAIN:
+                    best, stale = now, 0
+                else:
+                    stale += 1
+                if time.monotonic() - saved > SAVE_SECONDS:
+                    save(False)
+                    saved = time.monotonic()
+                run.progress(step / steps, f"{size} components, start {start + 1}, step {step}")
+        except BaseException:
+            save(False)
+            raise
         assert best is not None
-        return best if given is None else self._choose_gate(best, data)
+        best = best if given is None else self._choose_gate(best, data)
+        save(True)
+        return best, step
 
     def _expect(
         self, components: State, gate: NDArray[np.float64], variables: NDArray[np.float32], given: Bits | None
@@ -223,70 +285,6 @@ class MixturePrior(Prior):
         self._components = {name: array for name, array in state.items() if name not in ("gate", "runs")}
         if len(self._gate) != self.given_dim + 1 or self._gate.shape[1] % self._runs:
             raise ValueError(f"a gate of shape {self._gate.shape} for {self.given_dim} given bits")
-
-
-Data = tuple[NDArray[np.float32], Bits | None, NDArray[np.float32], Bits | None]
-
-
-class _Search:
-    """Runs by (components, smoothing, start), each made once and kept in the checkpoint."""
-
-    def __init__(self, prior: MixturePrior, data: Data, run: Run, shape: tuple[int, int]) -> None:
-        self._prior, self._data, self._run = prior, data, run
-        self._made: dict[tuple[int, float, int], Found] = {}
-        self._starts = min(SEARCH_STARTS, prior.options.restarts)
-        self._total = (sum(shape) - 2) * self._starts + prior.options.restarts  # if nothing ends early
-
-    def one(self, size: int, smoothing: float, start: int) -> Found:
-        key = (size, smoothing, start)
-        if key not in self._made:
-            done = min(len(self._made), self._total - 1)
-            part = self._run.part(
-                done / self._total, (done + 1) / self._total, f"{size}-{smoothing:g}-{start}"
-            )
-            kept = part.load()
-            if kept is not None:
-                state, _ = kept
-                made = Found(
-                    {n: a for n, a in state.items() if n not in ("gate", "valid")},
-                    state["gate"],
-                    state["valid"],
-                )
-            else:
-                made = self._prior._one_run(self._data, size, smoothing, start, part)
-                part.save({**made.components, "gate": made.gate, "valid": made.valid}, {})
-            self._made[key] = made
-        return self._made[key]
-
-    def runs(self, size: int, smoothing: float, starts: int) -> list[Found]:
-        return [self.one(size, smoothing, start) for start in range(starts)]
-
-    def score(self, size: int, smoothing: float) -> float:
-        """Mean log-likelihood of held-out codes under the average (or the best) of the runs."""
-        each = np.stack([one.valid for one in self.runs(size, smoothing, self._starts)])
-        if not self._prior.options.average:
-            return float(each.mean(1).max())
-        return float((log_sum_exp(each) - np.log(len(each))).mean())
-
-    def climb(self, grid: list[int], smoothings: list[float]) -> tuple[int, float]:
-        """More components while held-out codes gain; then another smoothing while they gain."""
-        smoothing = smoothings[len(smoothings) // 2]
-        if len(grid) == len(smoothings) == 1:
-            return grid[0], smoothing
-        size, best = grid[0], self.score(grid[0], smoothing)
-        for larger in grid[1:]:
-            score = self.score(larger, smoothing)
-            if score <= best:
-                break
-            size, best = larger, score
-        middle = len(smoothings) // 2
-        for side in (smoothings[middle + 1 :], smoothings[:middle][::-1]):
-            for other in side:
-                score = self.score(size, other)
-                if score <= best:
-                    break
-                smoothing, best = other, score
-        return size, smoothing
 
 
 def cluster(variables: NDArray[np.float32], size: int, rng: np.random.Generator) -> NDArray[np.intp]:

@@ -37,6 +37,9 @@ class MaskedDiffusionOptions:
     rate: float = option(1e-3, "learning rate", low=1e-7)
     decay: float = option(0.01, "weight decay", low=0.0)
     patience: int = option(4, "evaluations without a gain before the rate falls", low=1)
+    minutes: float = option(
+        8.0, "a fit takes about so long on two cores, counted in arithmetic and not by a clock", low=0.01
+    )
 
 
 @register
@@ -71,18 +74,21 @@ class MaskedDiffusion(Prior):
 
     def _fit(self, train: Rows, valid: Rows, run: Run) -> dict[str, Any]:
         from priors.denoiser import boundaries, random_loss
-        from priors.training import Schedule, Trainer, set_bias
+        from priors.training import RATE, Schedule, Trainer, log_odds, step_work
 
         made = self.options
         self._network = self._new_network(made.dropout, int(generator(self.seed, 5).integers(2**62)))
-        set_bias(self._network.bias, train.bits)
+        self._network.bias.data.copy_(log_odds(train.bits))
+        forward = sum(p.numel() for p in self._network.parameters())
+        each = step_work(self._network, forward, len(train), VALID_DRAWS * len(valid), made.batch)
+        most = max(1, int(made.minutes * 60 * RATE / each))
         trainer = Trainer(
             self._network,
             functools.partial(random_loss, self._network),
             self._held_out_loss,
             train,
             valid,
-            Schedule(made.epochs, made.batch, made.rate, made.decay, made.patience),
+            Schedule(made.epochs, made.batch, made.rate, made.decay, made.patience, most),
             int(generator(self.seed, 6).integers(2**62)),
             run.part(0.0, 0.98, "network"),
         )

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from priors import regression
-from priors.em import Floats, MixturePrior
+from priors.em import EXPONENTIAL, MULTIPLY, Floats, MixturePrior
 from priors.fitting import Bits, Rows
 from priors.registry import register
 from priors.storage import State
@@ -35,17 +35,25 @@ class Mixture(MixturePrior):
     kind = "mixture"
     summary = "a mixture of Bernoulli products (latent classes)"
     automatic = True
-    grid = (8, 16, 32, 64, 128, 256)
+    grid = (8, 16, 32, 64, 128, 256, 512)
     smoothings = (0.3, 1.0, 3.0, 10.0, 30.0)
 
     def _variables(self, rows: Rows) -> NDArray[np.float32]:
         return rows.bits.astype(np.float32)
 
+    def _common(self, variables: NDArray[np.float32]) -> NDArray[np.float64]:
+        return (variables.sum(0, dtype=np.float64) + 0.5) / (len(variables) + 1.0)
+
+    def _step_seconds(self, rows: int, size: int) -> float:
+        return rows * size * (2 * self.dim * MULTIPLY + EXPONENTIAL)
+
     def _maximise(
-        self, variables: NDArray[np.float32], shares: NDArray[np.float32], smoothing: float
+        self,
+        variables: NDArray[np.float32],
+        shares: NDArray[np.float32],
+        smoothing: float,
+        common: NDArray[np.float64],
     ) -> State:
-        n = len(variables)
-        common = (variables.sum(0, dtype=np.float64) + 0.5) / (n + 1.0)
         counts = (shares @ variables).astype(np.float64)
         total = shares.sum(1, dtype=np.float64)[:, None]
         p = np.clip((counts + smoothing * common) / (total + smoothing), 1e-9, 1 - 1e-9)

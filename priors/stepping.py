@@ -10,19 +10,21 @@ from priors.causal import KERNEL, Attention, CausalNetwork, ConvolutionalPath, D
 
 
 class DenseSteps:
-    """The position-specific path, one position at a time: units of degree t − 1 are computed at step t."""
+    """The position-specific path, one position at a time: units of degree t − 1 are computed at step t.
 
-    def __init__(self, path: DensePath, given: Tensor) -> None:
-        self._path, (self._see, self._between, self._tell, self._skip) = path, path.weights()
-        rows, hidden = len(given), len(path.see)
-        self._inputs = torch.cat([given, given.new_zeros(rows, path.dim)], dim=1)
-        self._layers = [given.new_zeros(rows, hidden) for _ in range(1 + len(self._between))]
+    Arguments:
+        path: The path.
+        inputs: Given signs, then the signs so far (R, G + T); whoever draws fills it.
+    """
 
-    def step(self, t: int, before: Tensor) -> Tensor:
-        """Logit t (R,) once the sign at t − 1 is ``before`` (R,)."""
+    def __init__(self, path: DensePath, inputs: Tensor) -> None:
+        self._path, (self._see, self._between, self._tell) = path, path.weights()
+        self._inputs = inputs
+        self._layers = [inputs.new_zeros(len(inputs), len(path.see)) for _ in range(1 + len(self._between))]
+
+    def step(self, t: int) -> Tensor:
+        """Logit t (R,) once the signs before t are there."""
         path, end = self._path, self._path.given_dim + t
-        if t:
-            self._inputs[:, end - 1] = before
         inputs, low, high = self._inputs[:, :end], path.first[t], path.first[t + 1]
         if high > low:
             h = F.silu(F.linear(inputs, self._see[low:high, :end], path.see_bias[low:high]))
@@ -31,7 +33,7 @@ class DenseSteps:
                 below = self._layers[i][:, :high]
                 h = h + F.silu(F.linear(below, matrix[low:high, :high], path.between_bias[i][low:high]))
                 self._layers[i + 1][:, low:high] = h
-        return self._layers[-1][:, :high] @ self._tell[t, :high] + inputs @ self._skip[t, :end]
+        return self._layers[-1][:, :high] @ self._tell[t, :high]
 
 
 class Ring:
@@ -68,19 +70,22 @@ class KeysValues:
 
 
 class ConvolutionalSteps:
-    """The convolutional path, one position at a time."""
+    """The convolutional path, one position at a time; arguments as for :class:`DenseSteps`."""
 
-    def __init__(self, path: ConvolutionalPath, given: Tensor) -> None:
-        self._path = path
-        like = given.new_zeros(len(given), path.position.shape[1])
+    def __init__(self, path: ConvolutionalPath, inputs: Tensor) -> None:
+        dim, channels = path.position.shape
+        self._path, self._signs = path, inputs[:, inputs.shape[1] - dim :]
+        given, like = inputs[:, : inputs.shape[1] - dim], inputs.new_zeros(len(inputs), channels)
         self._given = path.given(given) if path.given is not None else like
         self._blocks: list[Ring | KeysValues] = [Ring(c, like) for c in path.convolutions]  # type: ignore
-        self._blocks.append(KeysValues(path.attention, like, len(path.position)))
+        self._blocks.append(KeysValues(path.attention, like, dim))
 
-    def step(self, t: int, before: Tensor) -> Tensor:
-        """Logit t (R,) once the sign at t − 1 is ``before`` (R,); 0 at t = 0."""
+    def step(self, t: int) -> Tensor:
+        """Logit t (R,) once the signs before t are there."""
         path = self._path
-        y = path.position[t] + before[:, None] * path.value[t] + self._given
+        y = path.position[t] + self._given
+        if t:
+            y = y + self._signs[:, t - 1, None] * path.value[t]
         for block in self._blocks:
             y = block.step(t, y)
         return path.norm(y) @ path.readout[t]
@@ -101,18 +106,18 @@ def draw(network: CausalNetwork, u: Tensor, given: Tensor, temperature: float, c
         uint8 (R, T).
     """
     rows, dim = u.shape
-    x = u.new_zeros(rows, dim)
+    inputs = torch.cat([given, u.new_zeros(rows, dim)], dim=1)
+    width, x = given.shape[1], inputs[:, given.shape[1] :]
     paths: list[DenseSteps | ConvolutionalSteps] = []
     if cached and network.dense is not None:
-        paths.append(DenseSteps(network.dense, given))
+        paths.append(DenseSteps(network.dense, inputs))
     if cached and network.snail is not None:
-        paths.append(ConvolutionalSteps(network.snail, given))
+        paths.append(ConvolutionalSteps(network.snail, inputs))
     for t in range(dim):
         if cached:
-            before = x[:, t - 1] if t else x.new_zeros(rows)
-            z = network.bias[t].expand(rows)
+            z = network.bias[t] + inputs[:, : width + t] @ network.linear[t, : width + t]
             for path in paths:
-                z = z + path.step(t, before)
+                z = z + path.step(t)
         else:
             z = network(x, given)[:, t]
         x[:, t] = 2.0 * (u[:, t] < torch.sigmoid(z / temperature)) - 1

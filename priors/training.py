@@ -1,11 +1,13 @@
 """Training a small network on codes: averaged weights, a rate that falls when held-out codes stop gaining.
 
-An evaluation takes place after every pass over the rows, and at least every ``EVERY`` steps. It scores the
-exponential average of the weights. After ``patience`` evaluations without a gain the best weights come
-back and the learning rate falls by ``FALL``; after ``FALLS`` falls training ends with the best weights.
+An evaluation takes place after every pass over the rows, but after no fewer than ``FEWEST`` steps and no more
+than ``MOST``. It scores the exponential average of the weights. After ``patience`` evaluations without a gain
+the best weights come back and the learning rate falls by ``FALL``; the next such time after ``FALLS`` falls ends
+training with the best weights. Where the steps allowed run out first, the falls come by ``DEADLINES`` of them.
 
 Every stretch between evaluations seeds its own randomness, so a fit that was killed continues from its
-checkpoint to the same weights. The global generator is put back as it was.
+checkpoint to the same weights; one that an exception stops leaves its last stretch there. The global generator
+is put back as it was.
 """
 
 from __future__ import annotations
@@ -22,24 +24,33 @@ from torch import Tensor, nn
 
 from priors.fitting import Bits, Rows, Run
 from priors.randomness import generator
+from priors.storage import State
 
-EVERY = 100  # steps between evaluations, at least
+FEWEST, MOST = 100, 1000  # steps between evaluations
 FALL, FALLS = 0.3, 2
+DEADLINES = (0.6, 0.85)  # shares of the steps allowed
 AVERAGING = 0.998
 CLIP = 5.0
 WARM_UP = 100  # steps
 SAVE_SECONDS = 20.0
+RATE = 2e10  # multiplications a second, on two cores
+STEP = 2e7  # the calls of a step take as long as so many multiplications
+UPDATE = 30.0  # a step of AdamW, of the average and of the masks takes as long as so many multiplications
 
 
 @dataclasses.dataclass(frozen=True)
 class Schedule:
-    """How a network is trained; the fields mean what the options of the network kinds say."""
+    """How a network is trained; the fields mean what the options of the network kinds say.
+
+    ``most_steps`` bounds the steps beside ``epochs``.
+    """
 
     epochs: int
     batch: int
     rate: float
     decay: float
     patience: int
+    most_steps: int
 
 
 def signs(bits: Bits | None, rows: int) -> Tensor:
@@ -49,11 +60,24 @@ def signs(bits: Bits | None, rows: int) -> Tensor:
     return torch.from_numpy(bits).float() * 2 - 1
 
 
-def set_bias(bias: nn.Parameter, bits: Bits) -> None:
-    """Starts output biases (D,) at the smoothed log-odds of the bits (N, D)."""
+def step_work(network: nn.Module, forward: float, train: int, valid: int, batch: int) -> float:
+    """Multiplications of a training step, with its part of the evaluations.
+
+    Arguments:
+        network: Its parameters cost ``UPDATE`` each.
+        forward: Multiplications of one row.
+        train, valid: Rows.
+        batch: Rows of a step.
+    """
+    update = UPDATE * sum(p.numel() for p in network.parameters())
+    stretch = np.clip(-(-train // batch), FEWEST, MOST)
+    return float(STEP + 3 * min(batch, train) * forward + update + valid / stretch * forward)
+
+
+def log_odds(bits: Bits) -> Tensor:
+    """The smoothed log-odds of the bits (N, D), (D,)."""
     p = (bits.sum(0, dtype=np.float64) + 0.5) / (len(bits) + 1)
-    with torch.no_grad():
-        bias.copy_(torch.from_numpy(np.log(p) - np.log1p(-p)))
+    return torch.from_numpy(np.log(p) - np.log1p(-p))
 
 
 class Trainer:
@@ -84,58 +108,68 @@ class Trainer:
         self._train = signs(train.bits, len(train)), signs(train.given, len(train))
         self._valid = signs(valid.bits, len(valid)), signs(valid.given, len(valid))
         self._schedule, self._seed, self._run = schedule, seed, run
+        self._passes = -(-len(train) // schedule.batch)  # steps of a pass
+        self._most = min(schedule.epochs * self._passes, schedule.most_steps)
+        self._learnt = [p for p in network.parameters() if p.requires_grad]
         self._optimizer = torch.optim.AdamW(
-            network.parameters(), lr=schedule.rate, weight_decay=schedule.decay, fused=True
+            self._learnt, lr=schedule.rate, weight_decay=schedule.decay, fused=True
         )
         self._average = copy.deepcopy(network.state_dict())
         self._best = copy.deepcopy(network.state_dict())
         self._facts: dict[str, Any] = {
             "stretch": 0, "step": 0, "least": float("inf"), "stale": 0, "falls": 0, "done": False,
         }  # fmt: skip
+        self._kept: tuple[State, dict[str, Any]] | None = None
 
-    def train(self) -> float:
-        """Trains to the end, from the checkpoint where there is one; returns the least held-out loss."""
+    def train(self) -> int:
+        """Trains to the end, from the checkpoint where there is one; returns the steps taken."""
         self._resume()
-        saved = time.monotonic()
-        schedule, facts = self._schedule, self._facts
-        steps = -(-len(self._train[0]) // schedule.batch)  # of a pass
-        passes = min(schedule.epochs, max(1, -(-EVERY // steps)))  # of a stretch
-        stretches = max(1, -(-schedule.epochs // passes))
-        with torch.random.fork_rng(devices=[]):
-            while not facts["done"]:
-                self._stretch(passes)
-                self._evaluate()
-                facts["done"] = facts["falls"] >= FALLS or facts["stretch"] >= stretches
-                self._report(passes, stretches)
-                if facts["done"] or time.monotonic() - saved > SAVE_SECONDS:
-                    self._save()
-                    saved = time.monotonic()
+        saved, facts = time.monotonic(), self._facts
+        try:
+            with torch.random.fork_rng(devices=[]):
+                if not np.isfinite(facts["least"]):
+                    self._evaluate()  # what training starts from may stay the best
+                while not facts["done"] and facts["step"] < self._most:
+                    self._stretch()
+                    self._evaluate()
+                    if time.monotonic() - saved > SAVE_SECONDS:
+                        self._save()
+                        saved = time.monotonic()
+            facts["done"] = True
+            self._keep()
+        finally:
+            self._save()
         self._network.load_state_dict(self._best)
         self._network.eval()
-        return float(facts["least"])
+        return int(facts["step"])
 
-    def _stretch(self, passes: int) -> None:
-        """Some passes over the rows."""
+    def _stretch(self) -> None:
+        """The steps until the next evaluation."""
         facts, (x, given) = self._facts, self._train
-        rng = generator(self._seed, 4, facts["stretch"])
-        torch.manual_seed(int(rng.integers(2**62)))
+        seed = int(generator(self._seed, 4, facts["stretch"]).integers(2**62))
+        torch.manual_seed(seed)
         self._network.train()
         rate = self._schedule.rate * FALL ** facts["falls"]
         values = list(self._network.state_dict().values())
         averages = [self._average[name] for name in self._network.state_dict()]
-        for _ in range(passes):
-            order = torch.from_numpy(rng.permutation(len(x)))
-            for rows in order.split(self._schedule.batch):
-                facts["step"] += 1
-                for group in self._optimizer.param_groups:
-                    group["lr"] = rate * min(1.0, facts["step"] / WARM_UP)
-                loss = self._loss(x[rows], given[rows])
-                self._optimizer.zero_grad()
-                loss.backward()
-                nn.utils.clip_grad_norm_(self._network.parameters(), CLIP)
-                self._optimizer.step()
-                weight = 1 - min(AVERAGING, facts["step"] / (10 + facts["step"]))
-                torch._foreach_lerp_(averages, values, weight)
+        length = int(np.clip(self._passes, FEWEST, MOST))
+        order, of = torch.empty(0, dtype=torch.long), -1
+        for step in range(facts["step"], min(facts["step"] + length, self._most)):
+            epoch, at = divmod(step, self._passes)
+            if epoch != of:
+                order, of = torch.from_numpy(generator(self._seed, 10, epoch).permutation(len(x))), epoch
+            rows = order[at * self._schedule.batch : (at + 1) * self._schedule.batch]
+            for group in self._optimizer.param_groups:
+                group["lr"] = rate * min(1.0, (step + 1) / WARM_UP)
+            loss = self._loss(x[rows], given[rows])
+            self._optimizer.zero_grad()
+            loss.backward()
+            nn.utils.clip_grad_norm_(self._learnt, CLIP)
+            self._optimizer.step()
+            facts["step"] = step + 1
+            self._report()
+            weight = 1 - min(AVERAGING, facts["step"] / (10 + facts["step"]))
+            torch._foreach_lerp_(averages, values, weight)
         facts["stretch"] += 1
 
     def _evaluate(self) -> None:
@@ -150,20 +184,25 @@ class Trainer:
         if loss < facts["least"] - 1e-4 or not np.isfinite(facts["least"]):
             facts["least"], facts["stale"] = loss, 0
             self._best = copy.deepcopy(self._average)
-            return
-        facts["stale"] += 1
+        else:
+            facts["stale"] += 1
         if facts["stale"] >= self._schedule.patience:
-            facts["stale"], facts["falls"] = 0, facts["falls"] + 1
             self._network.load_state_dict(self._best)
             self._average = copy.deepcopy(self._best)
+            facts["done"] = facts["falls"] == FALLS
+            facts["stale"], facts["falls"] = 0, min(facts["falls"] + 1, FALLS)
+        elif facts["falls"] < FALLS and facts["step"] >= DEADLINES[facts["falls"]] * self._most:
+            facts["stale"], facts["falls"] = 0, facts["falls"] + 1
+        self._keep()
 
-    def _report(self, passes: int, stretches: int) -> None:
+    def _report(self) -> None:
         facts = self._facts
-        part = facts["falls"] + min(1.0, facts["stretch"] / stretches)
-        done = max(facts["stretch"] / stretches, facts["falls"] / FALLS, part / (FALLS + 1))
-        self._run.progress(done, f"epoch {facts['stretch'] * passes}, held-out {facts['least']:.3f} nats")
+        done = max(facts["step"] / self._most, facts["falls"] / (FALLS + 1))
+        epochs = facts["step"] / self._passes
+        self._run.progress(done, f"epoch {epochs:.0f}, held-out {facts['least']:.3f} nats")
 
-    def _save(self) -> None:
+    def _keep(self) -> None:
+        """Takes the state at the end of a stretch, which is what a checkpoint holds."""
         if self._run.checkpoint is None:
             return
         state = {}
@@ -172,19 +211,21 @@ class Trainer:
             ("average", self._average),
             ("best", self._best),
         ):
-            state.update({f"{part}.{name}": value.numpy() for name, value in values.items()})
+            state.update({f"{part}.{name}": value.clone().numpy() for name, value in values.items()})
         for index, moments in self._optimizer.state_dict()["state"].items():
-            state.update({f"adam.{index}.{name}": value.numpy() for name, value in moments.items()})
-        self._run.save(state, self._facts)
+            state.update({f"adam.{index}.{name}": value.clone().numpy() for name, value in moments.items()})
+        self._kept = state, dict(self._facts)
+
+    def _save(self) -> None:
+        if self._kept is not None:
+            self._run.save(*self._kept)
 
     def _resume(self) -> None:
         kept = self._run.load()
         if kept is None:
             return
-        state, facts = kept
-        if facts["least"] is None:
-            facts["least"] = float("inf")
-        self._facts = facts
+        self._kept = kept
+        state, self._facts = kept[0], dict(kept[1])
         parts: dict[str, dict[str, Tensor]] = {"now": {}, "average": {}, "best": {}, "adam": {}}
         for key, array in state.items():
             part, name = key.split(".", 1)

@@ -76,3 +76,42 @@ def test_refusals(table, tmp_path):
     assert error.value.hint == "did you mean 'chow-liu'?"
     with pytest.raises(UserError, match="has 5 held-out codes"):
         compared(table_of([0] * 50 + [2] * 5), ["uniform"], tmp_path)
+
+
+def test_with_a_run_images_are_scored_too(dmz, workshop, tiny_extractor):
+    options = (
+        "--kind",
+        "uniform",
+        "--kind",
+        "bernoulli",
+        "--features",
+        "tiny",
+        "-n",
+        "24",
+        "--steps",
+        "2",
+        "--json",
+    )
+    facts = dmz("compare-priors", "--run", "runs/tiny", *options, "--device", "cpu").json
+    assert facts["image_facts"]["metric"] == "fid-tiny" and facts["image_facts"]["steps"] == 2
+    assert facts["reference_images"] > 0 and all(row["images"] > 0 for row in facts["rows"])
+    by_kind = {row["kind"]: row["images"] for row in facts["rows"]}
+    # The same codes, noise, sampler and reference as a sweep's: the same number.
+    sweep = (
+        "sweep-steps",
+        "--run",
+        "runs/tiny",
+        "--bits",
+        "prior",
+        "--prior",
+        "bernoulli",
+        "--samplers",
+        "ancestral",
+    )
+    (cell,) = dmz(*sweep, "--steps", "2", "-n", "24", "--features", "tiny", "--json").json["cells"]
+    assert by_kind["bernoulli"] == pytest.approx(cell["value"], abs=1e-9)
+    table = (workshop / "runs/tiny/priors/comparison.md").read_text()
+    assert table.splitlines()[0].endswith("| fid-tiny |")
+    none = dmz("compare-priors", "--run", "runs/tiny", "--kind", "uniform", "--count", "0", "--json").json
+    assert none["image_facts"] is None
+    assert "--steps means nothing without --run" in dmz("compare-priors", "--steps", "3").mistake()[0]

@@ -3,6 +3,8 @@
 import dataclasses
 import json
 import shutil
+import signal
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +14,7 @@ import priors
 from dmzcli import bits as bit_tables
 from dmzcli.errors import UserError
 from dmzcli.files import sha256
+from dmzcli.interrupts import Interrupted
 from dmzcli.prior_fitting import (
     conditions,
     find_prior,
@@ -22,6 +25,7 @@ from dmzcli.prior_fitting import (
     one_hot_labels,
     priors_folder,
 )
+from dmzcli.progress import Silence
 from dmzcli.runs import Run
 
 QUICK = [kind for kind in priors.available() if priors.describe(kind)["automatic"]] + ["empirical"]
@@ -46,6 +50,42 @@ def test_every_quick_kind_is_fitted_saved_and_found(table, run, kind):
         "bits_sha256": sha256(run.bits),
     }
     assert not [file for file in run.priors.iterdir() if file.name.startswith(".")]  # no checkpoint is left
+
+
+class SignalAt(Silence):
+    """Raises a signal once so much is done, and notes where the progress began."""
+
+    def __init__(self, number, share):
+        self.number, self.share, self.first = number, share, None
+
+    @contextmanager
+    def task(self, description, total, done=0):
+        def advance(done, message):
+            if done and self.first is None:
+                self.first = done / total
+            if self.number and done >= self.share * total:
+                signal.raise_signal(self.number)
+
+        yield advance
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize(
+    ("kind", "settings"),
+    [
+        ("mixture", ["components=4", "restarts=4"]),
+        ("autoregressive", ["members=2", "hidden=16", "channels=4", "epochs=20"]),
+    ],
+)
+def test_a_signal_leaves_a_checkpoint_that_the_next_fit_continues(table, run, kind, settings, number):
+    with pytest.raises(Interrupted, match="run the same command to go on") as caught:
+        fit(table, run.bits, kind, settings, talk=SignalAt(number, 0.6))
+    assert caught.value.number == number and (run.priors / f".{kind}.fit").is_dir()
+    watch = SignalAt(None, 0)
+    again = fit(table, run.bits, kind, settings, talk=watch).prior
+    assert watch.first > 0.2 and not (run.priors / f".{kind}.fit").exists()
+    whole = fit(table, run.bits, kind, settings, out=Path("whole")).prior
+    assert np.array_equal(again.log_prob(table.bits), whole.log_prob(table.bits))
 
 
 def test_fitted_to_train_and_measured_on_valid(table, run):

@@ -172,7 +172,9 @@ def test_samplers_respect_what_the_network_predicts(name, eta, prediction):
     images = []
     for kind, denoiser in ((config, denoise), (other, renamed)):
         noise = ImageNoise(0, range(3), (1, 4, 4), torch.device("cpu"))
-        images.append(samplers.create(name, kind, 5, eta=eta).sample(denoiser, lambda n=noise: n().double()))
+        images.append(
+            samplers.create(name, kind, 5, "uniform", eta).sample(denoiser, lambda n=noise: n().double())
+        )
     torch.testing.assert_close(images[1], images[0], rtol=1e-8, atol=1e-8)
 
 
@@ -253,3 +255,16 @@ def test_a_sampler_without_a_step_is_refused_at_registration(registry):
         samplers.register(lacking)
     with pytest.raises(ValueError, match="int"):
         samplers.register(int)
+
+
+def test_the_usual_spacing_follows_what_the_network_predicts():
+    """A guess of x_0 at the last timestep is the mean image from v or x_0, and noise from ε."""
+    for prediction, last in (("epsilon", 750), ("v", 999), ("x0", 999)):
+        config = DiffusionConfig(prediction=prediction)
+        for name in ("ddim", "dpm++", "unipc"):
+            assert samplers.create(name, config, 4).process.timesteps[-1] == last, (name, prediction)
+        assert samplers.create("ancestral", config, 4).process.timesteps[-1] == 999
+        assert samplers.create("ddim", config, 4, "uniform").process.timesteps[-1] == 999
+    recipe = {"sampler": "ddim", "steps": 4, "spacing": None}
+    assert samplers.resolved(recipe, DiffusionConfig(prediction="v"))["spacing"] == "trailing"
+    assert samplers.resolved({**recipe, "spacing": "quadratic"}, config)["spacing"] == "quadratic"

@@ -67,6 +67,52 @@ def test_again_takes_what_is_there_and_nothing_else(dmz, both, tiny_extractor, m
     assert len(made) == 2  # other noise is another cell
 
 
+def test_two_priors_of_one_kind_are_two_rows(dmz, both, tiny_extractor):
+    from dmzcli.bits import read
+    from dmzcli.prior_fitting import fit
+
+    fit(
+        read(Path("runs/tiny/bits.h5")),
+        Path("runs/tiny/bits.h5"),
+        "bernoulli",
+        ["smoothing=40"],
+        out=Path("second"),
+    )
+    options = (
+        "--steps",
+        "2",
+        "--samplers",
+        "ddim",
+        "--bits",
+        "prior",
+        "--prior",
+        "bernoulli",
+        "--prior",
+        "second",
+    )
+    cells = sweep(dmz, *options).json["cells"]
+    assert len({cell["source"] for cell in cells}) == 2
+    assert all(cell["source"].startswith("bernoulli-") for cell in cells)
+
+
+def test_a_run_that_is_elsewhere(dmz, both, tiny_extractor):
+    Path("runs").rename("elsewhere")
+    cells = sweep(dmz, "--run", "elsewhere/tiny", "--steps", "2", "--samplers", "ddim").json["cells"]
+    assert "plain" in {cell["source"] for cell in cells}  # found beside the run
+    shutil.rmtree("elsewhere/plain")
+    ended = sweep(dmz, "--run", "elsewhere/tiny", "--steps", "2", "--samplers", "ddim")
+    assert "plain is left out" in ended.err
+
+
+def test_fewer_real_images_than_cells_have_are_told(dmz, workshop, tiny_extractor):
+    arguments = ("--steps", "2", "--samplers", "ddim", "--bits", "encoded", "--features", "tiny", "-n", "401")
+    ended = dmz("sweep-steps", *arguments, "--json")
+    count = ended.json["real_count"]
+    assert count < 401 and f"has {count} test images" in ended.err
+    same = dmz("sweep-steps", *arguments, "--split", "test", "--json", "--out", "s").json
+    assert same["real"] is None  # the reference itself is no line to compare with
+
+
 def test_without_a_plain_run_it_says_so(dmz, workshop, tiny_extractor):
     ended = sweep(dmz, "--steps", "2", "--samplers", "ddim")
     assert "plain is left out" in ended.err
@@ -82,7 +128,11 @@ def test_without_a_plain_run_it_says_so(dmz, workshop, tiny_extractor):
         (("--samplers", "dimd"), "unknown sampler 'dimd'"),
         (("--bits", "some"), "--bits some is no place"),
         (("-n", "3"), "--count 3 is too few"),
-        (("--plain", "runs/tiny"), "is no plain diffusion model"),
+        (("--samplers", ""), "there is nothing to sweep"),
+        (("--bits", ""), "there is nothing to sweep"),
+        (("--bits", "plain", "--steps", "2"), "there is nothing to sweep"),
+        (("--split", "dev", "--steps", "2"), "unknown split 'dev'"),
+        (("--plain", "runs/tiny", "--steps", "2"), "is no plain diffusion model"),
     ],
 )
 def test_wrong_input(dmz, workshop, tiny_extractor, arguments, says):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -78,6 +78,25 @@ def console(quiet: bool, as_json: bool) -> Console:
     from dmzcli.console import Console
 
     return Console(quiet=quiet, as_json=as_json, mute=not processes.main())
+
+
+def listed(text: str) -> list[str]:
+    """The parts of a list with commas."""
+    return [part.strip() for part in text.split(",") if part.strip()]
+
+
+def refuse(context: typer.Context, names: Sequence[str], why: str) -> None:
+    """Refuses options that were given and mean nothing: whoever gives them expects otherwise.
+
+    Raises:
+        UserError: One of them was given.
+    """
+    from dmzcli.errors import UserError
+
+    for name in names:
+        source = context.get_parameter_source(name)
+        if source is not None and source.name == "COMMANDLINE":
+            raise UserError(f"--{name.replace('_', '-')} means nothing {why}", "leave it out")
 
 
 def load_dataset(talk: Console, data: DataConfig, download: bool = False) -> Dataset:

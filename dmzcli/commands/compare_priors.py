@@ -9,8 +9,22 @@ import typer
 
 from dmzcli.commands import common
 
+_IMAGES = (
+    "count",
+    "steps",
+    "sampler",
+    "precision",
+    "split",
+    "features",
+    "weights",
+    "data_dir",
+    "batch_size",
+    "device",
+)
+
 
 def compare_priors(
+    context: typer.Context,
     bits: Annotated[Path | None, typer.Argument(help="A bit table; by default the newest.")] = None,
     kind: Annotated[
         list[str] | None,
@@ -20,29 +34,72 @@ def compare_priors(
     out: Annotated[
         Path | None, typer.Option("--out", help="Folder of table and plot; by default priors/ in the run.")
     ] = None,
+    count: Annotated[
+        int, typer.Option("--count", "-n", min=0, help="With --run: images per kind to score; 0 for none.")
+    ] = 10_000,
+    steps: common.StepsOption = 10,
+    sampler: common.SamplerOption = "ancestral",
+    precision: common.PrecisionOption = "no",
+    split: Annotated[
+        str, typer.Option("--split", help="The images' reference; train, as the held-out codes are of test.")
+    ] = "train",
+    features: Annotated[str | None, typer.Option("--features", help="As for dmz evaluate.")] = None,
+    weights: Annotated[
+        Path | None, typer.Option("--weights", help="The feature network's weights, instead of a download.")
+    ] = None,
+    data_dir: common.DataDirOption = None,
     seed: common.SeedOption = 0,
+    batch_size: common.BatchSizeOption = None,
+    device: common.DeviceOption = None,
     as_json: common.JsonOption = False,
     quiet: common.QuietOption = False,
 ) -> None:
     """Fit every kind of prior to a bit table and compare them on codes that they were not fitted to.
 
     Held-out bits per code, accuracy of telling samples from held-out codes (0.5 is ideal), copies of training codes,
-    size and speed; saved as comparison.json, .md and .png, and every fitted prior beside them.
+    size and speed; saved as comparison.json, .md and .png, and every fitted prior beside them. With --run also the
+    Fréchet distance of images that the run decodes from each prior's samples.
     """
     talk = common.console(quiet, as_json)
     from dmzcli import bits as bit_tables
-    from dmzcli.comparison import compare, write
+    from dmzcli.comparison import Images, compare, write
     from dmzcli.console import table as make_table
     from dmzcli.prior_fitting import priors_folder
-    from dmzcli.runs import find_bits
+    from dmzcli.runs import find_bits, find_run
 
     path = find_bits(bits, run)
     table = bit_tables.read(path)
     folder = out or priors_folder(table, path, run)
     talk.say(f"comparing priors on {path}: {len(table.rows('train')):,} training codes of {table.dim} bits")
-    comparison = compare(table, path, kind or (), seed, folder, talk)
+    images = None
+    if run is None:
+        common.refuse(context, _IMAGES, "without --run")
+    elif count:
+        from dmzcli.devices import pick
+        from dmzcli.errors import UserError
+        from dmzcli.evaluation.features import FEWEST, create
+        from dmzcli.evaluation.sources import reference_data, usual_features
+        from dmzcli.generation import computing_in, usual_batch
+        from dmzcli.samplers import create as create_sampler
+
+        if count < FEWEST:
+            raise UserError(f"--count {count} is too few for a score", f"at least {FEWEST} are needed, or 0")
+        chosen, where = find_run(run), pick(device)
+        chosen.check_made(path, table.model)
+        model = chosen.load_model(where)
+        made = create_sampler(sampler, model.config.diffusion, steps)
+        dataset = common.load_dataset(talk, reference_data(None, chosen, (), data_dir))
+        dataset.rows(split)  # refuses a wrong name before the work
+        extractor = create(features or usual_features(dataset), dataset, where, weights, talk=talk)
+        batch, computing = batch_size or usual_batch(model), computing_in(precision, where)
+        images = Images(model, made, dataset, split, extractor, count, seed, batch, computing, talk)
+    comparison = compare(table, path, kind or (), seed, folder, talk, images)
     write(comparison, folder)
     facts = {"comparison": str(folder / "comparison.json"), "bits": str(path), **comparison.facts()}
     sizes = f"{comparison.held_out:,} {comparison.split} codes, {comparison.samples:,} samples of each"
     title = f"{path}: {sizes}, seed {seed}"
+    if images is not None:
+        title += (
+            f"; {count:,} images of each, {sampler}, {steps} steps, against {images.dataset.identity} {split}"
+        )
     talk.result(facts, make_table(title, comparison.table()))

@@ -13,7 +13,23 @@ if TYPE_CHECKING:
     from dmzcli.runs import Run
 
 
+_DRAWING = (
+    "prior",
+    "count",
+    "steps",
+    "sampler",
+    "spacing",
+    "eta",
+    "threshold",
+    "percentile",
+    "precision",
+    "temperature",
+)
+_SCORING = ("prior", "temperature", "features", "weights", "metrics", "allow_lossy", "resize")
+
+
 def evaluate(
+    context: typer.Context,
     samples: Annotated[
         Path | None,
         typer.Argument(
@@ -52,7 +68,10 @@ def evaluate(
     weights: Annotated[
         Path | None, typer.Option("--weights", help="The feature network's weights, instead of a download.")
     ] = None,
-    metrics: Annotated[str, typer.Option("--metrics", help="Any of fid, kid, is, prc.")] = "fid,kid,is,prc",
+    metrics: Annotated[
+        str | None,
+        typer.Option("--metrics", help="Some of fid, kid, is, prc; by default all that there are."),
+    ] = None,
     reconstructions: Annotated[
         bool,
         typer.Option(
@@ -94,10 +113,13 @@ def evaluate(
     from dmzcli.samplers import sampler_class
 
     where = pick(device)
+    if out is not None and (out.is_dir() or out.suffix == ".png"):
+        raise UserError(f"--out {out} is no file for a card", "such as --out card.json")
+    sampler_class(sampler)  # refuses a wrong name before the work
     recipe = {
         "sampler": sampler,
         "steps": steps,
-        "spacing": spacing or sampler_class(sampler).spacing,
+        "spacing": spacing,
         "eta": eta,
         "threshold": threshold,
         "percentile": percentile,
@@ -106,6 +128,7 @@ def evaluate(
     if reconstructions:
         if samples is not None:
             raise UserError(f"--reconstructions takes a run, not the samples {samples}", "name it with --run")
+        common.refuse(context, _SCORING, "with --reconstructions")
         chosen = find_run(run, fits=lambda found: found.config.model.latent != "none")
         dataset = common.load_dataset(talk, reference_data(against, chosen, settings or (), data_dir))
         from dmzcli.evaluation.reconstruction import evaluate_reconstructions
@@ -115,8 +138,9 @@ def evaluate(
         )
         talk.result(ended.facts(), table(ended.title(), ended.table()))
         return
+    from dmzcli.evaluation.evaluate import available_metrics, check_metrics
     from dmzcli.evaluation.evaluate import evaluate as score
-    from dmzcli.evaluation.features import create
+    from dmzcli.evaluation.features import FEWEST, create, reference_of
     from dmzcli.evaluation.image_sets import read_images
     from dmzcli.evaluation.sources import usual_features
 
@@ -124,27 +148,38 @@ def evaluate(
         from dmzcli.prior_fitting import can_sample, find_run_for
 
         made_by: Run | None = find_run(run, fits=can_sample) if prior is None else find_run_for(prior, run)
+        if count < FEWEST:
+            raise UserError(f"--count {count} is too few for a score", f"at least {FEWEST} are needed")
     else:
+        common.refuse(context, _DRAWING, "for samples that are there already")
+        given = read_images(samples)
         made_by = find_run(run) if run is not None else run_of(samples)
     dataset = common.load_dataset(talk, reference_data(against, made_by, settings or (), data_dir))
     dataset.rows(split)  # refuses a wrong name before the work
     extractor = create(features or usual_features(dataset), dataset, where, weights, talk=talk)
+    wanted = available_metrics(extractor)
+    if metrics is not None:
+        wanted = tuple(common.listed(metrics))
+    check_metrics(wanted, extractor)
+    # Cached, and it refuses before the images are made.
+    reference_of(extractor, dataset, split, batch_size or 64, talk)
     if samples is None:
         assert made_by is not None
         images, folder = drawn(
             made_by, prior, count, seed, recipe | {"temperature": temperature}, where, batch_size, talk
         )
     else:
-        images, folder = read_images(samples), samples
-    wanted = tuple(name.strip() for name in metrics.split(",") if name.strip())
+        images, folder = given, samples
     card = score(images, dataset, split, extractor, wanted, seed, batch_size or 64, allow_lossy, resize, talk)
     for warning in card.warnings:
         talk.say(f"warning: {warning}")
     from dmzcli.files import write_json
 
     if out is None and (folder / "plan.json").exists():
-        out = folder / f"evaluation-{extractor.name}-{dataset.name}-{split}.json"
-    if out is not None:
+        out = folder / f"evaluation-{extractor.name}-{dataset.name}-{split}-{card.digest()}.json"
+    if out is None:
+        talk.say("no card is written beside images of others: name a file with --out")
+    else:
         write_json(out, card.facts())
     facts = {"card": None if out is None else str(out), **card.facts()}
     title = (

@@ -17,13 +17,13 @@ def likelihood(
         int, typer.Option("--count", "-n", min=1, help="Images at most, evenly spread over the split.")
     ] = 256,
     every: Annotated[
-        int,
+        int | None,
         typer.Option(
             "--every",
             min=1,
-            help="Draw one of up to so many timesteps at a time for each image; 1 takes all.",
+            help="Draw one of up to so many timesteps at a time for each image; 1 takes all, 10 is the default.",
         ),
-    ] = 10,
+    ] = None,
     prior: Annotated[
         str | None,
         typer.Option(
@@ -43,7 +43,7 @@ def likelihood(
     """Bits per dimension of held-out images: the variational bound and its term at every timestep.
 
     For a model with bits it bounds -log p(x | z(x)), and the bits themselves are free unless --prior prices them.
-    Written as likelihood-<split>.json and .png.
+    Written as likelihood-<split>.json and .png, with the prior's kind in the name where one is given.
     """
     talk = common.console(quiet, as_json)
     from dmzcli.devices import pick
@@ -63,7 +63,7 @@ def likelihood(
         dataset,
         split,
         count,
-        every,
+        every or min(10, chosen.config.diffusion.timesteps - 1),
         prior,
         seed,
         out or chosen.path / "evaluation",

@@ -58,7 +58,7 @@ def sample(
         seed=seed,
         sampler=sampler,
         steps=steps,
-        spacing=spacing or sampler_class(sampler).spacing,
+        spacing=spacing or sampler_class(sampler).usual_spacing(model.config.diffusion),
         eta=eta,
         temperature=temperature,
         threshold=threshold,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -69,24 +69,27 @@ def sweep_steps(
     from dmzcli.generation import computing_in
     from dmzcli.prior_fitting import can_sample
     from dmzcli.runs import find_run
-    from dmzcli.sweeping import encoded_source, is_plain_twin, plain_source, prior_source, sweep
+    from dmzcli.sweeping import check, encoded_source, find_plain, plain_source, prior_source, sweep
 
-    kinds = [name.strip() for name in bits.split(",") if name.strip()]
+    kinds = common.listed(bits)
     for kind in kinds:
         if kind not in ("prior", "encoded", "plain"):
             hint = did_you_mean(kind, ["prior", "encoded", "plain"])
             raise UserError(f"--bits {kind} is no place where bits are from", hint)
-    numbers = [part.strip() for part in steps.split(",") if part.strip()]
+    numbers = common.listed(steps)
     wrong = [part for part in numbers if not part.isdecimal() or int(part) < 1]
     if wrong or not numbers:
         raise UserError(f"--steps {steps} is no list of whole numbers", "such as --steps 4,8,10,20")
     chosen = find_run(run, fits=lambda found: found.config.model.latent != "none" and can_sample(found))
     where = pick(device)
     precision = computing_in(precision, where)
+    names = common.listed(samplers)
+    check(names, [int(n) for n in numbers], count, [chosen.config.diffusion] if kinds else [])
     model = chosen.load_model(where)
     if model.dim == 0:  # a plain model by itself
         plain, kinds = plain or chosen.path, ["plain"]
     dataset = common.load_dataset(talk, reference_data(None, chosen, (), data_dir))
+    dataset.rows(split)  # refuses a wrong name before the work
     sources = []
     if "prior" in kinds:
         named: list[str | None] = [*prior] if prior else [None]
@@ -94,8 +97,8 @@ def sweep_steps(
     if "encoded" in kinds:
         sources.append(encoded_source(chosen, model, dataset, count))
     if "plain" in kinds:
-        other = find_run(plain, fits=lambda found: is_plain_twin(found, chosen))
-        if plain is None and not is_plain_twin(other, chosen):
+        other = find_plain(chosen) if plain is None else find_run(plain)
+        if other is None:
             talk.say(
                 "no run with latent none on these images: plain is left out; train one with --latent none"
             )
@@ -103,7 +106,6 @@ def sweep_steps(
             sources.append(plain_source(other, other.load_model(where)))
     extractor = create(features or usual_features(dataset), dataset, where, weights, talk=talk)
     folder = out or chosen.path / "sweeps" / "steps"
-    names = [name.strip() for name in samplers.split(",") if name.strip()]
     talk.say(f"sweeping {', '.join(source.name for source in sources)} of {chosen.path} into {folder}")
     made = sweep(
         sources,
@@ -119,7 +121,10 @@ def sweep_steps(
         precision,
         talk,
     )
-    facts = {"sweep": str(folder / "sweep.json"), "run": str(chosen.path), "real": made.real, **made.facts}
+    facts: dict[str, Any] = {"sweep": str(folder / "sweep.json"), "run": str(chosen.path), "real": made.real}
+    facts |= {"real_count": made.real_count, **made.facts}
     facts["cells"] = [vars(cell) for cell in made.cells]
-    title = f"{made.metric} of {count:,} images against {dataset.identity} {split} (real test images: {made.real:.4g})"
+    title = f"{made.metric} of {count:,} images against {dataset.identity} {split}"
+    if made.real is not None:
+        title += f" ({made.real_count:,} real test images: {made.real:.4g})"
     talk.result(facts, make_table(title, made.table()))

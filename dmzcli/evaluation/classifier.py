@@ -41,6 +41,7 @@ class Classifier(nn.Module):
 
     def __init__(self, channels: int, size: int, classes: int) -> None:
         super().__init__()
+        self.size = size
         widths, layers, current = [32, 64, 128], [], channels
         side = size
         while side > 32:  # a larger image is brought to the same three stages
@@ -88,30 +89,38 @@ def classifier_file(dataset: Dataset, seed: int) -> Path:
 
 def classifier_for(
     dataset: Dataset, seed: int = 0, device: torch.device | None = None, talk: Talk | None = None
-) -> Path:
-    """The file of a dataset's classifier; trained first, where there is none yet.
+) -> Trained:
+    """A dataset's classifier: the cached one, or trained and cached.
 
     Raises:
         UserError: The dataset has no labels, or a single class, or its images are smaller than 8×8.
     """
-    file = classifier_file(dataset, seed)
-    if not file.exists():
-        save(file, train(dataset, seed, device or torch.device("cpu"), talk))
-    return file
+    talk, file = talk or Silence(), classifier_file(dataset, seed)
+    if file.exists():
+        try:
+            return load(file, *dataset.images.shape[2:])
+        except UserError:  # damaged: trained again
+            talk.say(f"{file} is damaged")
+    trained = train(dataset, seed, device or torch.device("cpu"), talk)
+    try:
+        save(file, trained)
+    except UserError as error:  # the next evaluation trains it again, and this one goes on
+        talk.say(f"the classifier is not cached: {error.message}")
+    return trained
 
 
 def save(file: Path, trained: Trained) -> None:
     """Writes a classifier as safetensors."""
     first, last = trained.model.convolutions[0], trained.model.classify
     assert isinstance(first, nn.Conv2d)
-    facts = {"recipe": RECIPE, "channels": first.in_channels, "classes": last.out_features}
-    facts |= {"stages": sum(isinstance(m, nn.Conv2d) for m in trained.model.convolutions) - 1}
+    facts: dict[str, Any] = {"recipe": RECIPE, "channels": first.in_channels, "classes": last.out_features}
+    facts |= {"size": trained.model.size}
     facts |= {name: getattr(trained, name) for name in ("dataset", "seed", "split", "accuracy")}
     save_tensors(file, trained.model.state_dict(), {"dmz-classifier": json.dumps(facts, sort_keys=True)})
 
 
-def load(file: Path, size: int) -> Trained:
-    """Reads a classifier for images of a size.
+def load(file: Path, size: int, channels: int) -> Trained:
+    """Reads a classifier for images of a size and so many channels.
 
     Raises:
         UserError: The file is no classifier of ours, or one for images of another kind.
@@ -119,11 +128,13 @@ def load(file: Path, size: int) -> Trained:
     tensors, metadata = load_tensors(file)
     try:
         facts: dict[str, Any] = json.loads(metadata["dmz-classifier"])
-        model = Classifier(facts["channels"], size, facts["classes"])
+        if (facts["recipe"], facts["size"], facts["channels"]) != (RECIPE, size, channels):
+            raise ValueError("it is for other images")
+        model = Classifier(channels, size, facts["classes"])
         model.load_state_dict(tensors)
     except (KeyError, ValueError, RuntimeError) as error:
         raise UserError(
-            f"{file} is no classifier of dmz for {size}×{size} images",
+            f"{file} is no classifier of dmz for {size}×{size} images of {channels} channels",
             "leave --weights out, and dmz trains one on the dataset's labels",
         ) from error
     return Trained(model.eval(), facts["dataset"], facts["seed"], facts["split"], facts["accuracy"])

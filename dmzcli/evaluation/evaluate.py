@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
@@ -11,17 +13,17 @@ import numpy as np
 import torch
 
 from dmzcli import __version__
+from dmzcli.batches import spread
 from dmzcli.data import Dataset
 from dmzcli.errors import UserError, did_you_mean
 from dmzcli.evaluation import scores
-from dmzcli.evaluation.features import Extractor, reference_of
+from dmzcli.evaluation.features import FEWEST, Extractor, reference_of
 from dmzcli.evaluation.image_sets import ImageSet, fitted_to
 from dmzcli.evaluation.scores import Score
 from dmzcli.progress import Silence, Talk
 
 METRICS = ("fid", "kid", "is", "prc")
 ENOUGH = 10_000
-FEWEST = 20
 
 
 @dataclass(frozen=True)
@@ -30,7 +32,8 @@ class Card:
 
     Attributes:
         scores: The numbers.
-        generated: N, pixels' SHA-256, encoding, size, and how they were made.
+        generated: N (for kernel distance, precision and recall, too), pixels' SHA-256, encoding, size, and how they
+            were made.
         reference: Dataset identity (its crop included), split, N, and whether it was decoded from a lossy format.
         extractor: Name, layer, SHA-256 of the weights, and where those are from.
         seed: Of subsets and shuffles.
@@ -59,6 +62,12 @@ class Card:
             "warnings": list(self.warnings),
         }
 
+    def digest(self) -> str:
+        """Six hexadecimal digits that tell cards on the same samples, features and split apart."""
+        facts = [[score.metric for score in self.scores], self.seed, self.generated["resized_from"]]
+        facts += [self.extractor["sha256"], self.reference["dataset"]]
+        return hashlib.sha256(json.dumps(facts).encode()).hexdigest()[:6]
+
     def table(self) -> list[dict[str, Any]]:
         """As rows for a person."""
         return [
@@ -76,7 +85,7 @@ def evaluate(
     dataset: Dataset,
     split: str,
     extractor: Extractor,
-    metrics: Sequence[str] = METRICS,
+    metrics: Sequence[str] | None = None,
     seed: int = 0,
     batch_size: int = 64,
     allow_lossy: bool = False,
@@ -90,7 +99,7 @@ def evaluate(
         dataset: Holds the reference.
         split: Which part of it.
         extractor: The features.
-        metrics: Of ``fid``, ``kid``, ``is`` (where the extractor has class logits) and ``prc``.
+        metrics: Of ``fid``, ``kid``, ``is`` (where the extractor has class logits) and ``prc``; ``None`` for all.
         seed: Of subsets and shuffles.
         batch_size: Images at a time.
         allow_lossy: Takes JPEG-compressed samples.
@@ -101,9 +110,8 @@ def evaluate(
         UserError: The samples are compressed, too few, or of another size.
     """
     talk = talk or Silence()
-    for name in metrics:
-        if name not in METRICS:
-            raise UserError(f"unknown metric '{name}'", did_you_mean(name, METRICS, "metrics"))
+    metrics = available_metrics(extractor) if metrics is None else metrics
+    check_metrics(metrics, extractor)
     if samples.lossy and not allow_lossy:
         raise UserError(
             f"{samples.name} holds JPEG-compressed images: the compression would be scored too",
@@ -118,17 +126,20 @@ def evaluate(
     found: list[Score] = []
     if "fid" in metrics:
         found.append(scores.frechet(features, reference.moments, extractor.metric("fid")))
+    some = features[spread(np.arange(len(features)), scores.KERNEL_IMAGES)]
     if "kid" in metrics:
-        found.append(scores.kernel_distance(features, reference.features, seed, extractor.metric("kid")))
-    if "is" in metrics and logits is not None:
+        found.append(scores.kernel_distance(some, reference.features, seed, extractor.metric("kid")))
+    if "is" in metrics:
+        assert logits is not None
         found.append(scores.inception_score(logits, seed, _score_name(extractor)))
     if "prc" in metrics:
         names = (extractor.metric("precision"), extractor.metric("recall"))
-        found += scores.precision_recall(features, reference.features, names)
+        found += scores.precision_recall(some, reference.features, names)
     return Card(
         scores=tuple(found),
         generated={
             "n": len(samples),
+            "n_kid_prc": len(some),
             "name": samples.name,
             "sha256": samples.sha256,
             "encoding": samples.encoding,
@@ -139,6 +150,7 @@ def evaluate(
         },
         reference={
             "n": reference.moments.count,
+            "n_kid_prc": len(reference.features),
             "dataset": dataset.identity,
             "split": split,
             "lossy": dataset.lossy,
@@ -154,6 +166,25 @@ def evaluate(
         versions=versions(),
         created=datetime.now(UTC).isoformat(timespec="seconds"),
     )
+
+
+def available_metrics(extractor: Extractor) -> tuple[str, ...]:
+    """What can be computed in an extractor's features."""
+    return tuple(name for name in METRICS if name != "is" or extractor.logits is not None)
+
+
+def check_metrics(metrics: Sequence[str], extractor: Extractor) -> None:
+    """Raises UserError unless these can be computed in an extractor's features, and there are any."""
+    if not metrics:
+        raise UserError("there is no metric", f"name some of {', '.join(available_metrics(extractor))}")
+    for name in metrics:
+        if name not in METRICS:
+            raise UserError(f"unknown metric '{name}'", did_you_mean(name, METRICS, "metrics"))
+        if name not in available_metrics(extractor):
+            raise UserError(
+                f"the metric '{name}' needs class logits, which {extractor.name} has not",
+                f"name some of {', '.join(available_metrics(extractor))}",
+            )
 
 
 def _score_name(extractor: Extractor) -> str:

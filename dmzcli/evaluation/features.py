@@ -7,15 +7,15 @@ from __future__ import annotations
 
 import hashlib
 import json
-import pickle
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from http.client import HTTPException
 from pathlib import Path
 from typing import Any
-from urllib.error import URLError
 
 import numpy as np
 import torch
+import torch_fidelity
 from torch import Tensor
 
 from dmzcli.batches import spread
@@ -37,6 +37,12 @@ SHORT = {
 """Our names of torch-fidelity's extractors."""
 
 
+FEWEST = 20
+"""Images of either set that a score needs."""
+RECIPE = 1
+"""Part of a cached reference's identity: raise it when what is stored changes."""
+
+
 @dataclass(frozen=True, eq=False)
 class Extractor:
     """A frozen network.
@@ -47,6 +53,7 @@ class Extractor:
         logits: The name of its class logits; ``None`` where it has none.
         sha256: Of its weights.
         facts: What else a card should say of it.
+        references: Those that :func:`reference_of` has computed or read, by their keys.
     """
 
     name: str
@@ -56,6 +63,7 @@ class Extractor:
     run: Callable[[Tensor], dict[str, Tensor]]
     device: torch.device
     facts: Mapping[str, Any] = field(default_factory=dict)
+    references: dict[str, Reference] = field(default_factory=dict, repr=False)
 
     def metric(self, base: str) -> str:
         """The name of a score in these features: the plain one belongs to Inception alone.
@@ -128,17 +136,11 @@ def create(
 def _classifier(
     reference: Dataset, device: torch.device, weights: Path | None, seed: int, talk: Talk | None
 ) -> Extractor:
-    file = weights or classifier_for(reference, seed, device, talk)
-    trained = load(file, reference.images.shape[1])
-    model = trained.model.to(device)
-    grey = reference.images.shape[3] == 1
-    first = next(model.parameters())
-    if first.shape[1] != reference.images.shape[3]:
-        raise UserError(
-            f"{file} is a classifier of images with {first.shape[1]} channels, {reference.name} has "
-            f"{reference.images.shape[3]}",
-            "leave --weights out, and dmz trains one on the dataset's labels",
-        )
+    size, channels = reference.images.shape[2:]
+    trained = (
+        classifier_for(reference, seed, device, talk) if weights is None else load(weights, size, channels)
+    )
+    model, grey = trained.model.to(device), channels == 1
 
     def run(images: Tensor) -> dict[str, Tensor]:
         x = images.float().div(127.5).sub(1)
@@ -169,19 +171,19 @@ def _library(name: str, device: torch.device, weights: Path | None) -> Extractor
             feature_extractor_weights_path=None if weights is None else str(weights),
             verbose=False,
         )
-    except (URLError, ConnectionError, TimeoutError) as error:
+    except NotImplementedError as error:
+        raise UserError(f"{registered} takes no --weights file", "leave --weights out") from error
+    except Exception as error:  # what hubs, sockets and unpicklers raise has no common type
+        if weights is not None:
+            raise UserError(
+                f"{weights} holds no weights of {registered}: {str(error).splitlines()[0]}",
+                "leave --weights out to download them",
+            ) from error
+        if not isinstance(error, OSError | RuntimeError | HTTPException):
+            raise
         raise UserError(
             f"the weights of {registered} cannot be downloaded: {error}",
             "give them with --weights FILE, or use --features classifier, which needs none",
-        ) from error
-    except NotImplementedError as error:
-        raise UserError(f"{registered} takes no --weights file", "leave --weights out") from error
-    except (RuntimeError, ValueError, KeyError) as error:
-        if weights is None:
-            raise
-        raise UserError(
-            f"{weights} holds no weights of {registered}: {str(error).splitlines()[0]}",
-            "leave --weights out to download them",
         ) from error
     made = made.to(device).eval()
 
@@ -199,7 +201,7 @@ def _check_weights(weights: Path, registered: str) -> None:
         return
     try:
         torch.load(weights, map_location="cpu", weights_only=True)
-    except (pickle.UnpicklingError, RuntimeError, EOFError, ValueError, KeyError) as error:
+    except Exception as error:  # a damaged pickle raises anything
         raise UserError(
             f"{weights} is no file of plain weights", "give a state dict as torch.save writes it"
         ) from error
@@ -233,33 +235,57 @@ def reference_of(
     """A split's statistics; cached by the contents of images and weights.
 
     Raises:
-        UserError: The split has fewer than 20 images.
+        UserError: The split has too few images.
     """
     talk = talk or Silence()
     rows = dataset.rows(split)
-    if len(rows) < 20:
+    if len(rows) < FEWEST:
         raise UserError(
-            f"the split '{split}' of {dataset.name} has {len(rows)} images", "at least 20 are needed"
+            f"the split '{split}' of {dataset.name} has {len(rows)} images", f"at least {FEWEST} are needed"
         )
     facts = {
         "extractor": extractor.sha256,
         "layer": extractor.layer,
         "dataset": dataset.identity,
         "split": split,
+        "recipe": [RECIPE, KERNEL_IMAGES, torch_fidelity.__version__],
     }
     key = hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:24]
-    file = cache_folder().parent / "references" / f"{dataset.name}-{split}-{extractor.name}-{key}.safetensors"
-    if file.exists():
-        tensors, _ = load_tensors(file)
-        moments = Moments(len(rows), tensors["mean"].numpy(), tensors["covariance"].numpy())
-        return Reference(moments, tensors["features"].numpy())
+    if key in extractor.references:
+        return extractor.references[key]
+    folder = cache_folder().parent / "references"
+    file = folder / f"{dataset.name}-{split}-{extractor.name}-{key}.safetensors"
+    cached = _cached(file, len(rows))
+    if cached is not None:
+        extractor.references[key] = cached
+        return cached
     with talk.task(f"features of {dataset.name} {split}", len(rows)) as advance:
         features, _ = extractor(dataset.images[rows], batch_size, lambda count: advance(count, ""))
     made = Reference(Moments.of(features), features[spread(np.arange(len(rows)), KERNEL_IMAGES)])
-    arrays = {"mean": made.moments.mean, "covariance": made.moments.covariance, "features": made.features}
-    save_tensors(
-        file,
-        {name: torch.from_numpy(np.ascontiguousarray(value)) for name, value in arrays.items()},
-        {"dmz-reference": json.dumps(facts, sort_keys=True)},
-    )
+    extractor.references[key] = made
+    arrays = {
+        "mean": made.moments.mean,
+        "covariance": made.moments.covariance,
+        "features": made.features,
+    }
+    try:
+        save_tensors(
+            file,
+            {name: torch.from_numpy(np.ascontiguousarray(value)) for name, value in arrays.items()},
+            {"dmz-reference": json.dumps(facts, sort_keys=True)},
+        )
+    except UserError as error:  # the next evaluation computes it again, and this one goes on
+        talk.say(f"the reference is not cached: {error.message}")
     return made
+
+
+def _cached(file: Path, count: int) -> Reference | None:
+    """A reference that was computed before; ``None`` where there is none, or a damaged one."""
+    if not file.exists():
+        return None
+    try:
+        tensors, _ = load_tensors(file)
+        moments = Moments(count, tensors["mean"].numpy(), tensors["covariance"].numpy())
+        return Reference(moments, tensors["features"].numpy())
+    except (UserError, KeyError):
+        return None

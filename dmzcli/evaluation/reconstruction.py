@@ -7,12 +7,14 @@ References:
 
 from __future__ import annotations
 
+import hashlib
+import json
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
+from http.client import HTTPException
 from pathlib import Path
 from typing import Any
-from urllib.error import URLError
 
 import numpy as np
 import torch
@@ -30,7 +32,7 @@ from dmzcli.generation import decode, usual_batch
 from dmzcli.pictures import grid, write_png
 from dmzcli.progress import Silence, Talk
 from dmzcli.runs import Run
-from dmzcli.samplers import Sampler
+from dmzcli.samplers import Sampler, resolved
 from dmzcli.samplers import create as create_sampler
 
 Array = np.ndarray
@@ -133,7 +135,9 @@ def distances(
             continue
         try:
             values[name] = measure()
-        except (URLError, ConnectionError, TimeoutError) as failure:
+        except (OSError, RuntimeError, HTTPException) as failure:  # of a download, or of what it left
+            if name != "lpips":
+                raise
             absent[name] = f"the weights of {perceptual} cannot be downloaded: {failure}"
     return [_mean(name, value) for name, value in values.items()], absent
 
@@ -194,6 +198,7 @@ class ReconstructionCard:
         absent: Measures that could not be taken, and why.
         run, weights: Directory, and SHA-256 of the weights.
         dataset, split, n: Identity, split, and how many of its images, evenly spread.
+        lossy: Whether these were decoded from JPEG files.
         sampling: Sampler, steps, spacing, eta, threshold.
         seed: Of the decoding noise.
         card, grid: The files.
@@ -207,6 +212,7 @@ class ReconstructionCard:
     dataset: str
     split: str
     n: int
+    lossy: bool
     sampling: dict[str, Any]
     seed: int
     card: str
@@ -279,13 +285,16 @@ def evaluate_reconstructions(
             f"{dataset.identity} does not fit the model's {data.size}x{data.size}x{data.channels}",
             "take the dataset that the run was trained on",
         )
+    recipe = resolved(recipe, model.config.diffusion)
     options = {name: value for name, value in recipe.items() if name not in ("sampler", "precision")}
     sampler = create_sampler(recipe["sampler"], model.config.diffusion, **options)
     rows = spread(dataset.rows(split), count)
     made = reconstruct(
         model, dataset.images[rows], sampler, seed, batch_size, precision=recipe["precision"], talk=talk
     )
-    name = f"reconstructions-{recipe['sampler']}-{recipe['steps']}-{dataset.name}-{split}"
+    key = json.dumps([dict(recipe), len(rows), seed, dataset.identity], sort_keys=True)
+    digest = hashlib.sha256(key.encode()).hexdigest()[:6]
+    name = f"reconstructions-{recipe['sampler']}-{recipe['steps']}-{dataset.name}-{split}-{digest}"
     file = out or run.path / "evaluation" / f"{name}.json"
     picture = file.with_suffix(".png")
     shown = spread(np.arange(len(rows)), 10)
@@ -298,6 +307,7 @@ def evaluate_reconstructions(
         dataset=dataset.identity,
         split=split,
         n=len(rows),
+        lossy=dataset.lossy,
         sampling=dict(recipe),
         seed=seed,
         card=str(file),

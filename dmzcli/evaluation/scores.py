@@ -14,7 +14,7 @@ References:
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -23,7 +23,8 @@ import torch
 Array = np.ndarray
 GROUPS = 20
 KERNEL_IMAGES = 10_000
-"""Images of either set at most for kernel distance, precision and recall, whose cost grows with their product."""
+"""Images of either set at most, evenly spread, that kernel distance, precision and recall are computed from: their cost
+grows with the product of the counts."""
 SUBSET = 1000
 """Images of a kernel distance's subset, as published values have it; fewer where there are fewer."""
 NEIGHBOURS = 3
@@ -122,12 +123,11 @@ def kernel_distance(generated: Array, reference: Array, seed: int = 0, name: str
     """Squared maximum mean discrepancy with the kernel (x·y / F + 1)³: the mean over 100 random subsets."""
     from torch_fidelity.metric_kid import KEY_METRIC_KID_MEAN, kid_features_to_metric
 
-    generated, reference = generated[:KERNEL_IMAGES], reference[:KERNEL_IMAGES]
     value = kid_features_to_metric(
         torch.from_numpy(generated),
         torch.from_numpy(reference),
         kid_subset_size=min(SUBSET, len(generated), len(reference)),
-        rng_seed=seed,
+        rng_seed=seed % 2**32,
         verbose=False,
     )[KEY_METRIC_KID_MEAN]
     return Score(name, float(value), jackknife(_mmd_left_out(generated, reference)))
@@ -168,16 +168,13 @@ def inception_score(logits: Array, seed: int = 0, name: str = "inception-score")
 
     def score(rows: Array) -> float:
         splits = min(10, max(1, len(rows) // 2))
-        return isc_features_to_metric(torch.from_numpy(rows), splits, True, seed)[KEY_METRIC_ISC_MEAN]
+        return isc_features_to_metric(torch.from_numpy(rows), splits, False)[KEY_METRIC_ISC_MEAN]
 
+    # Shuffled once: another shuffle for every set that is left out would add its own noise to the interval.
+    shuffled = logits[np.random.RandomState(seed % 2**32).permutation(len(logits))]
     member = groups(len(logits))
-    return Score(name, score(logits), jackknife(_without_each(logits, member, score)))
-
-
-def _without_each(rows: Array, member: Array, statistic: Callable[[Array], float]) -> list[float]:
-    return [
-        statistic(rows[member != group]) for group in range(int(member.max()) + 1) if (member != group).any()
-    ]
+    left_out = [score(shuffled[member != group]) for group in range(int(member.max()) + 1)]
+    return Score(name, score(shuffled), jackknife(left_out))
 
 
 def precision_recall(
@@ -186,8 +183,7 @@ def precision_recall(
     """The shares of generated images within the reference's 3-nearest-neighbour balls, and the other way round."""
     from torch_fidelity.metric_prc import KEY_METRIC_PRECISION, KEY_METRIC_RECALL, prc_features_to_metric
 
-    made = torch.from_numpy(generated[:KERNEL_IMAGES])
-    real = torch.from_numpy(reference[:KERNEL_IMAGES])
+    made, real = torch.from_numpy(generated), torch.from_numpy(reference)
     values = prc_features_to_metric(
         made, real, prc_neighborhood=NEIGHBOURS, prc_batch_size=1000, save_cpu_ram=True, verbose=False
     )

@@ -15,6 +15,7 @@ from dmzcli.generation import usual_batch
 from dmzcli.planning import plan
 from dmzcli.progress import Talk
 from dmzcli.runs import Run, find_run_of
+from dmzcli.samplers import resolved
 from dmzcli.sampling import Plan, draw_bits, sample
 
 INCEPTION_CHANNELS = 3
@@ -58,7 +59,8 @@ def drawn(
     """
     model = run.load_model(device)
     source = draw_bits(run, model.dim, prior, count, seed, recipe["temperature"])
-    wanted = Plan(run.weights_hash, source.name, source.sha256, count, seed, **recipe)
+    chosen = resolved(recipe, model.config.diffusion)
+    wanted = Plan(run.weights_hash, source.name, source.sha256, count, seed, **chosen)
     folder = run.samples / wanted.folder_name()
     talk.say(f"sampling {count:,} images from {run.path} with bits from {source.name} into {folder}")
     sample(model, source.bits, wanted, folder, batch_size or usual_batch(model), talk)

@@ -4,9 +4,9 @@ The base class owns the loop; a sampler supplies one :meth:`~Sampler.step`. New 
 :func:`register`.
 """
 
-from dmzcli.samplers.base import Denoiser, Past, Sampler, available, create, register, sampler_class
+from dmzcli.samplers.base import Denoiser, Past, Sampler, available, create, register, resolved, sampler_class
 
 # Importing a module of samplers registers them.
 from dmzcli.samplers import ancestral, ddim, exponential  # isort: skip  # noqa: F401
 
-__all__ = ["Denoiser", "Past", "Sampler", "available", "create", "register", "sampler_class"]
+__all__ = ["Denoiser", "Past", "Sampler", "available", "create", "register", "resolved", "sampler_class"]

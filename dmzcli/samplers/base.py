@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from inspect import isabstract
-from typing import ClassVar, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
 import torch
@@ -51,7 +51,7 @@ class Sampler(ABC):
 
     name: ClassVar[str]
     summary: ClassVar[str]
-    spacing: ClassVar[str] = "uniform"  # unless one is chosen
+    spacing: ClassVar[str] = "uniform"  # for networks that predict ε, unless one is chosen
     adds_noise: ClassVar[bool] = False  # whatever eta is
     takes_eta: ClassVar[bool] = False
 
@@ -76,6 +76,17 @@ class Sampler(ABC):
         self.process = Diffusion(config, spaced_timesteps(config, steps, spacing))
         self.eta = eta
         self.threshold = bounded(threshold, percentile)
+
+    @classmethod
+    def usual_spacing(cls, config: DiffusionConfig) -> str:
+        """The spacing where none is chosen.
+
+        Solvers without noise start a stride below the last timestep of a network that predicts ε: there x_t is all
+        noise, its estimate of x_0 is a guess, and the guess would stay. A network that predicts x_0 or v estimates the
+        mean image there, and is started at the very end.
+        """
+        early = cls.spacing in ("ddim", "leading")
+        return "trailing" if early and config.prediction != "epsilon" else cls.spacing
 
     @property
     def deterministic(self) -> bool:
@@ -169,6 +180,12 @@ def sampler_class(name: str) -> type[Sampler]:
     return _SAMPLERS[name]
 
 
+def resolved(recipe: Mapping[str, Any], config: DiffusionConfig) -> dict[str, Any]:
+    """A recipe (``sampler``, ``steps``, ``spacing``, …) whose spacing is chosen: the usual one where it is ``None``."""
+    usual = sampler_class(recipe["sampler"]).usual_spacing(config)
+    return {**recipe, "spacing": recipe["spacing"] or usual}
+
+
 def create(
     name: str,
     config: DiffusionConfig,
@@ -178,10 +195,10 @@ def create(
     threshold: str = "clip",
     percentile: float = PERCENTILE,
 ) -> Sampler:
-    """A sampler by name; ``spacing`` is the sampler's own where none is given.
+    """A sampler by name; ``spacing`` is :meth:`Sampler.usual_spacing` where none is given.
 
     Raises:
         UserError: The name or the spacing is unknown, or the arguments do not fit.
     """
     sampler = sampler_class(name)
-    return sampler(config, steps, spacing or sampler.spacing, eta, threshold, percentile)
+    return sampler(config, steps, spacing or sampler.usual_spacing(config), eta, threshold, percentile)

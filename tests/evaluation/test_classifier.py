@@ -32,7 +32,10 @@ def test_the_seed_fixes_the_weights_and_it_learns(few, digits):
 def test_saving_changes_nothing_and_a_foreign_file_is_refused(digits, tmp_path):
     trained = classifier.train(digits, 0, CPU, steps=2)
     classifier.save(tmp_path / "c.safetensors", trained)
-    again = classifier.load(tmp_path / "c.safetensors", 8)
+    again = classifier.load(tmp_path / "c.safetensors", 8, 1)
+    for size, channels in ((16, 1), (8, 3)):  # other strides, or another first layer
+        with pytest.raises(UserError, match=f"for {size}×{size} images of {channels} channels"):
+            classifier.load(tmp_path / "c.safetensors", size, channels)
     x = torch.randn(3, 1, 8, 8)
     assert torch.equal(trained.model(x)[0], again.model(x)[0])
     assert (again.dataset, again.seed, again.accuracy) == (digits.identity, 0, trained.accuracy)
@@ -40,7 +43,7 @@ def test_saving_changes_nothing_and_a_foreign_file_is_refused(digits, tmp_path):
 
     save_tensors(tmp_path / "other.safetensors", {"x": torch.zeros(1)})
     with pytest.raises(UserError, match="is no classifier of dmz"):
-        classifier.load(tmp_path / "other.safetensors", 8)
+        classifier.load(tmp_path / "other.safetensors", 8, 1)
 
 
 def test_it_is_trained_once(digits, monkeypatch):
@@ -48,8 +51,12 @@ def test_it_is_trained_once(digits, monkeypatch):
     calls = []
     train = classifier.train
     monkeypatch.setattr(classifier, "train", lambda *a: calls.append(1) or train(*a))
-    assert classifier.classifier_for(digits) == classifier.classifier_for(digits)
-    assert len(calls) == 1
+    first, again = classifier.classifier_for(digits), classifier.classifier_for(digits)
+    assert len(calls) == 1 and torch.equal(first.model.embed.weight, again.model.embed.weight)
+    file = classifier.classifier_file(digits, 0)
+    file.write_bytes(file.read_bytes()[:100])  # a damaged one is trained again
+    assert torch.equal(first.model.embed.weight, classifier.classifier_for(digits).model.embed.weight)
+    assert len(calls) == 2
     assert classifier.classifier_file(digits, 0) != classifier.classifier_file(digits, 1)
 
 

@@ -52,6 +52,7 @@ def test_a_card_says_what_the_scores_depend_on(extractor, digits):
     assert facts["generated"]["sha256"] == samples.sha256 and facts["generated"]["encoding"] == "array"
     assert facts["reference"] == {
         "n": len(digits.rows("train")),
+        "n_kid_prc": len(digits.rows("train")),
         "dataset": digits.identity,
         "split": "train",
         "lossy": False,
@@ -80,6 +81,12 @@ def test_few_images_unknown_metrics_and_other_sizes_are_refused(extractor, digit
         evaluate(dataclasses.replace(samples, images=samples.images[:19]), digits, "train", extractor)
     with pytest.raises(UserError, match="unknown metric 'fdi'"):
         evaluate(samples, digits, "train", extractor, ("fdi",))
+    with pytest.raises(UserError, match="there is no metric"):
+        evaluate(samples, digits, "train", extractor, ())
+    blind = dataclasses.replace(extractor, logits=None)
+    with pytest.raises(UserError, match="'is' needs class logits"):
+        evaluate(samples, digits, "train", blind, ("fid", "is"))
+    assert "score-tiny" not in {s.metric for s in evaluate(samples, digits, "train", blind).scores}
     large = dataclasses.replace(samples, images=samples.images.repeat(2, 1).repeat(2, 2))
     with pytest.raises(UserError, match="16 × 16 pixels, the reference has 8 × 8"):
         evaluate(large, digits, "train", extractor)
@@ -101,9 +108,28 @@ def test_a_run_is_sampled_and_scored(dmz, workshop, tiny_extractor):
     assert (facts["generated"]["made"]["steps"], facts["generated"]["n"]) == (3, 30)
     assert facts["reference"]["split"] == "test"
     assert "warning: 30 samples are fewer" in ended.err
+    fewer = dmz("evaluate", card.parent, "--features", "tiny", "--metrics", "fid", "--json").json
+    assert fewer["card"] != facts["card"] and card.exists()  # another card, not instead of the first
     again = dmz("evaluate", card.parent, "--features", "tiny", "--json", "--device", "cpu").json
     assert again["scores"] == facts["scores"]  # the same samples, by their folder
     assert again["reference"] == facts["reference"]
+
+
+def test_more_than_can_be_paired_are_thinned_evenly(extractor, digits, monkeypatch):
+    """Sorted sets are common: a prefix of one would be its first classes."""
+    from dmzcli.evaluation import scores
+
+    monkeypatch.setattr(scores, "KERNEL_IMAGES", 60)
+    order = np.argsort(digits.labels[digits.rows("test")], kind="stable")
+    images = digits.images[digits.rows("test")][order]
+    card = evaluate(ImageSet(images, "sorted", "array"), digits, "train", extractor, ("kid", "prc"))
+    assert card.generated["n"] == len(images) and card.generated["n_kid_prc"] == 60
+    first = evaluate(ImageSet(images[:60], "first", "array"), digits, "train", extractor, ("kid",))
+    assert card.scores[0].value < first.scores[0].value / 2
+
+
+def test_large_seeds(extractor, digits):
+    evaluate(images_of(digits, "test"), digits, "train", extractor, ("kid", "is"), seed=5_000_000_000)
 
 
 def test_files_of_anyone(dmz, workshop, tiny_extractor, digits):
@@ -137,11 +163,20 @@ def test_files_of_anyone(dmz, workshop, tiny_extractor, digits):
         (("theirs.npy", "--against", "digits", "--split", "dev"), "unknown split 'dev'"),
         (("theirs.npy", "--against", "digits", "--set", "model.bits=3"), "no setting of the reference"),
         (("--sampler", "dimd"), "unknown sampler 'dimd'"),
+        (("--metrics", "fdi"), "unknown metric 'fdi'"),
+        (("--metrics", ""), "there is no metric"),
+        (("-n", "5"), "--count 5 is too few"),
+        (("--out", "."), "--out . is no file"),
+        (("theirs.npy", "--against", "digits", "--steps", "5"), "--steps means nothing for samples"),
+        (("theirs.npy", "--against", "digits", "-n", "5"), "--count means nothing for samples"),
+        (("--reconstructions", "--metrics", "fid"), "--metrics means nothing with --reconstructions"),
         (("--prior", "nothing"), "there is no prior 'nothing'"),
         (("theirs.npy", "--reconstructions"), "--reconstructions takes a run"),
     ],
 )
 def test_wrong_input(dmz, workshop, tiny_extractor, digits, arguments, says):
     np.save("theirs.npy", digits.images[:40])
-    error, _ = dmz("evaluate", *arguments, "--features", "tiny", "--device", "cpu").mistake()
+    tiny = () if "--reconstructions" in arguments else ("--features", "tiny")
+    error, _ = dmz("evaluate", *arguments, *tiny, "--device", "cpu").mistake()
     assert says in error
+    assert not list(Path("runs").glob("*/samples/*/images/*"))  # before the work

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 
+from dmzcli.data.registry import cache_folder
 from dmzcli.errors import UserError
 from dmzcli.evaluation import classifier, features
 
@@ -29,14 +30,25 @@ def test_an_extractor_of_the_registry_works_by_its_name(tiny_extractor, few):
 def test_references_are_cached_by_content(tiny_extractor, few, subset_of):
     extractor = features.create("tiny", few, CPU)
     first = features.reference_of(extractor, few, "train")
-    broken = features.Extractor("tiny", "means", None, extractor.sha256, run=None, device=CPU)
-    again = features.reference_of(broken, few, "train")  # nothing is computed
+
+    def broken():  # one that has seen nothing, and can compute nothing
+        return features.Extractor("tiny", "means", None, extractor.sha256, run=None, device=CPU)
+
+    again = features.reference_of(broken(), few, "train")  # nothing is computed
     np.testing.assert_array_equal(first.moments.covariance, again.moments.covariance)
     np.testing.assert_array_equal(first.features, again.features)
     with pytest.raises(TypeError):
-        features.reference_of(broken, few, "test")  # another split
+        features.reference_of(broken(), few, "test")  # another split
     with pytest.raises(TypeError):
-        features.reference_of(broken, subset_of(few, np.arange(100)), "train")  # other images
+        features.reference_of(broken(), subset_of(few, np.arange(100)), "train")  # other images
+    (file,) = (cache_folder().parent / "references").iterdir()
+    file.write_bytes(file.read_bytes()[:200])
+    with pytest.raises(TypeError):  # a damaged file is no reference
+        features.reference_of(broken(), few, "train")
+    file.unlink()
+    file.mkdir()  # nothing can be written there, and nothing need be
+    unsaved = features.reference_of(features.create("tiny", few, CPU), few, "train")
+    np.testing.assert_array_equal(unsaved.features, first.features)
     other = features.Extractor("tiny", "means", None, "other weights", run=None, device=CPU)
     with pytest.raises(TypeError):
         features.reference_of(other, few, "train")
@@ -86,8 +98,13 @@ def test_weights_that_cannot_be_had_or_trusted(few, tmp_path, monkeypatch):
         features.create("inception", few, CPU, tmp_path / "evil.pth")
     assert not (tmp_path / "ran").exists()
     torch.save({"x": torch.zeros(1)}, tmp_path / "other.pth")
-    with pytest.raises(UserError, match=r"other.pth holds no weights of inception-v3-compat"):
-        features.create("inception", few, CPU, tmp_path / "other.pth")
+    torch.save([1, 2], tmp_path / "list.pth")
+    for name in ("other.pth", "list.pth"):
+        with pytest.raises(UserError, match=rf"{name} holds no weights of inception-v3-compat"):
+            features.create("inception", few, CPU, tmp_path / name)
+    (tmp_path / "cut.pth").write_bytes(b"\x80\x02abc")
+    with pytest.raises(UserError, match=r"cut.pth is no file of plain weights"):
+        features.create("inception", few, CPU, tmp_path / "cut.pth")
     with pytest.raises(UserError, match="does not exist"):
         features.create("inception", few, CPU, tmp_path / "none.pth")
 

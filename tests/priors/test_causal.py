@@ -7,8 +7,8 @@ import pytest
 import torch
 
 import priors
-from priors.autoregressive import tree_order
 from priors.causal import CausalNetwork
+from priors.orders import tree_order
 from priors.stepping import draw
 
 PATHS = {
@@ -24,7 +24,9 @@ def network(dim: int, given_dim: int, sizes: dict[str, int]) -> CausalNetwork:
     net = CausalNetwork(dim, given_dim, layers=3, convolutions=3, heads=2, dropout=0.0, **sizes).eval()
     with torch.no_grad():
         for parameter in net.parameters():  # away from the zeros that some start at
-            parameter.add_(0.2 * torch.randn_like(parameter))
+            if parameter.requires_grad:
+                parameter.add_(0.2 * torch.randn_like(parameter))
+    net.start_at(torch.randn(dim), torch.randn(dim, given_dim + dim))
     return net
 
 

@@ -15,7 +15,7 @@ KINDS = priors.available()
 EXACT = [kind for kind in KINDS if priors.describe(kind)["exact"]]
 LEARNING = [kind for kind in KINDS if kind != "uniform"]
 SMALL: dict[str, dict[str, object]] = {
-    "autoregressive": {"hidden": 32, "channels": 8, "convolutions": 1, "epochs": 10},
+    "autoregressive": {"members": 2, "hidden": 32, "channels": 8, "convolutions": 1, "epochs": 10},
     "masked-diffusion": {"hidden": 32, "layers": 1, "epochs": 10, "steps": 8},
     "mixture": {"components": 6, "restarts": 2, "steps": 30},
     "chow-liu-mixture": {"components": 4, "restarts": 2, "steps": 20, "smoothing": 10.0},

@@ -120,7 +120,7 @@ def test_a_killed_fit_continues_to_the_same_prior(
     kind: str, options: dict[str, object], tmp_path: object, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("priors.training.SAVE_SECONDS", 0.0)
-    monkeypatch.setattr("priors.training.EVERY", 5)
+    monkeypatch.setattr("priors.training.FEWEST", 5)
     bits, folder = two_groups(300, 8), f"{tmp_path}/checkpoint"
     whole = priors.create(kind, dim=8, **options)
     whole.fit(bits)
