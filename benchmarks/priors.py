@@ -25,7 +25,7 @@ from debd import (
 import priors
 
 SAMPLES = 50_000
-COMPARED = 1024  # codes drawn with and without the cache, which is slow; the rates are compared
+COMPARED = 4096  # codes drawn with and without the cache, which is slow; the rates are compared
 # Fits whose memory is taken: few steps, and the largest mixtures that a fit tries.
 MEMORY = {
     "mixture": {"minutes": 1.0, "components": 512, "smoothing": 3.0, "restarts": 1},

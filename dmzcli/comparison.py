@@ -26,7 +26,7 @@ from dmzcli.evaluation.image_sets import ImageSet
 from dmzcli.evaluation.scores import Score
 from dmzcli.files import atomic, write_json, write_markdown
 from dmzcli.generation import decode
-from dmzcli.prior_fitting import fit
+from dmzcli.prior_fitting import fit, fitted_before, priors_folder, share_settings
 from dmzcli.progress import Silence, Talk
 from dmzcli.samplers import Sampler
 from priors.measures import nearest_distances, two_sample_accuracy
@@ -148,6 +148,7 @@ class Comparison:
         reference_nearest: Mean distance of the held-out codes themselves to their nearest training code.
         reference_duplicates: Share of them that are training codes.
         seed: Of everything.
+        settings: Options away from their defaults, of all kinds that have them.
         image_facts: What the images' scores depend on, their metric's name among it; ``None`` without images.
         reference_images: The same of images decoded from held-out codes.
     """
@@ -160,12 +161,13 @@ class Comparison:
     reference_nearest: float
     reference_duplicates: float
     seed: int
+    settings: tuple[str, ...] = ()
     image_facts: dict[str, Any] | None = None
     reference_images: float | None = None
 
     def facts(self) -> dict[str, Any]:
         """As JSON."""
-        return {**vars(self), "rows": [vars(row) for row in self.rows]}
+        return {**vars(self), "settings": list(self.settings), "rows": [vars(row) for row in self.rows]}
 
     def table(self) -> list[dict[str, Any]]:
         """As rows for a person."""
@@ -232,8 +234,9 @@ def compare(
     folder: Path | None = None,
     talk: Talk | None = None,
     images: Images | None = None,
+    settings: Sequence[str] = (),
 ) -> Comparison:
-    """Fits kinds of priors to a table and measures them.
+    """Fits kinds of priors to a table and measures them; what was fitted before in the same way is taken as it is.
 
     Arguments:
         table: The codes.
@@ -243,15 +246,17 @@ def compare(
         folder: Where each fitted prior goes, in a folder named after its kind; by default the table's run.
         talk: Who listens.
         images: What turns codes into images and scores them; ``None`` compares codes alone.
+        settings: Options as ``name=value``, each for all kinds that have it.
 
     Raises:
-        UserError: A kind is unknown, or there are too few held-out codes.
+        UserError: A kind or an option is unknown, or there are too few held-out codes.
     """
     talk = talk or Silence()
     known = priors.available()
     for kind in kinds:
         if kind not in known:
             raise UserError(f"unknown kind '{kind}'", did_you_mean(kind, known, "kinds"))
+    chosen = share_settings(settings, kinds or known)
     split = "test" if len(table.rows("test")) else "valid"
     train, held_out = table.bits[table.rows("train")], table.bits[table.rows(split)]
     if len(held_out) < 20:
@@ -261,12 +266,16 @@ def compare(
     independent = float(-baseline.log_prob(held_out).mean() / np.log(2))
     rows = []
     for kind in kinds or known:
-        talk.say(f"{kind}: fitting")
-        out = None if folder is None else folder / kind
-        fitted = fit(table, path, kind, seed=seed, out=out, talk=talk)
-        row = _measure(fitted.prior, train, held_out, independent, seed)
+        out = priors_folder(table, path) / kind if folder is None else folder / kind
+        prior = fitted_before(table, path, kind, chosen[kind], seed, out)
+        if prior is None:
+            talk.say(f"{kind}: fitting")
+            prior = fit(table, path, kind, chosen[kind], seed=seed, out=out, talk=talk).prior
+        else:
+            talk.say(f"{kind}: as fitted before")
+        row = _measure(prior, train, held_out, independent, seed)
         if images is not None:
-            score = images.score(fitted.prior.sample(images.count, seed=seed), kind)
+            score = images.score(prior.sample(images.count, seed=seed), kind)
             row = replace(row, images=score.value, images_error=score.error)
         rows.append(row)
     reference = nearest_distances(held_out, train)
@@ -279,6 +288,7 @@ def compare(
         reference_nearest=float(reference.mean()),
         reference_duplicates=float((reference == 0).mean()),
         seed=seed,
+        settings=tuple(settings),
         image_facts=None if images is None else images.facts(),
         reference_images=None if images is None else images.of_held_out(held_out).value,
     )

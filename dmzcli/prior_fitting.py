@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 import priors
+from dmzcli import __version__
 from dmzcli.bits import BitTable
 from dmzcli.errors import UserError, did_you_mean
 from dmzcli.files import sha256
@@ -48,14 +49,35 @@ def listing() -> str:
     return "\n".join(lines)
 
 
-def _settings(kind: str, settings: Sequence[str]) -> dict[str, Any]:
+def _pairs(settings: Sequence[str]) -> dict[str, str]:
     pairs = {}
     for setting in settings:
         name, equals, text = setting.partition("=")
         if not equals:
             raise UserError(f"--set {setting} has no '='", "write it as --set name=value")
         pairs[name] = text
-    return priors.parse_options(kind, pairs)
+    return pairs
+
+
+def share_settings(settings: Sequence[str], kinds: Sequence[str]) -> dict[str, list[str]]:
+    """For each of several kinds the settings whose option it has.
+
+    Raises:
+        UserError: A setting is of no kind among them, or is not written as ``name=value``.
+    """
+    options = {kind: priors.describe(kind)["options"] for kind in kinds}
+    for name in _pairs(settings):
+        if not any(name in known for known in options.values()):
+            raise UserError(
+                f"none of the kinds compared has the option '{name}'",
+                did_you_mean(
+                    name, sorted({option for known in options.values() for option in known}), "options"
+                ),
+            )
+    return {
+        kind: [setting for setting in settings if setting.partition("=")[0] in options[kind]]
+        for kind in kinds
+    }
 
 
 def one_hot_labels(table: BitTable) -> np.ndarray:
@@ -135,7 +157,9 @@ def fit(
                 if signals:
                     raise Interrupted(signals[0], "the fit so far is kept; run the same command to go on")
 
-            prior = priors.create(name, dim=table.dim, seed=seed, **_settings(name, settings))
+            prior = priors.create(
+                name, dim=table.dim, seed=seed, **priors.parse_options(name, _pairs(settings))
+            )
             folder = out or home / name
             prior.fit(
                 table.bits[train],
@@ -150,6 +174,7 @@ def fit(
     best = min(compared, key=lambda name: compared[name])
     folder = out or home / best
     facts = {
+        "dmz": __version__,
         "model": table.model,
         "dataset": table.dataset,
         "given": given,
@@ -159,6 +184,27 @@ def fit(
     fitted[best].save(folder, facts)
     _drop_checkpoints(out or home / name for name in candidates)
     return Fitted(fitted[best], folder, compared if kind == "auto" else {})
+
+
+def fitted_before(
+    table: BitTable, path: Path, kind: str, settings: Sequence[str], seed: int, folder: Path
+) -> priors.Prior | None:
+    """The prior in a folder, if it is what :func:`fit` would make again: of this version, table, options and seed.
+
+    Arguments:
+        table, path, kind, settings, seed: As for :func:`fit`.
+        folder: The prior's.
+
+    Raises:
+        priors.PriorError: The folder is damaged.
+    """
+    if not (folder / "prior.json").exists():
+        return None
+    prior = priors.load(folder)
+    wanted = priors.create(kind, dim=table.dim, seed=seed, **priors.parse_options(kind, _pairs(settings)))
+    same = (prior.kind, prior.dim, prior.seed, prior.options) == (kind, table.dim, seed, wanted.options)
+    made = {"dmz": __version__, "bits_sha256": sha256(path), "given": None}
+    return prior if same and made.items() <= prior.metadata.items() else None
 
 
 def _drop_checkpoints(folders: Iterable[Path]) -> None:

@@ -155,6 +155,7 @@ def sweep(
     batch_size: int | None = None,
     precision: str = "no",
     talk: Talk | None = None,
+    spacing: str | None = None,
 ) -> Sweep:
     """Makes every cell and writes ``cards/``, ``sweep.json``, ``sweep.md`` and ``sweep.png``.
 
@@ -171,16 +172,17 @@ def sweep(
         batch_size: Images at a time; ``None`` for what suits the device.
         precision: Of the network's evaluations, ``no`` or ``bf16``.
         talk: Who listens.
+        spacing: Of the timesteps, for all; ``None`` for each sampler's usual one.
 
     Raises:
-        UserError: A sampler or number of steps does not fit; before anything is made.
+        UserError: A sampler, number of steps or spacing does not fit; before anything is made.
         Interrupted: SIGINT or SIGTERM came; finished cells are kept.
     """
     talk = talk or Silence()
-    check(samplers, steps, count, [source.model.config.diffusion for source in sources])
+    check(samplers, steps, count, [source.model.config.diffusion for source in sources], spacing)
     sources = _told_apart(sources)
     todo: list[tuple[Source, str, int, Sampler]] = [
-        (source, name, t, create(name, source.model.config.diffusion, t))
+        (source, name, t, create(name, source.model.config.diffusion, t, spacing))
         for t in sorted(set(steps))
         for name in dict.fromkeys(samplers)
         for source in sources
@@ -208,6 +210,7 @@ def sweep(
                 "bits_sha256": source.sha256,
                 "sampler": name,
                 "steps": t,
+                "spacing": spacing or sampler.usual_spacing(source.model.config.diffusion),
                 "seed": seed,
                 "precision": precision,
             }
@@ -222,7 +225,11 @@ def sweep(
 
 
 def check(
-    samplers: Sequence[str], steps: Sequence[int], count: int, diffusions: Sequence[DiffusionConfig]
+    samplers: Sequence[str],
+    steps: Sequence[int],
+    count: int,
+    diffusions: Sequence[DiffusionConfig],
+    spacing: str | None = None,
 ) -> None:
     """Raises UserError unless there is something to do, and every sampler can take every number of steps."""
     if not (samplers and steps and diffusions):
@@ -234,7 +241,7 @@ def check(
     for name in samplers:
         for t in steps:
             for diffusion in diffusions:
-                create(name, diffusion, t)
+                create(name, diffusion, t, spacing)
 
 
 def _told_apart(sources: Sequence[Source]) -> list[Source]:

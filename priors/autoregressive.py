@@ -95,7 +95,6 @@ class Autoregressive(Prior):
     kind = "autoregressive"
     summary = "each bit from those before it, by causal networks over several orders that are averaged"
     Options = AutoregressiveOptions
-    sample_rows = 1024
     log_prob_rows = 512
 
     _orders: NDArray[np.int64]  # (M, D)

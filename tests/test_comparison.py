@@ -78,6 +78,27 @@ def test_refusals(table, tmp_path):
         compared(table_of([0] * 50 + [2] * 5), ["uniform"], tmp_path)
 
 
+def test_settings_are_for_the_kinds_that_have_them_and_fits_are_kept(table, tmp_path):
+    bit_tables.write(tmp_path / "bits.h5", table)
+    kinds = ["uniform", "mixture", "chow-liu"]
+
+    def again(**options):
+        compare(table, tmp_path / "bits.h5", kinds, folder=tmp_path, **options)
+        files = [tmp_path / kind / "prior.json" for kind in kinds]
+        return [priors.load(file.parent).options for file in files], [f.stat().st_mtime_ns for f in files]
+
+    options, first = again(settings=["components=2", "smoothing=7"])
+    assert options[1].components == 2 and options[1].smoothing == options[2].smoothing == 7
+    assert again(settings=["components=2", "smoothing=7"])[1] == first
+    _, other = again(settings=["components=3", "smoothing=7"])
+    assert [a == b for a, b in zip(first, other, strict=True)] == [True, False, True]
+    _, seeded = again(settings=["components=3", "smoothing=7"], seed=1)
+    assert not {*seeded} & {*other}
+    with pytest.raises(UserError, match="none of the kinds compared has the option 'component'") as error:
+        again(settings=["component=2"])
+    assert error.value.hint == "did you mean 'components'?"
+
+
 def test_with_a_run_images_are_scored_too(dmz, workshop, tiny_extractor):
     options = (
         "--kind",

@@ -67,6 +67,21 @@ def test_again_takes_what_is_there_and_nothing_else(dmz, both, tiny_extractor, m
     assert len(made) == 2  # other noise is another cell
 
 
+def test_another_spacing_is_another_sweep(dmz, both, tiny_extractor):
+    options = ("--steps", "3", "--samplers", "ancestral", "--bits", "encoded")
+    usual, same, other = (
+        sweep(dmz, *options, *more).json for more in ((), ("--spacing", "uniform"), ("--spacing", "trailing"))
+    )
+    assert usual["cells"] == same["cells"] != other["cells"]
+    assert [Path(facts["sweep"]).parent.name for facts in (usual, same, other)] == [
+        "steps",
+        "steps-uniform",
+        "steps-trailing",
+    ]
+    card = json.loads(Path("runs/tiny/sweeps/steps-trailing/cards/encoded-ancestral-003.json").read_text())
+    assert card["generated"]["made"]["spacing"] == "trailing"
+
+
 def test_two_priors_of_one_kind_are_two_rows(dmz, both, tiny_extractor):
     from dmzcli.bits import read
     from dmzcli.prior_fitting import fit
@@ -128,6 +143,7 @@ def test_without_a_plain_run_it_says_so(dmz, workshop, tiny_extractor):
         (("--samplers", "dimd"), "unknown sampler 'dimd'"),
         (("--bits", "some"), "--bits some is no place"),
         (("-n", "3"), "--count 3 is too few"),
+        (("--spacing", "some"), "unknown spacing 'some'"),
         (("--samplers", ""), "there is nothing to sweep"),
         (("--bits", ""), "there is nothing to sweep"),
         (("--bits", "plain", "--steps", "2"), "there is nothing to sweep"),

@@ -49,6 +49,12 @@ def compare_priors(
     ] = None,
     data_dir: common.DataDirOption = None,
     seed: common.SeedOption = 0,
+    settings: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--set", help="Option of all kinds that have it, as name=value (minutes=1); repeatable."
+        ),
+    ] = None,
     batch_size: common.BatchSizeOption = None,
     device: common.DeviceOption = None,
     as_json: common.JsonOption = False,
@@ -93,7 +99,7 @@ def compare_priors(
         extractor = create(features or usual_features(dataset), dataset, where, weights, talk=talk)
         batch, computing = batch_size or usual_batch(model), computing_in(precision, where)
         images = Images(model, made, dataset, split, extractor, count, seed, batch, computing, talk)
-    comparison = compare(table, path, kind or (), seed, folder, talk, images)
+    comparison = compare(table, path, kind or (), seed, folder, talk, images, settings or ())
     write(comparison, folder)
     facts = {"comparison": str(folder / "comparison.json"), "bits": str(path), **comparison.facts()}
     sizes = f"{comparison.held_out:,} {comparison.split} codes, {comparison.samples:,} samples of each"

@@ -34,6 +34,7 @@ def sweep_steps(
     steps: Annotated[
         str, typer.Option("--steps", help="Numbers T of network evaluations.")
     ] = "4,8,10,20,50,100",
+    spacing: common.SpacingOption = None,
     count: Annotated[int, typer.Option("--count", "-n", min=1, help="Images per score.")] = 10_000,
     split: Annotated[
         str,
@@ -49,7 +50,10 @@ def sweep_steps(
     data_dir: common.DataDirOption = None,
     seed: common.SeedOption = 0,
     out: Annotated[
-        Path | None, typer.Option("--out", help="The folder; by default sweeps/steps in the run.")
+        Path | None,
+        typer.Option(
+            "--out", help="The folder; by default sweeps/steps (with --spacing: steps-NAME) in the run."
+        ),
     ] = None,
     batch_size: common.BatchSizeOption = None,
     device: common.DeviceOption = None,
@@ -84,7 +88,7 @@ def sweep_steps(
     where = pick(device)
     precision = computing_in(precision, where)
     names = common.listed(samplers)
-    check(names, [int(n) for n in numbers], count, [chosen.config.diffusion] if kinds else [])
+    check(names, [int(n) for n in numbers], count, [chosen.config.diffusion] if kinds else [], spacing)
     model = chosen.load_model(where)
     if model.dim == 0:  # a plain model by itself
         plain, kinds = plain or chosen.path, ["plain"]
@@ -105,7 +109,7 @@ def sweep_steps(
         else:
             sources.append(plain_source(other, other.load_model(where)))
     extractor = create(features or usual_features(dataset), dataset, where, weights, talk=talk)
-    folder = out or chosen.path / "sweeps" / "steps"
+    folder = out or chosen.path / "sweeps" / ("steps" if spacing is None else f"steps-{spacing}")
     talk.say(f"sweeping {', '.join(source.name for source in sources)} of {chosen.path} into {folder}")
     made = sweep(
         sources,
@@ -120,6 +124,7 @@ def sweep_steps(
         batch_size,
         precision,
         talk,
+        spacing,
     )
     facts: dict[str, Any] = {"sweep": str(folder / "sweep.json"), "run": str(chosen.path), "real": made.real}
     facts |= {"real_count": made.real_count, **made.facts}
