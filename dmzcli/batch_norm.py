@@ -28,7 +28,7 @@ class _Mean(torch.autograd.Function):
         return x / distributed.get_world_size()
 
     @staticmethod
-    def backward(ctx: Any, gradient: Tensor) -> Tensor:  # type: ignore[override]
+    def backward(ctx: Any, gradient: Tensor) -> Tensor:
         gradient = gradient.contiguous().clone()
         distributed.all_reduce(gradient)
         return gradient / distributed.get_world_size()

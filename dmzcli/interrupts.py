@@ -24,7 +24,10 @@ class Interrupted(Exception):
 
 @contextmanager
 def collected() -> Iterator[list[int]]:
-    """Collects SIGINT and SIGTERM in a list instead of dying of them; a second one is obeyed at once."""
+    """Collects SIGINT and SIGTERM in a list instead of dying of them; a second one is obeyed at once.
+
+    Afterwards the handlers are what they were before, but for one that was changed inside.
+    """
     caught: list[int] = []
     previous: dict[int, Any] = {}
 
@@ -43,4 +46,5 @@ def collected() -> Iterator[list[int]]:
         yield caught
     finally:
         for number, handler in previous.items():
-            signal.signal(number, handler)
+            if signal.getsignal(number) is note:
+                signal.signal(number, handler)

@@ -11,8 +11,10 @@ from __future__ import annotations
 
 import atexit
 import os
+import signal
+import warnings
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
@@ -68,6 +70,8 @@ def join(device: str | None = None) -> torch.device:
         chosen = pick("cpu") if device is None else chosen
     from accelerate import PartialState
 
+    # Of a convolution of one channel: its gradient is laid out in another of the ways that are the same memory.
+    warnings.filterwarnings("ignore", message="Grad strides do not match bucket view strides")
     with survived(lambda: "nothing was begun"):
         state = PartialState(cpu=chosen.type == "cpu", timeout=WORK)
         _agreement()
@@ -79,7 +83,9 @@ def _agreement() -> torch.distributed.ProcessGroup:
     from torch import distributed
 
     if "agreement" not in _groups:
-        _groups["agreement"] = distributed.new_group(backend="gloo", timeout=ALONE)
+        made = distributed.new_group(backend="gloo", timeout=ALONE)
+        assert not isinstance(made, int)  # as it is for processes that are not in the group; all are
+        _groups["agreement"] = made
         atexit.register(distributed.destroy_process_group)
     return _groups["agreement"]
 
@@ -151,6 +157,9 @@ def survived(kept: Callable[[], str]) -> Iterator[None]:
     except RuntimeError as error:
         if not is_connection(error):
             raise
+        with suppress(ValueError):  # not the main thread
+            # The launcher has noticed as well, and ends this process; but it leaves time for a last word.
+            signal.signal(signal.SIGTERM, signal.SIG_IGN)
         raise UserError(*lost(kept())) from error
 
 

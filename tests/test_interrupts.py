@@ -34,6 +34,14 @@ def test_handlers_are_given_back_after_an_exception():
     assert signal.getsignal(signal.SIGTERM) is before
 
 
+def test_a_handler_that_was_changed_inside_stays():
+    before = signal.getsignal(signal.SIGTERM)
+    with collected():
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    assert signal.getsignal(signal.SIGTERM) == signal.SIG_IGN
+    signal.signal(signal.SIGTERM, before)
+
+
 def test_other_threads_work_without_signals():
     seen = []
 

@@ -17,9 +17,14 @@ from dmzcli.runs import Run
 
 DRIVER = """
 import json, sys
-from dmzcli.cli import app
+from dmzcli.__main__ import main
 for arguments in json.loads(sys.argv[1]):
-    app(arguments, standalone_mode=False)
+    sys.argv[1:] = arguments
+    try:
+        main()
+    except SystemExit as end:
+        if end.code:
+            raise
 """
 """Runs commands one after the other, so that two processes are started once."""
 
