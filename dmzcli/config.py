@@ -195,6 +195,13 @@ class Config(_Section):
     training: TrainingConfig = TrainingConfig()
 
     @model_validator(mode="after")
+    def _parts_are_equal(self) -> Config:
+        batch, parts = self.training.batch_size, self.training.accumulate
+        if batch % parts:
+            raise ValueError(f"training.batch_size {batch} is not a multiple of training.accumulate {parts}")
+        return self
+
+    @model_validator(mode="after")
     def _sizes_fit(self) -> Config:
         size, levels = self.data.size, len(self.model.multipliers)
         if size is not None and size % 2 ** (levels - 1):

@@ -75,7 +75,7 @@ class Feed:
 
     def __str__(self) -> str:
         place = f"resident on {self._device}" if self.resident else f"streamed to {self._device}"
-        return f"{self.nbytes / 1e6:,.0f} MB of training images, {place}"
+        return f"{self.nbytes / 1e6:,.1f} MB of training images, {place}"
 
     def __call__(self, step: int, flip: Tensor | None = None) -> Tensor:
         """The images of a step, float32 (B / ranks, C, H, W) in [−1, 1] on the device.

@@ -6,16 +6,18 @@ The process ends with its figures, and with all memory that it took. Parameters 
 from __future__ import annotations
 
 import json
-import resource
 import statistics
 import subprocess
 import sys
 import time
+from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
+from torch import Tensor, nn
+from torch.autograd.graph import saved_tensors_hooks
 
 from dmzcli.autoencoder import Autoencoder
 from dmzcli.config import Config, parse
@@ -99,12 +101,50 @@ def _held(trainer: Trainer) -> dict[str, int]:
     }
 
 
-def _highest(device: torch.device) -> int:
-    """The most memory that was held so far: on the device, or by this process."""
-    if device.type == "cuda":
-        return torch.cuda.max_memory_allocated(device)
-    unit = 1 if sys.platform == "darwin" else 1024
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
+class Kept:
+    """Counts the bytes that autograd keeps for the backward pass; parameters are not among them.
+
+    Arguments:
+        model: Whose parameters.
+
+    Attributes:
+        most: The most bytes that were kept at one time, while the hooks were in place.
+    """
+
+    def __init__(self, model: nn.Module) -> None:
+        self._known = {parameter.untyped_storage().data_ptr() for parameter in model.parameters()}
+        self._uses: Counter[int] = Counter()
+        self._bytes, self.most = 0, 0
+
+    def hooks(self) -> saved_tensors_hooks:
+        """In whose context a step is counted."""
+        return saved_tensors_hooks(lambda tensor: _Held(self, tensor), lambda held: held.tensor)
+
+    def add(self, tensor: Tensor) -> None:
+        """Another use of a tensor's storage."""
+        storage = tensor.untyped_storage()
+        if (key := storage.data_ptr()) not in self._known:
+            self._bytes += 0 if self._uses[key] else storage.nbytes()
+            self._uses[key] += 1
+            self.most = max(self.most, self._bytes)
+
+    def remove(self, tensor: Tensor) -> None:
+        """One use less."""
+        storage = tensor.untyped_storage()
+        if (key := storage.data_ptr()) not in self._known:
+            self._uses[key] -= 1
+            self._bytes -= 0 if self._uses[key] else storage.nbytes()
+
+
+class _Held:
+    """A tensor while the backward pass needs it."""
+
+    def __init__(self, kept: Kept, tensor: Tensor) -> None:
+        self._kept, self.tensor = kept, tensor
+        kept.add(tensor)
+
+    def __del__(self) -> None:
+        self._kept.remove(self.tensor)
 
 
 def _steps(config: Config, device: str | None) -> dict[str, Any]:
@@ -119,27 +159,20 @@ def _steps(config: Config, device: str | None) -> dict[str, Any]:
     data = Dataset(images=images, split=np.zeros(batch, np.uint8), name="noise", identity="noise")
     engine = accelerator(device, config.training.precision)
     trainer = Trainer(config, data, Run(Path("unused")), engine)
-    # The libraries load code when they are first used (or compile it): two images do that, and leave nothing behind.
-    x, t = torch.zeros(2, channels, size, size, device=engine.device), torch.zeros(2, device=engine.device)
-    gumbel = torch.zeros(2, trainer.dim, 2, device=engine.device) if trainer.dim else None
-    with engine.autocast():
-        trainer.bare.train()(x, x, t.long(), gumbel).sum().backward()
-    trainer.optimiser.zero_grad(set_to_none=True)
-    before = _highest(engine.device)
+    kept = Kept(trainer.bare)
+    with kept.hooks():
+        trainer.train_step()
+    memory = {**_held(trainer), "activations": kept.most}
     seconds: list[float] = []
-    for step in range(2 + TIMED):
+    for step in range(1 + TIMED):
         start = time.perf_counter()
         trainer.train_step()
         if engine.device.type == "cuda":
             torch.cuda.synchronize(engine.device)
-        if step > 1:
+        if step:  # after one that is as the later ones are
             seconds.append(time.perf_counter() - start)
         if sum(seconds) > LONG:
             break
-    memory = _held(trainer)
-    # Before the first step there were weights and their average; the peak came on top, with the optimiser's state.
-    grown = _highest(engine.device) - before
-    memory["activations"] = max(0, grown - memory["optimiser"] - memory["gradients"])
     return {
         "device": str(engine.device),
         "steps": len(seconds),

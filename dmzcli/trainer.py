@@ -85,11 +85,11 @@ class Trainer:
     def __init__(self, config: Config, dataset: Dataset, run: Run, engine: Accelerator) -> None:
         self.config, self.run, self.engine, self.dataset = config, run, engine, dataset.identity
         training = config.training
-        parts, each = engine.num_processes * training.accumulate, f"{engine.num_processes} processes"
-        if training.batch_size % parts:
-            times = f" times training.accumulate {training.accumulate}" if training.accumulate > 1 else ""
+        ranks, parts = engine.num_processes, training.accumulate
+        if training.batch_size % (ranks * parts):
+            times = f" times training.accumulate {parts}" if parts > 1 else ""
             raise UserError(
-                f"training.batch_size {training.batch_size} is not a multiple of {each}{times}",
+                f"training.batch_size {training.batch_size} is not a multiple of {ranks} processes{times}",
                 "choose a batch size that has equal parts",
             )
         self.diffusion = Diffusion(config.diffusion)

@@ -8,7 +8,7 @@ import torch
 
 from dmzcli.config import presets
 from dmzcli.errors import UserError
-from dmzcli.measuring import flops
+from dmzcli.measuring import Kept, flops
 from dmzcli.planning import estimate, first_difference, list_all_settings, plan
 from dmzcli.trainer import build
 
@@ -155,6 +155,21 @@ def test_flops_are_those_of_the_layers(tiny):
     x = torch.zeros(1, 1, 8, 8)
     model(x, x, torch.zeros(1, dtype=torch.long))
     assert flops(config) == counted[0]
+
+
+def test_what_is_kept_for_the_backward_pass_is_counted_by_its_storages():
+    """A linear layer keeps its input, the tanh its output, the product both factors; what is kept twice counts once."""
+    layer = torch.nn.Linear(3, 5, bias=False)
+    kept = Kept(layer)
+    x = torch.zeros(7, 3)
+    with kept.hooks():
+        h = torch.tanh(layer(x))
+        loss = (h * h.detach().clone().requires_grad_()).sum()
+        assert kept.most == 4 * (7 * 3 + 7 * 5 + 7 * 5)
+        loss.backward()
+        del loss, h
+        torch.tanh(layer(x))
+        assert kept.most == 4 * (7 * 3 + 7 * 5 + 7 * 5)  # what the backward pass has done with is free again
 
 
 def test_all_settings_are_listed():

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 import priors
+from dmzcli import __version__
 from dmzcli import bits as bit_tables
 from dmzcli.errors import UserError
 from dmzcli.files import sha256
@@ -43,6 +44,7 @@ def test_every_quick_kind_is_fitted_saved_and_found(table, run, kind):
     loaded = load_prior(find_prior(run, kind), run, 8)
     assert np.array_equal(loaded.sample(5, seed=1), fitted.prior.sample(5, seed=1))
     assert loaded.metadata == {
+        "dmz": __version__,
         "model": run.weights_hash,
         "dataset": table.dataset,
         "given": None,

@@ -104,9 +104,6 @@ def test_switches_are_no_other_experiment(tiny):
     assert switched.experiment() == tiny().experiment()
 
 
-def test_batch_must_divide_over_the_parts(tiny, few):
-    with pytest.raises(
-        UserError,
-        match=r"^training.batch_size 16 is not a multiple of 1 processes times training.accumulate 3$",
-    ):
-        steps(tiny(training__accumulate=3), few, 1)
+def test_batch_must_divide_over_the_parts(tiny):
+    with pytest.raises(UserError, match=r"training.batch_size 16 is not a multiple of training.accumulate 3"):
+        tiny(training__accumulate=3)
