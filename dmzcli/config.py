@@ -145,6 +145,10 @@ class TrainingConfig(_Section):
         False, description="compute the U-Net's activations again for the backward pass: less memory, slower"
     )
     compile: bool = Field(False, description="compile the U-Net: slow to start, then faster on a GPU")
+    channels_last: bool = Field(
+        False,
+        description="keep the U-Net's channels next to each other in memory, as bf16 convolutions like it",
+    )
     seed: int = Field(0, ge=0, lt=2**31)
     log_every: int = Field(50, ge=1)
     valid_every: int = Field(1000, ge=1)
@@ -178,6 +182,7 @@ _FREE = {
         "accumulate",
         "checkpoint_activations",
         "compile",
+        "channels_last",
         "log_every",
         "valid_every",
         "sample_every",

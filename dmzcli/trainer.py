@@ -95,6 +95,8 @@ class Trainer:
         self.diffusion = Diffusion(config.diffusion)
         bare = build(config).to(engine.device)
         self.dim = bare.dim
+        if training.channels_last:
+            bare.unet.to(memory_format=torch.channels_last)
         self.average = Average(bare, training.ema)
         bare.unet.checkpointing = training.checkpoint_activations
         if training.compile:
@@ -193,10 +195,14 @@ class Trainer:
             self.bare.load_state_dict(parts["model"])
             self.average.model.load_state_dict(parts["average"])
             for name, parameter in self.bare.named_parameters():
-                inner.state[parameter] = {
-                    key: parts["optimiser"][f"{name}.{key}"].to(parameter.device)
+                step, *moments = (
+                    parts["optimiser"][f"{name}.{key}"].to(parameter.device)
                     for key in ("step", "exp_avg", "exp_avg_sq")
-                }
+                )
+                first, second = (
+                    torch.empty_like(parameter).copy_(moment) for moment in moments
+                )  # same layout
+                inner.state[parameter] = {"step": step, "exp_avg": first, "exp_avg_sq": second}
             if self.timesteps is not None:
                 self.timesteps.restore(parts["timesteps"])
             self.step, self.logged = int(facts["step"]), int(facts["logged"])

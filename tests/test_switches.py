@@ -87,6 +87,28 @@ def test_checkpointed_activations_are_fewer(tiny, few):
     assert kept(tiny(training__checkpoint_activations=True)) < 0.5 * kept(tiny())
 
 
+@pytest.mark.parametrize("changes", [{}, {"model__tokens": "per-bit"}])
+def test_channels_last_makes_the_same_steps(tiny, few, changes):
+    compare(few, tiny(**changes), tiny(**changes, training__channels_last=True))
+
+
+def test_a_checkpoint_is_of_no_layout(tiny, few, tmp_path):
+    """Four steps in one layout, the next four in the other."""
+    ends = []
+    for first, second in ((False, False), (True, False), (False, True)):
+        run = Run(tmp_path / f"{first}-{second}")
+        for layout in (first, second):
+            trainer = Trainer(tiny(training__channels_last=layout), few, run, accelerator("cpu", "no"))
+            assert trainer.resume() == (trainer.step > 0)
+            for _ in range(4):
+                trainer.train_step()
+            trainer.save()
+        assert trainer.step == 8
+        ends.append(torch.stack([value / 8 for value in trainer.sums.values()]))
+    for end in ends[1:]:
+        torch.testing.assert_close(end, ends[0], rtol=0, atol=1e-5)
+
+
 @pytest.mark.slow
 def test_a_compiled_network_makes_the_same_steps(tiny, few):
     compare(few, tiny(), tiny(training__compile=True), count=5)
