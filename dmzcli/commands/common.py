@@ -38,6 +38,17 @@ SpacingOption = Annotated[
         help="Which timesteps: uniform, ddim, leading, trailing, quadratic, log-snr; by default the sampler's own.",
     ),
 ]
+FeaturesOption = Annotated[
+    str | None,
+    typer.Option(
+        "--features",
+        help="inception, dinov2, clip, classifier, or a name of torch-fidelity's; by default inception for "
+        "colour images and classifier for grey ones.",
+    ),
+]
+WeightsOption = Annotated[
+    Path | None, typer.Option("--weights", help="The feature network's weights, instead of a download.")
+]
 EtaOption = Annotated[
     float, typer.Option("--eta", help="DDIM's noise: 0 none, 1 as much as the ancestral sampler.")
 ]

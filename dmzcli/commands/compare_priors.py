@@ -43,10 +43,8 @@ def compare_priors(
     split: Annotated[
         str, typer.Option("--split", help="The images' reference; train, as the held-out codes are of test.")
     ] = "train",
-    features: Annotated[str | None, typer.Option("--features", help="As for dmz evaluate.")] = None,
-    weights: Annotated[
-        Path | None, typer.Option("--weights", help="The feature network's weights, instead of a download.")
-    ] = None,
+    features: common.FeaturesOption = None,
+    weights: common.WeightsOption = None,
     data_dir: common.DataDirOption = None,
     seed: common.SeedOption = 0,
     settings: Annotated[

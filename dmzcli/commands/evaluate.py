@@ -57,17 +57,8 @@ def evaluate(
     split: Annotated[
         str, typer.Option("--split", help="Its split; published FIDs are mostly measured against train.")
     ] = "test",
-    features: Annotated[
-        str | None,
-        typer.Option(
-            "--features",
-            help="inception, dinov2, clip, classifier, or a name of torch-fidelity's; by default inception for "
-            "colour images and classifier for grey ones.",
-        ),
-    ] = None,
-    weights: Annotated[
-        Path | None, typer.Option("--weights", help="The feature network's weights, instead of a download.")
-    ] = None,
+    features: common.FeaturesOption = None,
+    weights: common.WeightsOption = None,
     metrics: Annotated[
         str | None,
         typer.Option("--metrics", help="Some of fid, kid, is, prc; by default all that there are."),

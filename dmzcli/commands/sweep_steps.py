@@ -42,10 +42,8 @@ def sweep_steps(
             "--split", help="The reference's split; train, as encoded bits are those of test images."
         ),
     ] = "train",
-    features: Annotated[str | None, typer.Option("--features", help="As for dmz evaluate.")] = None,
-    weights: Annotated[
-        Path | None, typer.Option("--weights", help="The feature network's weights, instead of a download.")
-    ] = None,
+    features: common.FeaturesOption = None,
+    weights: common.WeightsOption = None,
     precision: common.PrecisionOption = "no",
     data_dir: common.DataDirOption = None,
     seed: common.SeedOption = 0,
