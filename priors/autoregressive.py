@@ -103,6 +103,8 @@ class Autoregressive(Prior):
 
     def __init__(self, dim: int, seed: int = 0, **options: Any) -> None:
         super().__init__(dim, seed, **options)
+        # A bit is a dozen small products for each network, whose calls cost more than their work on few rows.
+        self.sample_rows = int(np.clip(2**19 // dim, 512, 4096))
         made = self.options
         if made.order is not None and sorted(made.order) != list(range(dim)):
             raise PriorError(

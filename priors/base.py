@@ -55,7 +55,7 @@ class Prior(ABC):
     automatic: ClassVar[bool] = False
     memorises: ClassVar[bool] = False
     Options: ClassVar[type] = opts.NoOptions
-    sample_rows: ClassVar[int] = 4096
+    sample_rows: int = 4096
     log_prob_rows: ClassVar[int] = 8192
 
     def __init__(self, dim: int, seed: int = 0, **options: Any) -> None:
