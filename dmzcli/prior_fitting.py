@@ -7,11 +7,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 import priors
 from dmzcli import __version__
 from dmzcli.bits import BitTable
+from dmzcli.conditioning import given_rows
 from dmzcli.errors import UserError, did_you_mean
 from dmzcli.files import sha256
 from dmzcli.interrupts import Interrupted, collected
@@ -80,17 +79,6 @@ def share_settings(settings: Sequence[str], kinds: Sequence[str]) -> dict[str, l
     }
 
 
-def one_hot_labels(table: BitTable) -> np.ndarray:
-    """The labels as uint8 (N, classes), one-hot.
-
-    Raises:
-        UserError: The table has none.
-    """
-    if table.labels is None:
-        raise UserError("the bit table has no labels", "leave --given out, or encode a labelled dataset")
-    return (table.labels[:, None] == np.arange(len(table.label_names))).astype(np.uint8)
-
-
 def priors_folder(table: BitTable, path: Path, run: Path | None = None) -> Path:
     """Where the priors of a table belong: in the named run, in the run whose weights made it, or beside the table.
 
@@ -124,14 +112,15 @@ def fit(
         path: The table's file.
         kind: A registered kind, or ``auto``: the best held-out likelihood of the automatic ones.
         settings: Options as ``name=value``; not with ``auto``.
-        given: ``labels`` for p(bits | class), or ``None``.
+        given: ``labels`` for p(bits | class), the file of a bit table of the same images for p(bits | its bits), or
+            ``None``.
         seed: Of the fit.
         out: The prior's folder; by default one named after the kind, in the table's run.
         talk: Who listens.
         run: The run that the prior belongs to, where the table alone does not tell.
 
     Raises:
-        UserError: The kind is unknown, or the table has no training rows or labels.
+        UserError: The kind is unknown, the table has no training rows or labels, or the other table does not fit.
         priors.PriorError: An option does not fit.
         Interrupted: SIGINT or SIGTERM came; long fits have left a checkpoint beside the prior's folder.
     """
@@ -140,12 +129,11 @@ def fit(
         raise UserError(f"unknown kind '{kind}'", did_you_mean(kind, ["auto", *priors.available()], "kinds"))
     if kind == "auto" and settings:
         raise UserError("--set needs one kind, not auto", "name it with --kind")
-    if given not in (None, "labels"):
-        raise UserError(f"unknown --given '{given}'", did_you_mean(given or "", ["labels"], "one of"))
     train, valid = table.rows("train"), table.rows("valid")
     if len(train) < 2:
         raise UserError(f"{path} has {len(train)} training rows", "a prior is fitted to the train split")
-    conditions = None if given is None else one_hot_labels(table)
+    rows = None if given is None else given_rows(given, table)
+    conditions = None if rows is None else rows.bits
     candidates = priors.automatic() if kind == "auto" else [kind]
     home = priors_folder(table, path, run) if out is None else out.parent
     fitted: dict[str, priors.Prior] = {}
@@ -177,9 +165,10 @@ def fit(
         "dmz": __version__,
         "model": table.model,
         "dataset": table.dataset,
-        "given": given,
+        "given": None,
         "bits": str(path),
         "bits_sha256": sha256(path),
+        **({} if rows is None else rows.facts),
     }
     fitted[best].save(folder, facts)
     _drop_checkpoints(out or home / name for name in candidates)
@@ -275,13 +264,3 @@ def load_prior(folder: Path, run: Run, dim: int) -> priors.Prior:
             "encode and fit again: dmz encode, then dmz fit-prior",
         )
     return prior
-
-
-def conditions(prior: priors.Prior, count: int) -> np.ndarray | None:
-    """What to condition ``count`` draws on: the classes in turn, for a prior fitted with ``--given labels``.
-
-    Image i gets class i mod K, so that every class comes equally often and a longer run keeps the shorter one's images.
-    """
-    if not prior.given_dim:
-        return None
-    return np.eye(prior.given_dim, dtype=np.uint8)[np.arange(count) % prior.given_dim]

@@ -90,7 +90,7 @@ class Codes:
     Attributes:
         bits: uint8 (N, D), or ``None`` for a model without a latent.
         name: The prior's, or ``none``.
-        sha256: Of the prior's tensors.
+        sha256: Of the prior's tensors, and of the other bits that it is given, if any.
     """
 
     bits: Array | None
@@ -99,7 +99,13 @@ class Codes:
 
 
 def draw_bits(
-    run: Run, dim: int, prior: str | None, count: int, seed: int, temperature: float = 1.0
+    run: Run,
+    dim: int,
+    prior: str | None,
+    count: int,
+    seed: int,
+    temperature: float = 1.0,
+    given: Path | None = None,
 ) -> Codes:
     """Draws codes from a run's prior; fewer codes are a prefix of more.
 
@@ -110,24 +116,29 @@ def draw_bits(
         count: How many.
         seed: Of the draw.
         temperature: Of the prior.
+        given: A bit table to condition on, instead of the one that the prior was fitted with.
 
     Raises:
-        UserError: There is no such prior, it is of another model, or needs something given.
+        UserError: There is no such prior, it is of another model, or what it is given is missing or does not fit.
     """
     if dim == 0:
+        if given is not None:
+            raise UserError("a model with latent 'none' is given nothing", "leave --given out")
         if prior is not None:
             raise UserError(
                 f"a model with latent 'none' takes no prior, but '{prior}' was given", "leave it out"
             )
         return Codes(None, "none", "")
-    from dmzcli.prior_fitting import conditions, find_prior, load_prior
+    from dmzcli.conditioning import given_draws
+    from dmzcli.prior_fitting import find_prior, load_prior
 
     folder = find_prior(run, prior)
     fitted = load_prior(folder, run, dim)
-    bits = fitted.sample(count, seed=seed, given=conditions(fitted, count), temperature=temperature)
+    conditions, digest = given_draws(fitted, count, given)
+    bits = fitted.sample(count, seed=seed, given=conditions, temperature=temperature)
     # The tensors alone: prior.json holds how long the fit took.
     digests = [sha256(file) for file in sorted(folder.glob("*.safetensors"))]
-    return Codes(bits, fitted.kind, " ".join(digests))
+    return Codes(bits, fitted.kind, " ".join([*digests, digest] if digest else digests))
 
 
 def _restored(file: Path, shape: tuple[int, ...]) -> Array | None:

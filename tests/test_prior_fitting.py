@@ -17,13 +17,11 @@ from dmzcli.errors import UserError
 from dmzcli.files import sha256
 from dmzcli.interrupts import Interrupted
 from dmzcli.prior_fitting import (
-    conditions,
     find_prior,
     fit,
     kinds,
     listing,
     load_prior,
-    one_hot_labels,
     priors_folder,
 )
 from dmzcli.progress import Silence
@@ -112,21 +110,6 @@ def test_auto_takes_the_best_held_out_likelihood(table, run):
     assert fitted.folder == run.priors / fitted.prior.kind
 
 
-def test_given_labels(table, run):
-    fitted = fit(table, run.bits, "bernoulli", given="labels")
-    assert fitted.prior.given_dim == 10
-    drawn = conditions(fitted.prior, 25)
-    assert drawn.shape == (25, 10) and drawn.argmax(1).tolist() == [i % 10 for i in range(25)]
-    assert conditions(fit(table, run.bits, "bernoulli").prior, 25) is None
-
-
-def test_labels_one_hot(table):
-    made = one_hot_labels(table)
-    assert (
-        made.dtype == np.uint8 and (made.sum(1) == 1).all() and np.array_equal(made.argmax(1), table.labels)
-    )
-
-
 def test_a_table_whose_run_is_gone_keeps_its_priors_beside_it(table, run):
     shutil.copy(run.bits, "mine.h5")
     assert priors_folder(table, Path("mine.h5")) == run.priors
@@ -167,12 +150,6 @@ def test_no_valid_rows_hold_out_a_part_of_train(table, run):
     split = np.where(table.split == 1, 2, table.split).astype(np.uint8)
     report = fit(dataclasses.replace(table, split=split), run.bits, "bernoulli").prior.report
     assert report.valid_from == "held out" and report.n_train + report.n_valid == 1197
-
-
-def test_labels_that_are_not_there(table, run):
-    bare = dataclasses.replace(table, labels=None, label_names=())
-    with pytest.raises(UserError, match=r"^the bit table has no labels$"):
-        fit(bare, run.bits, "bernoulli", given="labels")
 
 
 # Finding and loading ------------------------------------------------------------------------------------------

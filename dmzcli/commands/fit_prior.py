@@ -23,7 +23,13 @@ def fit_prior(
     out: Annotated[
         Path | None, typer.Option("--out", help="Folder of the prior; by default priors/<kind> in the run.")
     ] = None,
-    given: Annotated[str | None, typer.Option("--given", help="labels: fit p(bits | class).")] = None,
+    given: Annotated[
+        str | None,
+        typer.Option(
+            "--given",
+            help="labels: fit p(bits | class); or a bit table of the same images: p(bits | its bits).",
+        ),
+    ] = None,
     seed: common.SeedOption = 0,
     settings: common.SetOption = None,
     list_kinds: Annotated[

@@ -25,6 +25,12 @@ def sample(
     percentile: common.PercentileOption = 0.995,
     precision: common.PrecisionOption = "no",
     temperature: common.TemperatureOption = 1.0,
+    given: Annotated[
+        Path | None,
+        typer.Option(
+            "--given", help="A bit table to condition on; by default the one that the prior was fitted with."
+        ),
+    ] = None,
     seed: common.SeedOption = 0,
     out: Annotated[
         Path | None, typer.Option("--out", help="Folder; by default samples/<plan> in the run.")
@@ -49,7 +55,7 @@ def sample(
     from dmzcli.sampling import Plan, draw_bits
     from dmzcli.sampling import sample as make_images
 
-    source = draw_bits(chosen, model.dim, prior, count, seed, temperature)
+    source = draw_bits(chosen, model.dim, prior, count, seed, temperature, given)
     plan = Plan(
         model=chosen.weights_hash,
         prior=source.name,

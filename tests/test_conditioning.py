@@ -1,0 +1,108 @@
+"""What priors are given: classes, or the bits of the same images in another table."""
+
+import dataclasses
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from dmzcli import bits as bit_tables
+from dmzcli.conditioning import given_draws, given_rows, one_hot_labels
+from dmzcli.errors import UserError
+from dmzcli.prior_fitting import fit
+from dmzcli.runs import Run
+
+
+@pytest.fixture
+def run(workshop):
+    return Run(workshop / "runs/tiny")
+
+
+@pytest.fixture
+def table(run):
+    return bit_tables.read(run.bits)
+
+
+@pytest.fixture
+def other(table):
+    """The table of another model, which has the same bits and two more, in another order."""
+    bits = np.hstack([table.bits[:, ::-1], table.bits[:, :2]])
+    made = dataclasses.replace(
+        table, bits=bits, probs=None, cardinalities=np.full(bits.shape[1], 2), model="1" * 64
+    )
+    bit_tables.write(Path("other.h5"), made)
+    return made
+
+
+def test_labels_one_hot(table):
+    made = one_hot_labels(table)
+    assert made.dtype == np.uint8 and (made.sum(1) == 1).all()
+    assert np.array_equal(made.argmax(1), table.labels)
+
+
+def test_classes_come_in_turn(table, run):
+    fitted = fit(table, run.bits, "bernoulli", given="labels")
+    assert fitted.prior.given_dim == 10
+    drawn, digest = given_draws(fitted.prior, 25)
+    assert drawn.shape == (25, 10) and drawn.argmax(1).tolist() == [i % 10 for i in range(25)]
+    assert digest == "" and given_draws(fit(table, run.bits, "bernoulli").prior, 25) == (None, "")
+
+
+def test_bits_given_bits_that_tell_all(table, other, run):
+    """The other table holds the same bits: given it, hardly anything is left to code."""
+    alone = fit(table, run.bits, "bernoulli").prior.report.valid_bits_per_code
+    fitted = fit(table, run.bits, "bernoulli", given="other.h5").prior
+    assert fitted.given_dim == 10 and fitted.report.valid_bits_per_code < 0.3 * alone
+    assert (fitted.metadata["given"], fitted.metadata["given_model"]) == ("other.h5", "1" * 64)
+
+
+def test_draws_are_given_the_test_images_in_turn(table, other, run):
+    prior = fit(table, run.bits, "bernoulli", given="other.h5").prior
+    test = other.bits[other.rows("test")]
+    few, digest = given_draws(prior, 3)
+    many, same = given_draws(prior, len(test) + 2)
+    assert np.array_equal(few, test[:3]) and digest == same != ""
+    assert np.array_equal(many, np.vstack([test, test[:2]]))
+    bit_tables.write(
+        Path("train.h5"), dataclasses.replace(other, split=np.zeros_like(other.split))
+    )  # a table of another split
+    taken, elsewhere = given_draws(prior, 3, Path("train.h5"))
+    assert np.array_equal(taken, other.bits[:3]) and elsewhere != digest
+
+
+def test_samples_follow_what_they_are_given(dmz, table, other, run):
+    options = ("--run", "runs/tiny", "--kind", "bernoulli", "--given", "other.h5")
+    assert dmz("fit-prior", *options, "--out", "runs/tiny/priors/translate").code == 0
+    made = dmz("sample", "translate", "-n", "20", "--steps", "2", "--device", "cpu", "--json")
+    with np.load(Path(made.json["samples"]) / "samples.npz") as archive:
+        bits = np.unpackbits(archive["bits"], axis=1, count=8)
+    wanted = table.bits[table.rows("test")][:20]
+    assert (bits == wanted).mean() > 0.9
+    shutil.copy("other.h5", "moved.h5")
+    again = dmz(
+        "sample", "translate", "-n", "24", "--steps", "2", "--device", "cpu", "--json", "--given", "moved.h5"
+    )
+    assert again.json["samples"].replace("n24", "n20") == made.json["samples"]  # by content, not by name
+
+
+def test_refusals(dmz, table, other, run):
+    with pytest.raises(UserError, match=r"^the bit table has no labels$"):
+        given_rows("labels", dataclasses.replace(table, labels=None, label_names=()))
+    with pytest.raises(UserError, match=r"^unknown --given 'label'$") as error:
+        given_rows("label", table)
+    assert error.value.hint == "did you mean 'labels'? or the file of a bit table of the same images"
+    fewer = dataclasses.replace(table, bits=table.bits[1:], split=table.split[1:], index=table.index[1:])
+    with pytest.raises(UserError, match=r"^other\.h5 holds the bits of other images: 1,797 of digits/"):
+        given_rows("other.h5", fewer)
+    prior = fit(table, run.bits, "bernoulli", given="other.h5").prior
+    bit_tables.write(Path("foreign.h5"), dataclasses.replace(other, model="2" * 64))
+    with pytest.raises(UserError, match=r"^foreign\.h5 is of another model"):
+        given_draws(prior, 3, Path("foreign.h5"))
+    Path("other.h5").unlink()
+    with pytest.raises(UserError, match=r"^the prior is given the bits of other\.h5, which is not there$"):
+        given_draws(prior, 3)
+    for given, what in (("labels", "classes"), (None, "nothing")):
+        plain = fit(table, run.bits, "bernoulli", given=given).prior
+        with pytest.raises(UserError, match=rf"^this prior is given {what}, not a bit table$"):
+            given_draws(plain, 3, Path("foreign.h5"))
