@@ -54,7 +54,7 @@ def _outcome(error: BaseException) -> int:
         from dmzcli import processes
 
         if processes.is_connection(error):
-            return _mistake(*processes.lost("what was finished is kept"))
+            return _mistake(*processes.lost(error, "what was finished is kept"))
     if isinstance(error, BrokenPipeError):
         sys.stderr.close()  # whoever read us has gone; nothing is left to say to them
         return 141

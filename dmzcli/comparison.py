@@ -267,7 +267,11 @@ def compare(
     rows = []
     for kind in kinds or known:
         out = priors_folder(table, path) / kind if folder is None else folder / kind
-        prior = fitted_before(table, path, kind, chosen[kind], seed, out)
+        try:
+            prior = fitted_before(table, path, kind, chosen[kind], seed, out)
+        except priors.PriorError as error:
+            talk.say(f"{error}; it is fitted again")
+            prior = None
         if prior is None:
             talk.say(f"{kind}: fitting")
             prior = fit(table, path, kind, chosen[kind], seed=seed, out=out, talk=talk).prior

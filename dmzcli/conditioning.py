@@ -42,7 +42,8 @@ def given_rows(given: str, table: BitTable) -> Given:
         table: The codes.
 
     Raises:
-        UserError: The table has no labels, there is no such file, or it is of other images.
+        UserError: The table has no labels, there is no such file, or its splits, positions, labels or attributes are
+            of other images.
     """
     if given == LABELS:
         return Given(one_hot_labels(table), {"given": LABELS})
@@ -57,7 +58,14 @@ def given_rows(given: str, table: BitTable) -> Given:
             f"not the {len(table.bits):,} of {table.dataset}",
             "its rows must be the same images with the same splits, such as the other side of the pairs",
         )
-    return Given(other.bits, {"given": str(path), "given_model": other.model})
+    for name in ("labels", "attributes"):
+        one, two = getattr(table, name), getattr(other, name)
+        if one is not None and two is not None and not np.array_equal(one, two):
+            raise UserError(
+                f"{path} holds the bits of other images: its {name} are not those of the table",
+                "its rows must be the same images in the same order",
+            )
+    return Given(other.bits, {"given": str(path.absolute()), "given_model": other.model})
 
 
 def one_hot_labels(table: BitTable) -> Array:
@@ -101,7 +109,8 @@ def given_draws(prior: priors.Prior, count: int, source: Path | None = None) -> 
     path = source or Path(given)
     if not path.is_file():
         raise UserError(
-            f"the prior is given the bits of {path}, which is not there", "name their table with --given"
+            f"the prior is given the bits of {path}, which is not there",
+            "put it back, or name their table with dmz sample --given",
         )
     table = bit_tables.read(path)
     if table.model != prior.metadata.get("given_model"):

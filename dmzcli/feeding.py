@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from dmzcli.batches import batch_rows, scaled
+from dmzcli.processes import neighbours
 
 AHEAD = 4
 """Steps that are read ahead."""
@@ -23,12 +24,12 @@ _CHUNK = 1 << 26
 
 
 def room(device: torch.device) -> int:
-    """How many bytes of images may stay on a device: half of what is free."""
+    """How many bytes of images may stay on a device: half of what is free, shared by this machine's processes."""
     if device.type == "cuda":
         return int(torch.cuda.mem_get_info(device)[0]) // 2
     import psutil
 
-    return int(psutil.virtual_memory().available) // 2
+    return int(psutil.virtual_memory().available) // (2 * neighbours())
 
 
 class Feed:

@@ -206,8 +206,9 @@ def _settings_of_import(
 def estimate(config: Config) -> dict[str, Any]:
     """Parameters, and the memory that training takes, without training.
 
-    Activations are what one training step of the whole batch keeps for its backward pass, counted by running
-    the step's forward pass on tensors without storage. The framework's own overhead comes on top.
+    Activations are what one training step keeps for its backward pass in float32, with the switches
+    ``training.accumulate`` and ``training.checkpoint_activations``, counted by running the step's forward pass on
+    tensors without storage. The framework's own overhead comes on top.
 
     Returns:
         ``parameters``, and ``memory_bytes`` by kind.
@@ -218,7 +219,8 @@ def estimate(config: Config) -> dict[str, Any]:
     from dmzcli.diffusion import Diffusion
 
     with torch.device("meta"):
-        model = Autoencoder(config)
+        model = Autoencoder(config).train()
+        model.unet.checkpointing = config.training.checkpoint_activations
         batch, size, channels = config.training.batch_size, config.data.size, config.data.channels
         assert size is not None and channels is not None
         x = torch.empty(batch, channels, size, size)
@@ -236,7 +238,8 @@ def estimate(config: Config) -> dict[str, Any]:
 
     alive: list[torch.Tensor] = []
     with torch.autograd.graph.saved_tensors_hooks(note, lambda tensor: tensor):
-        output = model.train()(x, x, t, gumbel)
+        pairs, part = model.codes(x, gumbel), slice(batch // config.training.accumulate)
+        output = model(x[part], x[part], t[part], pairs=None if pairs is None else pairs[part])
     expected = channels * (2 if Diffusion(config.diffusion).config.variance == "learned-range" else 1)
     assert output.shape[1] == expected
     size_of_weights = sum(parameter.nbytes for parameter in model.parameters())
@@ -262,12 +265,14 @@ def forecast(config: Config, device: str | None = None) -> dict[str, Any]:
     Raises:
         UserError: There is no such device.
     """
-    from dmzcli.devices import pick
+    from dmzcli.devices import computes_bf16, pick
     from dmzcli.feeding import room
     from dmzcli.measuring import flops, measure
 
-    chosen = pick(device)
+    chosen, precision = pick(device), config.training.precision
     facts = {**estimate(config), "flops_per_image": flops(config)}
+    if precision == "bf16" or (precision == "auto" and computes_bf16(chosen)):
+        facts["memory_bytes"]["activations"] //= 2  # most of them; a step that may fit is measured
     facts |= {"device": str(chosen), "steps": None, "seconds_per_1000_steps": None, "why_not": None}
     wanted, free = sum(facts["memory_bytes"].values()), 2 * room(chosen)
     if wanted > free:

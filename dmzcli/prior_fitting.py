@@ -115,7 +115,7 @@ def fit(
         given: ``labels`` for p(bits | class), the file of a bit table of the same images for p(bits | its bits), or
             ``None``.
         seed: Of the fit.
-        out: The prior's folder; by default one named after the kind, in the table's run.
+        out: The prior's folder; by default one named after the kind, and what it is given, in the table's run.
         talk: Who listens.
         run: The run that the prior belongs to, where the table alone does not tell.
 
@@ -136,6 +136,8 @@ def fit(
     conditions = None if rows is None else rows.bits
     candidates = priors.automatic() if kind == "auto" else [kind]
     home = priors_folder(table, path, run) if out is None else out.parent
+    suffix = "" if given is None else f"-given-{Path(given).stem}"
+    folders = {name: out or home / f"{name}{suffix}" for name in candidates}
     fitted: dict[str, priors.Prior] = {}
     with collected() as signals, talk.task("fitting", 100 * len(candidates)) as advance:
         for done, name in enumerate(candidates):
@@ -148,19 +150,17 @@ def fit(
             prior = priors.create(
                 name, dim=table.dim, seed=seed, **priors.parse_options(name, _pairs(settings))
             )
-            folder = out or home / name
             prior.fit(
                 table.bits[train],
                 valid=table.bits[valid] if len(valid) else None,
                 given=None if conditions is None else conditions[train],
                 given_valid=None if conditions is None or not len(valid) else conditions[valid],
                 progress=progress,
-                checkpoint=folder.parent / f".{folder.name}.fit",
+                checkpoint=folders[name].parent / f".{folders[name].name}.fit",
             )
             fitted[name] = prior
     compared = {name: prior.report.valid_bits_per_code for name, prior in fitted.items() if prior.report}
     best = min(compared, key=lambda name: compared[name])
-    folder = out or home / best
     facts = {
         "dmz": __version__,
         "model": table.model,
@@ -170,9 +170,9 @@ def fit(
         "bits_sha256": sha256(path),
         **({} if rows is None else rows.facts),
     }
-    fitted[best].save(folder, facts)
-    _drop_checkpoints(out or home / name for name in candidates)
-    return Fitted(fitted[best], folder, compared if kind == "auto" else {})
+    fitted[best].save(folders[best], facts)
+    _drop_checkpoints(folders.values())
+    return Fitted(fitted[best], folders[best], compared if kind == "auto" else {})
 
 
 def fitted_before(

@@ -42,6 +42,11 @@ def rank() -> int:
     return int(os.environ.get("RANK", "0")) if ranks() > 1 else 0
 
 
+def neighbours() -> int:
+    """How many of them share this machine, itself among them."""
+    return int(os.environ.get("LOCAL_WORLD_SIZE", "1")) if ranks() > 1 else 1
+
+
 def main() -> bool:
     """Whether this is the process that prints and writes."""
     return rank() == 0
@@ -62,6 +67,8 @@ def join(device: str | None = None) -> torch.device:
     from dmzcli.devices import pick
 
     chosen = pick(device)
+    # Of a convolution of one channel: its gradient is laid out in another of the ways that are the same memory.
+    warnings.filterwarnings("ignore", message="Grad strides do not match bucket view strides")
     if ranks() == 1:
         return chosen
     if chosen.index is not None:
@@ -70,8 +77,6 @@ def join(device: str | None = None) -> torch.device:
         chosen = pick("cpu") if device is None else chosen
     from accelerate import PartialState
 
-    # Of a convolution of one channel: its gradient is laid out in another of the ways that are the same memory.
-    warnings.filterwarnings("ignore", message="Grad strides do not match bucket view strides")
     with survived(lambda: "nothing was begun"):
         state = PartialState(cpu=chosen.type == "cpu", timeout=WORK)
         _agreement()
@@ -102,16 +107,13 @@ def largest(*numbers: float) -> list[float]:
     return shared.tolist()
 
 
-def from_main(number: float) -> float:
-    """The main process's number; the others wait for it."""
-    if ranks() == 1:
-        return number
-    import torch
-    from torch import distributed
+def from_main(values: Tensor) -> Tensor:
+    """The main process's values, a tensor on the CPU; the others wait for it, with one of the same shape and type."""
+    if ranks() > 1:
+        from torch import distributed
 
-    shared = torch.tensor([number], dtype=torch.float64)
-    distributed.broadcast(shared, 0, group=_agreement())
-    return shared.item()
+        distributed.broadcast(values, 0, group=_agreement())
+    return values
 
 
 def wait() -> None:
@@ -160,14 +162,15 @@ def survived(kept: Callable[[], str]) -> Iterator[None]:
         with suppress(ValueError):  # not the main thread
             # The launcher has noticed as well, and ends this process; but it leaves time for a last word.
             signal.signal(signal.SIGTERM, signal.SIG_IGN)
-        raise UserError(*lost(kept())) from error
+        raise UserError(*lost(error, kept())) from error
 
 
-def lost(kept: str) -> tuple[str, str]:
+def lost(error: BaseException, kept: str) -> tuple[str, str]:
     """What to say where another process died, and what to do."""
+    cause = " ".join(str(error).split())
     return (
         f"another of the {ranks()} processes has ended or does not answer; {kept}",
-        "see what it said, if anything; run the same command to go on",
+        f"see what it said, if anything, and run the same command to go on; here it was: {cause[:200]}",
     )
 
 

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from PIL import Image
 
 from dmzcli import processes
@@ -239,6 +240,8 @@ def sample(
             images[i] = restored
     if len(missing) < plan.count:
         talk.say(f"{plan.count - len(missing):,} of {plan.count:,} images are there already")
+    if bits is not None:  # one draw: on other processors its rounding may be another
+        bits = processes.from_main(torch.from_numpy(np.array(bits))).numpy()
     processes.wait()  # until all have seen what was there before
     own = missing[processes.rank() :: processes.ranks()]
     with collected() as signals, talk.task("sampling", plan.count, plan.count - len(missing)) as advance:

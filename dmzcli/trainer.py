@@ -138,11 +138,15 @@ class Trainer:
     def save(self) -> None:
         """Writes the checkpoint, then the averaged weights; each is whole or as it was before.
 
-        Every process calls it, the main one writes; processes of any number can go on from it.
+        Every process calls it, the main one writes, and the others wait for it; processes of any number can go on from
+        it.
         """
         self.share_sums()
-        if not self.engine.is_main_process:
-            return
+        if self.engine.is_main_process:
+            self._write()
+        processes.wait()
+
+    def _write(self) -> None:
         tensors = {f"model.{name}": value for name, value in self.bare.state_dict().items()}
         tensors |= {f"average.{name}": value for name, value in self.average.model.state_dict().items()}
         tensors |= {f"sums.{name}": value for name, value in self.sums.items()}
@@ -213,9 +217,14 @@ class Trainer:
             ) from error
         return True
 
-    def check_agreement(self) -> None:
-        """Raises UserError where the processes do not go on from the same step."""
-        latest, earliest = processes.largest(self.step, -self.step)
+    def check_agreement(self, imported: bool) -> None:
+        """Raises UserError where the processes do not go on from the same step, or from imported weights alike."""
+        latest, earliest, some, none = processes.largest(self.step, -self.step, imported, not imported)
+        if some and none:
+            raise UserError(
+                f"only some of the processes have found the imported weights {self.run.weights}",
+                "the run directory must be one folder that all machines share",
+            )
         if latest != -earliest:
             raise UserError(
                 f"the processes start at steps from {-earliest:.0f} to {latest:.0f}",
@@ -305,7 +314,8 @@ class Trainer:
             rows = slice(k * len(x0) // parts, (k + 1) * len(x0) // parts)
             own = None if pairs is None else pairs[rows]
             seen = own if own is None or last else own.detach().requires_grad_()
-            with nullcontext() if last else engine.no_sync(self.model):
+            # A launched process wraps the model even where it is the only one; Accelerate's no_sync knows only several.
+            with nullcontext() if last else getattr(self.model, "no_sync", nullcontext)():
                 with engine.autocast():
                     terms = self.losses(self.model, x0[rows], part, seen)
                 loss = (terms["loss"] * part.weight).sum() / len(x0)

@@ -89,12 +89,13 @@ def train(
         trainer = Trainer(config, dataset, run, accelerator(device, config.training.precision))
         talk.say(str(trainer.feed))
         resumed = trainer.resume()
-        if trainer.start_from_import():
+        imported = trainer.start_from_import()
+        if imported:
             talk.say(f"starting from the imported weights in {run.weights}")
         if resumed:
             talk.say(f"resuming {run.path} at step {trainer.step}")
         with collected() as signals:
-            trainer.check_agreement()
+            trainer.check_agreement(imported)
             if processes.main():
                 _tidy(trainer, resumed)
             return _loop(trainer, max_hours, talk, signals)
@@ -144,12 +145,13 @@ class _Journal:
         trainer.sums, trainer.logged = {}, step
         if valid and len(trainer.valid_images):
             loss = trainer.valid_loss() if self.metrics else None
-            row["valid_loss"] = processes.from_main(math.nan if loss is None else loss)
+            row["valid_loss"] = processes.from_main(torch.tensor(math.nan if loss is None else loss)).item()
             _check_finite(row, trainer, saved)
         if self.metrics:
             self.metrics.write(step, row)
             if pictures:
                 self.metrics.picture(step, trainer.pictures())
+        processes.wait()  # however long the main one draws: no gradient waits for it
         self.latest |= row
         self._from, self._since = step, time.monotonic()  # validation and grids are no training time
         shown = "".join(

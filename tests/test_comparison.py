@@ -94,6 +94,9 @@ def test_settings_are_for_the_kinds_that_have_them_and_fits_are_kept(table, tmp_
     assert [a == b for a, b in zip(first, other, strict=True)] == [True, False, True]
     _, seeded = again(settings=["components=3", "smoothing=7"], seed=1)
     assert not {*seeded} & {*other}
+    (tmp_path / "chow-liu" / "prior.json").write_text("{")  # damaged: as if it were not there
+    _, mended = again(settings=["components=3", "smoothing=7"], seed=1)
+    assert [a == b for a, b in zip(mended, seeded, strict=True)] == [True, True, False]
     with pytest.raises(UserError, match="none of the kinds compared has the option 'component'") as error:
         again(settings=["component=2"])
     assert error.value.hint == "did you mean 'components'?"

@@ -131,6 +131,15 @@ def test_activations_grow_with_the_batch(tiny):
     assert large["activations"] == pytest.approx(4 * small["activations"], rel=0.1)
 
 
+def test_switches_that_save_memory_are_estimated_too(tiny):
+    plain, parts, checkpointed = (
+        estimate(tiny(training__batch_size=32, **changes))["memory_bytes"]["activations"]
+        for changes in ({}, {"training__accumulate": 4}, {"training__checkpoint_activations": True})
+    )
+    assert parts < 0.4 * plain  # the encoder sees the whole batch still
+    assert checkpointed < 0.5 * plain
+
+
 def test_flops_are_those_of_the_layers(tiny):
     """A forward pass has two operations a weight and position; a backward pass twice that, but for the first input's.
 

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 from dmzcli import bits as bit_tables
 from dmzcli import processes
@@ -30,16 +31,23 @@ for arguments in json.loads(sys.argv[1]):
 
 
 @pytest.fixture
-def two(tmp_path):
-    """Starts commands in two processes, as torchrun does it."""
+def launched(tmp_path):
+    """Starts commands in processes of torchrun, two by default."""
     started = []
     driver = tmp_path / "driver.py"
-    driver.write_text(DRIVER)
 
-    def start(*commands):
+    def start(*commands, count=2, before=""):
+        driver.write_text(before + "\n" + DRIVER)
         environment = {**os.environ, "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": "", "COLUMNS": "200"}
         environment["PYTHONPATH"] = str(Path(processes.__file__).parent.parent)
-        launcher = (sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2")
+        launcher = (
+            sys.executable,
+            "-m",
+            "torch.distributed.run",
+            "--standalone",
+            "--nproc-per-node",
+            str(count),
+        )
         texts = json.dumps([[str(part) for part in command] for command in commands])
         process = subprocess.Popen(
             [*launcher, str(driver), texts],
@@ -58,16 +66,27 @@ def two(tmp_path):
         process.communicate()
 
 
-def test_two_processes_make_what_one_makes(two, dmz, tiny_settings):
+def test_two_processes_make_what_one_makes(launched, dmz, tiny_settings):
     """Twenty steps, the table, and images; then one process goes on with what two have begun."""
     settings = (*tiny_settings, "--set", "training.log_every=1", "--set", "training.checkpoint_every=10")
     settings += ("--set", "training.valid_every=10", "--device", "cpu")
+
+    parts = ("--set", "training.accumulate=2", "--set", "training.checkpoint_activations=true")
 
     def commands(name):
         here = ("--run", "one", "--device", "cpu", "--json")
         sample = ("sample", "bernoulli", *here, "--count", 9, "--steps", 3, "--out", f"samples-{name}")
         return (
-            ("train", *settings, "--run", name, "--max-steps", 20, "--json"),
+            (
+                "train",
+                *settings,
+                *(parts if name == "two" else ()),
+                "--run",
+                name,
+                "--max-steps",
+                20,
+                "--json",
+            ),
             ("encode", *here, "--out", f"{name}.h5", "--mode", "sample"),
             sample,
         )
@@ -77,7 +96,7 @@ def test_two_processes_make_what_one_makes(two, dmz, tiny_settings):
     for command in (train, encode, ("encode", "--run", "one", "--device", "cpu", "--quiet"), fit, sample):
         done = dmz(*command)
         assert done.code == 0, done
-    process = two(*commands("two"))
+    process = launched(*commands("two"))
     out, err = process.communicate(timeout=600)
     assert process.returncode == 0, err
     objects = [json.loads(line) for line in out.splitlines()]
@@ -104,14 +123,54 @@ def test_two_processes_make_what_one_makes(two, dmz, tiny_settings):
     assert ends[0]["loss"] == pytest.approx(ends[1]["loss"], abs=1e-5)
 
 
+def test_one_launched_process_is_one_process(launched, dmz, tiny_settings):
+    """Though its model is wrapped for several; and it says no word more."""
+    settings = (
+        *tiny_settings,
+        "--set",
+        "training.accumulate=4",
+        "--device",
+        "cpu",
+        "--max-steps",
+        4,
+        "--json",
+    )
+    alone = dmz("train", *settings, "--run", "alone", "--quiet").json
+    process = launched(("train", *settings, "--run", "launched", "--quiet"), count=1)
+    out, err = process.communicate(timeout=300)
+    assert process.returncode == 0, err
+    assert json.loads(out)["loss"] == pytest.approx(alone["loss"], abs=1e-6)
+    assert "Warning" not in err
+
+
+def test_a_stop_waits_for_the_checkpoint(launched, tiny_settings):
+    """However long the main process writes: the others do not leave before, or the launcher would end it."""
+    slow = (
+        "import dmzcli.trainer, time; save = dmzcli.trainer.save_tensors\n"
+        "dmzcli.trainer.save_tensors = lambda *a: (time.sleep(5), save(*a))"
+    )
+    process = launched(
+        ("train", *tiny_settings, "--run", "run", "--device", "cpu", "--max-steps", 1000000), before=slow
+    )
+    deadline = time.monotonic() + 200
+    while not Path("run/metrics.jsonl").exists():
+        assert process.poll() is None and time.monotonic() < deadline, process.communicate()
+        time.sleep(0.1)
+    for child in children(process.pid):
+        os.kill(child, signal.SIGTERM)
+    _out, err = process.communicate(timeout=120)
+    assert "the checkpoint of step " in err and " is saved" in err
+    assert Path("run/train-state/state.safetensors").exists()
+
+
 def children(pid):
     return [int(text) for text in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
 
 
 @pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="finds the processes under /proc")
-def test_a_killed_process_ends_the_run_and_it_goes_on(two, dmz, tiny_settings):
+def test_a_killed_process_ends_the_run_and_it_goes_on(launched, dmz, tiny_settings):
     settings = (*tiny_settings, "--run", "run", "--device", "cpu")
-    process = two(("train", *settings, "--max-steps", 1000000))
+    process = launched(("train", *settings, "--max-steps", 1000000))
     deadline = time.monotonic() + 200
     while not Path("run/train-state/state.safetensors").exists():
         assert process.poll() is None and time.monotonic() < deadline, process.communicate()
@@ -144,7 +203,8 @@ def test_several_processes_take_no_numbered_device(dmz, monkeypatch):
 
 
 def test_one_process_waits_for_nobody():
-    assert processes.largest(3, -2.5) == [3, -2.5] and processes.from_main(1.5) == 1.5
+    assert processes.largest(3, -2.5) == [3, -2.5] and processes.neighbours() == 1
+    assert torch.equal(processes.from_main(torch.ones(2)), torch.ones(2))
     processes.wait()
     with processes.first_of_machine():
         pass

@@ -21,7 +21,8 @@ def fit_prior(
     ] = "auto",
     run: common.RunOption = None,
     out: Annotated[
-        Path | None, typer.Option("--out", help="Folder of the prior; by default priors/<kind> in the run.")
+        Path | None,
+        typer.Option("--out", help="Folder of the prior; by default priors/<kind>[-given-…] in the run."),
     ] = None,
     given: Annotated[
         str | None,
