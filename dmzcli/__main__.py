@@ -6,7 +6,17 @@
 from __future__ import annotations
 
 import json
+import signal
 import sys
+from types import FrameType
+
+
+class Terminated(BaseException):
+    """SIGTERM, outside of work that answers signals in its own time."""
+
+
+def _terminate(number: int, frame: FrameType | None) -> None:
+    raise Terminated
 
 
 def _mistake(message: str, hint: str) -> int:
@@ -39,9 +49,9 @@ def _outcome(error: BaseException) -> int:
         from dmzcli.usage import explain
 
         return _mistake(*explain(error))
-    if isinstance(error, KeyboardInterrupt | typer.Abort):
+    if isinstance(error, KeyboardInterrupt | typer.Abort | Terminated):
         print("interrupted", file=sys.stderr)
-        return 130
+        return 143 if isinstance(error, Terminated) else 130
     if "priors" in sys.modules and isinstance(error, sys.modules["priors"].PriorError):
         return _mistake(str(error), getattr(error, "hint", None) or "see dmz fit-prior --help")
     if "dmzcli.interrupts" in sys.modules and isinstance(error, sys.modules["dmzcli.interrupts"].Interrupted):
@@ -80,9 +90,11 @@ def _out_of_memory(error: BaseException) -> bool:
 
 def main() -> None:
     """The entry point."""
-    from dmzcli.cli import app
-
     try:
+        if signal.getsignal(signal.SIGTERM) == signal.SIG_DFL:
+            signal.signal(signal.SIGTERM, _terminate)
+        from dmzcli.cli import app
+
         code = app(standalone_mode=False)
         if code == 130:  # the parser has caught Ctrl-C and says nothing
             print("interrupted", file=sys.stderr)

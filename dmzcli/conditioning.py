@@ -15,7 +15,7 @@ import numpy as np
 import priors
 from dmzcli import bits as bit_tables
 from dmzcli.bits import BitTable
-from dmzcli.errors import UserError, did_you_mean
+from dmzcli.errors import UserError
 
 LABELS = "labels"
 Array = np.ndarray
@@ -49,8 +49,9 @@ def given_rows(given: str, table: BitTable) -> Given:
         return Given(one_hot_labels(table), {"given": LABELS})
     path = Path(given)
     if not path.is_file():
-        hint = did_you_mean(given, [LABELS], "one of") + " or the file of a bit table of the same images"
-        raise UserError(f"unknown --given '{given}'", hint)
+        raise UserError(
+            f"unknown --given '{given}'", "say labels, or name the file of a bit table of the same images"
+        )
     other = bit_tables.read(path)
     if not (np.array_equal(other.split, table.split) and np.array_equal(other.index, table.index)):
         raise UserError(
@@ -66,6 +67,16 @@ def given_rows(given: str, table: BitTable) -> Given:
                 "its rows must be the same images in the same order",
             )
     return Given(other.bits, {"given": str(path.absolute()), "given_model": other.model})
+
+
+def suffix(given: str | None) -> str:
+    """What a prior's name says of what it is given; nothing where it is given nothing."""
+    return "" if given is None else f"-given-{Path(given).stem}"
+
+
+def given_suffix(prior: priors.Prior) -> str:
+    """The same of a fitted prior."""
+    return suffix((prior.metadata.get("given") or LABELS) if prior.given_dim else None)
 
 
 def one_hot_labels(table: BitTable) -> Array:

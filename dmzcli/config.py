@@ -40,7 +40,11 @@ class DataConfig(_Section):
     size: int | None = Field(None, ge=4, le=1024, description="height and width; empty: the images' own")
     channels: Literal[1, 3] | None = Field(None, description="1 grey, 3 colour; empty: the images' own")
     fit: Fit = Field(
-        "exact", description=f"how images of another size are fitted: {', '.join(get_args(Fit))}"
+        "exact",
+        description="how images of another size are fitted: exact refuses them; pad with zeros; resize; crop the "
+        "centre square, then resize. Published crops of CelebA: d2c (DiffAE's: rows 57-184, columns 25-152), "
+        "resize-center (the shorter side, then the centre), adm (halved by boxes, bicubic, the centre), squash (all of "
+        "it, out of proportion)",
     )
     side: Literal["A", "B"] | None = Field(
         None, description="of pictures that hold a pair side by side: A left, B right"

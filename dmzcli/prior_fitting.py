@@ -10,7 +10,7 @@ from typing import Any
 import priors
 from dmzcli import __version__
 from dmzcli.bits import BitTable
-from dmzcli.conditioning import given_rows
+from dmzcli.conditioning import given_rows, suffix
 from dmzcli.errors import UserError, did_you_mean
 from dmzcli.files import sha256
 from dmzcli.interrupts import Interrupted, collected
@@ -136,8 +136,7 @@ def fit(
     conditions = None if rows is None else rows.bits
     candidates = priors.automatic() if kind == "auto" else [kind]
     home = priors_folder(table, path, run) if out is None else out.parent
-    suffix = "" if given is None else f"-given-{Path(given).stem}"
-    folders = {name: out or home / f"{name}{suffix}" for name in candidates}
+    folders = {name: out or home / f"{name}{suffix(given)}" for name in candidates}
     fitted: dict[str, priors.Prior] = {}
     with collected() as signals, talk.task("fitting", 100 * len(candidates)) as advance:
         for done, name in enumerate(candidates):
@@ -212,7 +211,10 @@ def find_prior(run: Run, name: str | None) -> Path:
     found = {file.parent.name: file for file in run.priors.glob("*/prior.json")}
     if name is None:
         if not found:
-            raise UserError(f"{run.path} has no prior", f"fit one with dmz fit-prior --run {run.path}")
+            raise UserError(
+                f"{run.path} has no prior",
+                f"fit one with dmz fit-prior --run {run.path}, or name a prior's folder",
+            )
         return max(found.values(), key=lambda file: file.stat().st_mtime_ns).parent
     if name in found:
         return found[name].parent
@@ -222,7 +224,8 @@ def find_prior(run: Run, name: str | None) -> Path:
         raise UserError(
             f"{run.path} has no prior '{name}'", f"fit it with dmz fit-prior --run {run.path} --kind {name}"
         )
-    raise UserError(f"there is no prior '{name}'", did_you_mean(name, [*found, *priors.available()], "kinds"))
+    hint = did_you_mean(name, [*found, *priors.available()], "kinds")
+    raise UserError(f"there is no prior '{name}'", f"name a prior of the run, or a prior's folder; {hint}")
 
 
 def can_sample(run: Run) -> bool:

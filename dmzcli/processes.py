@@ -167,10 +167,10 @@ def survived(kept: Callable[[], str]) -> Iterator[None]:
 
 def lost(error: BaseException, kept: str) -> tuple[str, str]:
     """What to say where another process died, and what to do."""
-    cause = " ".join(str(error).split())
+    cause = " ".join(str(error).split()).split(". ")[0]
     return (
         f"another of the {ranks()} processes has ended or does not answer; {kept}",
-        f"see what it said, if anything, and run the same command to go on; here it was: {cause[:200]}",
+        f"see what it said, if anything, and run the same command to go on; here it was: {cause}",
     )
 
 

@@ -241,8 +241,10 @@ def find_run(
 
 
 def find_run_of(model: str, root: Path = ROOT) -> Run | None:
-    """The run whose weights have the SHA-256 ``model``."""
-    return next((run for run in runs_in(root) if run.weights_hash == model), None)
+    """The run whose weights have the SHA-256 ``model``, in ``root`` or beside it."""
+    return next(
+        (run for place in (root, root.parent) for run in runs_in(place) if run.weights_hash == model), None
+    )
 
 
 def find_bits(path: Path | None = None, run: Path | None = None, root: Path = ROOT) -> Path:

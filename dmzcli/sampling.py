@@ -90,7 +90,7 @@ class Codes:
 
     Attributes:
         bits: uint8 (N, D), or ``None`` for a model without a latent.
-        name: The prior's, or ``none``.
+        name: The prior's kind and what it is given, or ``none``.
         sha256: Of the prior's tensors, and of the other bits that it is given, if any.
     """
 
@@ -130,7 +130,7 @@ def draw_bits(
                 f"a model with latent 'none' takes no prior, but '{prior}' was given", "leave it out"
             )
         return Codes(None, "none", "")
-    from dmzcli.conditioning import given_draws
+    from dmzcli.conditioning import given_draws, given_suffix
     from dmzcli.prior_fitting import find_prior, load_prior
 
     folder = find_prior(run, prior)
@@ -139,7 +139,9 @@ def draw_bits(
     bits = fitted.sample(count, seed=seed, given=conditions, temperature=temperature)
     # The tensors alone: prior.json holds how long the fit took.
     digests = [sha256(file) for file in sorted(folder.glob("*.safetensors"))]
-    return Codes(bits, fitted.kind, " ".join([*digests, digest] if digest else digests))
+    return Codes(
+        bits, fitted.kind + given_suffix(fitted), " ".join([*digests, digest] if digest else digests)
+    )
 
 
 def _restored(file: Path, shape: tuple[int, ...]) -> Array | None:

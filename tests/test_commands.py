@@ -260,7 +260,7 @@ NAMES = [
     (("train", "--latent", "bernouli"), "model.latent = 'bernouli'", "did you mean 'bernoulli'?"),
     (("encode", "--mode", "modee"), "unknown --mode 'modee'", "did you mean 'mode'?"),
     (("fit-prior", "--kind", "bernouli"), "unknown kind 'bernouli'", "did you mean 'bernoulli'?"),
-    (("fit-prior", "--given", "label"), "unknown --given 'label'", "did you mean 'labels'?"),
+    (("fit-prior", "--given", "label"), "unknown --given 'label'", "say labels"),
     (("fit-prior", "--kind", "bernoulli", "--set", "smothing=1"), "smothing", "did you mean 'smoothing'?"),
     (("fit-prior", "--kind", "bernoulli", "--set", "smoothing"), "--set smoothing has no '='", "="),
     (("fit-prior", "--set", "a=1"), "--set needs one kind, not auto", "--kind"),

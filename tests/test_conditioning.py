@@ -85,6 +85,7 @@ def test_samples_follow_what_they_are_given(dmz, table, other, run):
     again = dmz(
         "sample", "translate", "-n", "24", "--steps", "2", "--device", "cpu", "--json", "--given", "moved.h5"
     )
+    assert again.json["prior"] == "bernoulli-given-other" and again.json["prior"] in again.json["samples"]
     assert again.json["samples"].replace("n24", "n20") == made.json["samples"]  # by content, not by name
 
 
@@ -93,7 +94,7 @@ def test_refusals(dmz, table, other, run):
         given_rows("labels", dataclasses.replace(table, labels=None, label_names=()))
     with pytest.raises(UserError, match=r"^unknown --given 'label'$") as error:
         given_rows("label", table)
-    assert error.value.hint == "did you mean 'labels'? or the file of a bit table of the same images"
+    assert error.value.hint == "say labels, or name the file of a bit table of the same images"
     fewer = dataclasses.replace(table, bits=table.bits[1:], split=table.split[1:], index=table.index[1:])
     with pytest.raises(UserError, match=r"^other\.h5 holds the bits of other images: 1,797 of digits/"):
         given_rows("other.h5", fewer)

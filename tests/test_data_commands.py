@@ -74,12 +74,12 @@ def test_pictures_are_prepared_once_and_it_says_so(dmz, tiny_settings, pictures)
 
 def test_show_writes_a_sheet_and_counts(dmz, pictures):
     facts = make(dmz, "data", "show", "pictures", "--json").json
-    assert facts["sheet"] == "pictures.png" and facts["counts"][-1] == {
+    assert facts["sheet"] == "pictures-sheet.png" and facts["counts"][-1] == {
         "what": "all", "train": 48, "valid": 6, "test": 6,
     }  # fmt: skip
     assert [row["what"] for row in facts["counts"][:-1]] == list("0123456789")
     assert sum(row["train"] for row in facts["counts"][:-1]) == 48
-    sheet = np.asarray(Image.open("pictures.png"))
+    sheet = np.asarray(Image.open("pictures-sheet.png"))
     first = load("pictures")
     tile = first.images[np.flatnonzero(first.labels == 0)[0]].repeat(6, 0).repeat(6, 1)
     np.testing.assert_array_equal(sheet[16:64, 2:50], tile.repeat(3, 2))  # below the name, six pixels for one

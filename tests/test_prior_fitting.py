@@ -171,7 +171,7 @@ def test_priors_that_are_not_there(run):
     assert error.value.hint == "fit it with dmz fit-prior --run runs/tiny --kind mixture"
     with pytest.raises(UserError, match=r"^there is no prior 'mixtur'$") as error:
         find_prior(run, "mixtur")
-    assert error.value.hint == "did you mean 'mixture'?"
+    assert error.value.hint == "name a prior of the run, or a prior's folder; did you mean 'mixture'?"
     shutil.rmtree(run.priors)
     with pytest.raises(UserError, match=r"^runs/tiny has no prior$"):
         find_prior(run, None)

@@ -96,7 +96,7 @@ def prepare(
 def show(
     dataset: DatasetArgument,
     out: Annotated[
-        Path | None, typer.Option("--out", help="The sheet's file; by default <dataset>.png here.")
+        Path | None, typer.Option("--out", help="The sheet's file; by default <dataset>-sheet.png here.")
     ] = None,
     data_dir: common.DataDirOption = None,
     download: common.DownloadOption = False,
@@ -110,9 +110,11 @@ def show(
     from dmzcli.console import table
     from dmzcli.data.showing import counts, sheet
     from dmzcli.pictures import write_png
+    from dmzcli.runs import stem
 
     images = common.load_dataset(talk, _settings(dataset, data_dir, settings, skip_bad), download)
-    file = out or Path(f"{images.name}.png")
+    source = Path(dataset)
+    file = out or Path(f"{stem(source) if source.exists() else images.name}-sheet.png")
     write_png(file, sheet(images))
     talk.say(f"sheet: {file}")
     rows = counts(images)
@@ -120,11 +122,12 @@ def show(
 
 
 def _settings(dataset: str, data_dir: Path | None, settings: list[str] | None, skip_bad: bool) -> DataConfig:
-    """The data settings that training would use."""
+    """The data settings that training would use; whether the preset's U-Net takes images of that size is left to it."""
     from dmzcli.planning import plan
 
     flags = {"data": common.data_flags(data_dir, skip_bad)}
-    return plan(dataset, None, flags, settings or []).config.data
+    any_size = ["model.multipliers=[1]", "model.attention=[]", "model.cross_attention=[]"]
+    return plan(dataset, None, flags, [*(settings or []), *any_size]).config.data
 
 
 def _facts(images: Dataset) -> dict[str, object]:

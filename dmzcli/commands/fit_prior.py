@@ -61,6 +61,8 @@ def fit_prior(
     if fitted.compared:
         facts["compared"] = fitted.compared
     held_out = report["valid_bits_per_code"]
+    for name, bits_per_code in sorted(fitted.compared.items(), key=lambda item: item[1]):
+        talk.say(f"{name}: {bits_per_code:.2f} held-out bits per code")
     talk.result(
         facts,
         f"{fitted.folder}: {fitted.prior.kind}, {held_out:.2f} held-out bits per code of {table.dim} "

@@ -102,6 +102,11 @@ class CelebA(PictureSource):
                 attribute_names=attributes.names,
             )
 
+        if without := len(attributes.row.keys() - codes.keys()):
+            raise UserError(
+                f"{parts.partition} has no split for {without:,} of the {len(attributes.row):,} pictures of {lists}",
+                "the list is cut short: download it again",
+            )
         arrange(list(codes))  # refuses lists that do not agree before the work
         with _readers(parts.pictures, list(codes)) as items:
             yield Pictures(parts.pictures, items, arrange, total=len(items))

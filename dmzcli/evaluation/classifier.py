@@ -15,17 +15,21 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.optim.lr_scheduler import CosineAnnealingLR as Schedule
 
 from dmzcli.batches import batch_rows, to_unit
 from dmzcli.data import Dataset
 from dmzcli.data.registry import cache_folder
 from dmzcli.errors import UserError
 from dmzcli.files import load_tensors, save_tensors
+from dmzcli.interrupts import Interrupted, collected
 from dmzcli.progress import Silence, Talk
 from dmzcli.randomness import derive
 
 FEATURES = 64
 STEPS, BATCH, RATE = 2000, 128, 2e-3
+KEEP_EVERY = 250
+"""Steps after which training is kept, in case it is killed."""
 RECIPE = 1
 """Part of a classifier's identity: raise it when architecture or training change."""
 
@@ -101,9 +105,11 @@ def classifier_for(
             return load(file, *dataset.images.shape[2:])
         except UserError:  # damaged: trained again
             talk.say(f"{file} is damaged")
-    trained = train(dataset, seed, device or torch.device("cpu"), talk)
+    begun = file.with_suffix(".part")
+    trained = train(dataset, seed, device or torch.device("cpu"), talk, begun=begun)
     try:
         save(file, trained)
+        begun.unlink(missing_ok=True)
     except UserError as error:  # the next evaluation trains it again, and this one goes on
         talk.say(f"the classifier is not cached: {error.message}")
     return trained
@@ -140,8 +146,38 @@ def load(file: Path, size: int, channels: int) -> Trained:
     return Trained(model.eval(), facts["dataset"], facts["seed"], facts["split"], facts["accuracy"])
 
 
+def _keep(file: Path, model: Classifier, optimiser: torch.optim.Adam, schedule: Schedule) -> None:
+    """Writes training as it stands."""
+    tensors = {f"model.{name}": value for name, value in model.state_dict().items()}
+    for i, state in optimiser.state_dict()["state"].items():
+        tensors |= {f"optimiser.{i}.{name}": value for name, value in state.items()}
+    facts = {"schedule": schedule.state_dict(), "rate": optimiser.param_groups[0]["lr"]}
+    save_tensors(file, tensors, {"dmz-classifier-part": json.dumps(facts, sort_keys=True)})
+
+
+def _go_on(file: Path, model: Classifier, optimiser: torch.optim.Adam, schedule: Schedule) -> int:
+    """Takes training up where it was; the steps that are done."""
+    tensors, metadata = load_tensors(file)
+    facts = json.loads(metadata["dmz-classifier-part"])
+    model.load_state_dict({name: tensors[f"model.{name}"] for name in model.state_dict()})
+    states: dict[int, dict[str, Tensor]] = {}
+    for name, value in tensors.items():
+        if name.startswith("optimiser."):
+            _, i, key = name.split(".")
+            states.setdefault(int(i), {})[key] = value
+    optimiser.load_state_dict({**optimiser.state_dict(), "state": states})
+    schedule.load_state_dict(facts["schedule"])
+    optimiser.param_groups[0]["lr"] = facts["rate"]  # the schedule's next one follows from it
+    return int(schedule.last_epoch)
+
+
 def train(
-    dataset: Dataset, seed: int, device: torch.device, talk: Talk | None = None, steps: int | None = None
+    dataset: Dataset,
+    seed: int,
+    device: torch.device,
+    talk: Talk | None = None,
+    steps: int | None = None,
+    begun: Path | None = None,
 ) -> Trained:
     """Trains a classifier on the train split and measures it on test (on valid, where there is no test).
 
@@ -151,6 +187,11 @@ def train(
         device: Where to compute.
         talk: Who listens.
         steps: Of Adam (2,000 by default), with batches of 128 and a rate that falls to 0 by a cosine.
+        begun: Where an interrupted training is kept, and taken up again; ends with the weights of an undisturbed one.
+
+    Raises:
+        UserError: The dataset has no labels, or a single class, or its images are smaller than 8×8.
+        Interrupted: SIGINT or SIGTERM came; what was done is kept.
     """
     talk, steps = talk or Silence(), steps or STEPS
     size, channels = dataset.images.shape[1], dataset.images.shape[3]
@@ -168,10 +209,16 @@ def train(
         torch.manual_seed(derive("classifier", seed))
         model = Classifier(channels, size, len(dataset.label_names)).to(device)
     optimiser = torch.optim.Adam(model.parameters(), lr=RATE)
-    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, steps)
+    schedule = Schedule(optimiser, steps)
+    done = 0
+    if begun is not None and begun.exists():
+        try:
+            done = _go_on(begun, model, optimiser, schedule)
+        except (UserError, KeyError, ValueError, RuntimeError) as error:
+            raise UserError(f"{begun} is no classifier in training: {error}", "delete it") from error
     talk.say(f"training a classifier on {dataset.identity} for its features, once")
-    with talk.task("classifier", steps) as advance:
-        for step in range(steps):
+    with collected() as signals, talk.task("classifier", steps, done) as advance:
+        for step in range(done, steps):
             chosen = torch.from_numpy(batch_rows(seed, step, BATCH, len(rows))).to(device)
             loss = F.cross_entropy(model(to_unit(images[chosen]))[1], labels[chosen])
             optimiser.zero_grad(set_to_none=True)
@@ -180,6 +227,10 @@ def train(
             schedule.step()
             if step % 20 == 19:
                 advance(step + 1, f"loss {loss.item():.3f}")
+            if begun is not None and (signals or step % KEEP_EVERY == KEEP_EVERY - 1):
+                _keep(begun, model, optimiser, schedule)
+            if signals:
+                raise Interrupted(signals[0], "the classifier so far is kept; run the same command to go on")
     model.eval()
     split = next((name for name in ("test", "valid") if len(dataset.rows(name))), None)
     accuracy = None if split is None else _accuracy(model, dataset, split, device)

@@ -76,10 +76,9 @@ EXPECTED = "expected is a state dict of improved-diffusion or guided-diffusion, 
 
 
 def _unreadable(path: Path, error: Exception) -> UserError:
-    reason = (str(error).splitlines() or [""])[0][:100]
-    if isinstance(error, pickle.UnpicklingError):  # torch's own text advises to run the code
-        reason = "no pickled table of tensors"
-    return UserError(f"{path} is not a whole file of weights: {reason or type(error).__name__}", EXPECTED)
+    # torch's own text advises to run the code, is a number alone, or names a line of its own.
+    reason = "no end of its archive" if "central directory" in str(error) else "no pickled table of tensors"
+    return UserError(f"{path} is not a whole file of weights: {reason}", EXPECTED)
 
 
 def by_head(heads: int, q: Tensor, k: Tensor, v: Tensor) -> Tensor:

@@ -29,6 +29,35 @@ def test_the_seed_fixes_the_weights_and_it_learns(few, digits):
     assert a.split == "test" and a.accuracy > 0.8  # chance is 0.1
 
 
+def test_an_interrupted_training_ends_as_an_undisturbed_one(digits, tmp_path, monkeypatch):
+    import signal
+
+    from dmzcli.interrupts import Interrupted
+
+    monkeypatch.setattr(classifier, "KEEP_EVERY", 20)
+    whole = classifier.train(digits, 0, CPU, steps=50)
+    entropy, calls, begun = torch.nn.functional.cross_entropy, [], tmp_path / "c.part"
+
+    def signalled(*arguments):
+        calls.append(1)
+        if len(calls) == 33:
+            signal.raise_signal(signal.SIGTERM)
+        return entropy(*arguments)
+
+    monkeypatch.setattr(classifier.F, "cross_entropy", signalled)
+    with pytest.raises(Interrupted, match="the classifier so far is kept"):
+        classifier.train(digits, 0, CPU, steps=50, begun=begun)
+    resumed = classifier.train(digits, 0, CPU, steps=50, begun=begun)
+    assert len(calls) == 50
+    for (name, x), y in zip(
+        whole.model.state_dict().items(), resumed.model.state_dict().values(), strict=True
+    ):
+        assert torch.equal(x, y), name
+    begun.write_bytes(b"junk")
+    with pytest.raises(UserError, match="is no classifier in training"):
+        classifier.train(digits, 0, CPU, steps=50, begun=begun)
+
+
 def test_saving_changes_nothing_and_a_foreign_file_is_refused(digits, tmp_path):
     trained = classifier.train(digits, 0, CPU, steps=2)
     classifier.save(tmp_path / "c.safetensors", trained)
@@ -50,7 +79,7 @@ def test_it_is_trained_once(digits, monkeypatch):
     monkeypatch.setattr(classifier, "STEPS", 2)
     calls = []
     train = classifier.train
-    monkeypatch.setattr(classifier, "train", lambda *a: calls.append(1) or train(*a))
+    monkeypatch.setattr(classifier, "train", lambda *a, **b: calls.append(1) or train(*a, **b))
     first, again = classifier.classifier_for(digits), classifier.classifier_for(digits)
     assert len(calls) == 1 and torch.equal(first.model.embed.weight, again.model.embed.weight)
     file = classifier.classifier_file(digits, 0)
