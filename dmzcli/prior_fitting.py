@@ -224,7 +224,7 @@ def find_prior(run: Run, name: str | None) -> Path:
         raise UserError(
             f"{run.path} has no prior '{name}'", f"fit it with dmz fit-prior --run {run.path} --kind {name}"
         )
-    hint = did_you_mean(name, [*found, *priors.available()], "kinds")
+    hint = did_you_mean(name, {*found, *priors.available()}, "kinds")
     raise UserError(f"there is no prior '{name}'", f"name a prior of the run, or a prior's folder; {hint}")
 
 
