@@ -304,8 +304,9 @@ def write(comparison: Comparison, folder: Path) -> None:
 
     write_json(folder / "comparison.json", comparison.facts())
     write_markdown(folder / "comparison.md", comparison.table())
-    figure = Figure(figsize=(8, 0.4 * len(comparison.rows) + 1.6), dpi=110, layout="constrained")
-    left, right = figure.subplots(1, 2, sharey=True)
+    panels = 2 if comparison.image_facts is None else 3
+    figure = Figure(figsize=(4 * panels, 0.4 * len(comparison.rows) + 1.6), dpi=110, layout="constrained")
+    left, right, *third = figure.subplots(1, panels, sharey=True)
     names = [row.kind for row in comparison.rows]
     left.barh(names, [row.bits_per_code for row in comparison.rows])
     left.set(xlabel=f"{comparison.split} bits per code", title="likelihood (shorter is better)")
@@ -318,6 +319,14 @@ def write(comparison: Comparison, folder: Path) -> None:
     right.set(
         xlabel="two-sample accuracy", title="samples (0.5 is ideal)", xlim=(min(0.45, right.get_xlim()[0]), 1)
     )
+    if comparison.image_facts is not None:
+        errors = [1.96 * (row.images_error or 0.0) for row in comparison.rows]
+        third[0].barh(names, [row.images or 0.0 for row in comparison.rows], xerr=errors)
+        third[0].axvline(comparison.reference_images, color="black", linestyle=":", label="held-out codes")
+        third[0].set(
+            xlabel=comparison.image_facts["metric"], title="images (shorter is better)", xscale="symlog"
+        )
+        third[0].legend(loc="upper right")
     left.invert_yaxis()
     with atomic(folder / "comparison.png") as temporary:
         figure.savefig(temporary, format="png")
