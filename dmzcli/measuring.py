@@ -89,20 +89,20 @@ def measure(config: Config, device: str | None = None) -> dict[str, Any]:
 
 def _held(trainer: Trainer) -> dict[str, int]:
     """Bytes of the tensors that live from step to step, and of the gradients, which are as large as the weights."""
-    inner = getattr(trainer.optimiser, "optimizer", trainer.optimiser)
-    states = [value for state in inner.state.values() for value in state.values()]
     weights = sum(parameter.nbytes for parameter in trainer.bare.parameters())
     average = sum(parameter.nbytes for parameter in trainer.average.model.parameters())
     return {
         "weights": weights,
         "gradients": weights,
-        "optimiser": sum(value.nbytes for value in states if isinstance(value, torch.Tensor)),
+        "optimiser": sum(moment.nbytes for moment in trainer.moments().values()),
         "average": average,
     }
 
 
 class Kept:
     """Counts the bytes that autograd keeps for the backward pass; parameters are not among them.
+
+    Storages are known by their objects and not by their addresses, which those of the ``meta`` device have not.
 
     Arguments:
         model: Whose parameters.
@@ -112,7 +112,7 @@ class Kept:
     """
 
     def __init__(self, model: nn.Module) -> None:
-        self._known = {parameter.untyped_storage().data_ptr() for parameter in model.parameters()}
+        self._known = {parameter.untyped_storage()._cdata for parameter in model.parameters()}
         self._uses: Counter[int] = Counter()
         self._bytes, self.most = 0, 0
 
@@ -123,7 +123,7 @@ class Kept:
     def add(self, tensor: Tensor) -> None:
         """Another use of a tensor's storage."""
         storage = tensor.untyped_storage()
-        if (key := storage.data_ptr()) not in self._known:
+        if (key := storage._cdata) not in self._known:
             self._bytes += 0 if self._uses[key] else storage.nbytes()
             self._uses[key] += 1
             self.most = max(self.most, self._bytes)
@@ -131,7 +131,7 @@ class Kept:
     def remove(self, tensor: Tensor) -> None:
         """One use less."""
         storage = tensor.untyped_storage()
-        if (key := storage.data_ptr()) not in self._known:
+        if (key := storage._cdata) not in self._known:
             self._uses[key] -= 1
             self._bytes -= 0 if self._uses[key] else storage.nbytes()
 

@@ -217,6 +217,7 @@ def estimate(config: Config) -> dict[str, Any]:
 
     from dmzcli.autoencoder import Autoencoder
     from dmzcli.diffusion import Diffusion
+    from dmzcli.measuring import Kept
 
     with torch.device("meta"):
         model = Autoencoder(config).train()
@@ -226,25 +227,15 @@ def estimate(config: Config) -> dict[str, Any]:
         x = torch.empty(batch, channels, size, size)
         t = torch.zeros(batch, dtype=torch.long)
         gumbel = torch.empty(batch, model.dim, 2) if model.dim else None
-    weights = {parameter.untyped_storage()._cdata for parameter in model.parameters()}
-    kept: dict[int, int] = {}
-
-    def note(tensor: torch.Tensor) -> torch.Tensor:
-        storage = tensor.untyped_storage()
-        if storage._cdata not in weights:
-            kept[storage._cdata] = storage.nbytes()
-            alive.append(tensor)  # so that no address is used twice
-        return tensor
-
-    alive: list[torch.Tensor] = []
-    with torch.autograd.graph.saved_tensors_hooks(note, lambda tensor: tensor):
+    kept = Kept(model)
+    with kept.hooks():
         pairs, part = model.codes(x, gumbel), slice(batch // config.training.accumulate)
         output = model(x[part], x[part], t[part], pairs=None if pairs is None else pairs[part])
     expected = channels * (2 if Diffusion(config.diffusion).config.variance == "learned-range" else 1)
     assert output.shape[1] == expected
     size_of_weights = sum(parameter.nbytes for parameter in model.parameters())
     memory = {"weights": size_of_weights, "gradients": size_of_weights, "optimiser": 2 * size_of_weights}
-    memory |= {"average": size_of_weights, "activations": sum(kept.values())}
+    memory |= {"average": size_of_weights, "activations": kept.most}
     return {"parameters": sum(p.numel() for p in model.parameters()), "memory_bytes": memory}
 
 

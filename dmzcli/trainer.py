@@ -126,7 +126,7 @@ class Trainer:
 
     # Checkpoints -------------------------------------------------------------------------------------
 
-    def _moments(self) -> dict[str, Tensor]:
+    def moments(self) -> dict[str, Tensor]:
         """The optimiser's tensors by parameter name."""
         inner = getattr(self.optimiser, "optimizer", self.optimiser)
         return {
@@ -155,7 +155,7 @@ class Trainer:
         facts: dict[str, Any] = {"step": self.step, "logged": self.logged}
         facts |= {"experiment": self.config.experiment(), "dataset": self.dataset}
         save_tensors(
-            self.run.state, tensors | self._moments(), {"dmz-train-state": json.dumps(facts, sort_keys=True)}
+            self.run.state, tensors | self.moments(), {"dmz-train-state": json.dumps(facts, sort_keys=True)}
         )
         self.save_average()
 
