@@ -191,8 +191,10 @@ def fitted_before(
     prior = priors.load(folder)
     wanted = priors.create(kind, dim=table.dim, seed=seed, **priors.parse_options(kind, _pairs(settings)))
     same = (prior.kind, prior.dim, prior.seed, prior.options) == (kind, table.dim, seed, wanted.options)
+    if not same:  # before the table is read
+        return None
     made = {"dmz": __version__, "bits_sha256": sha256(path), "given": None}
-    return prior if same and made.items() <= prior.metadata.items() else None
+    return prior if made.items() <= prior.metadata.items() else None
 
 
 def _drop_checkpoints(folders: Iterable[Path]) -> None:
