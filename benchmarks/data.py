@@ -33,8 +33,8 @@ from torchvision.datasets import ImageFolder
 from dmzcli import data
 from dmzcli.data.archives import opened
 from dmzcli.data.decode import SUFFIXES
-from dmzcli.devices import pick
 from dmzcli.feeding import Feed
+from dmzcli.system.devices import pick
 
 WORKERS = 2
 

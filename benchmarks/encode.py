@@ -31,8 +31,8 @@ from dmzcli.autoencoder import Autoencoder
 from dmzcli.batches import to_unit
 from dmzcli.config import Config, parse, preset
 from dmzcli.data import Content, Dataset
-from dmzcli.devices import pick
 from dmzcli.encoding import encode
+from dmzcli.system.devices import pick
 
 BATCH = 512
 LARGE_ROWS, LARGE_BITS = 200_000, 256

@@ -29,8 +29,8 @@ from torch import Tensor, nn
 from dmzcli.autoencoder import Autoencoder
 from dmzcli.averaging import Average
 from dmzcli.config import Config, parse, preset
-from dmzcli.devices import pick
 from dmzcli.diffusion import Diffusion
+from dmzcli.system.devices import pick
 
 SHAPES = {"digits": (8, 1), "fashion-mnist": (32, 1), "cifar10": (32, 3), "cifar10-small": (32, 3)}
 

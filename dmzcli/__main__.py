@@ -20,7 +20,7 @@ def _terminate(number: int, frame: FrameType | None) -> None:
 
 
 def _mistake(message: str, hint: str) -> int:
-    from dmzcli import processes
+    from dmzcli.system import processes
 
     one_line = " ".join(message.split())
     if not processes.main():  # it may be the only one with this trouble
@@ -38,6 +38,8 @@ def _outcome(error: BaseException) -> int:
     import typer
 
     from dmzcli.errors import UserError
+    from dmzcli.system import processes
+    from dmzcli.system.interrupts import Interrupted
 
     if type(error).__name__ == "NoArgsIsHelpError":
         print(error.format_message(), file=sys.stderr)  # type: ignore[attr-defined]
@@ -54,17 +56,12 @@ def _outcome(error: BaseException) -> int:
         return 143 if isinstance(error, Terminated) else 130
     if "priors" in sys.modules and isinstance(error, sys.modules["priors"].PriorError):
         return _mistake(str(error), getattr(error, "hint", None) or "see dmz fit-prior --help")
-    if "dmzcli.interrupts" in sys.modules and isinstance(error, sys.modules["dmzcli.interrupts"].Interrupted):
-        from dmzcli import processes
-
+    if isinstance(error, Interrupted):
         if processes.main():
             print(f"interrupted: {error.kept}", file=sys.stderr)
         return 128 + int(error.number)
-    if "torch" in sys.modules:
-        from dmzcli import processes
-
-        if processes.is_connection(error):
-            return _mistake(*processes.lost(error, "what was finished is kept"))
+    if "torch" in sys.modules and processes.is_connection(error):
+        return _mistake(*processes.lost(error, "what was finished is kept"))
     if isinstance(error, BrokenPipeError):
         sys.stderr.close()  # whoever read us has gone; nothing is left to say to them
         return 141

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from dmzcli.config import Config
-from dmzcli.randomness import stream, torch_stream
+from dmzcli.system.randomness import stream, torch_stream
 from dmzcli.timesteps import LossSecondMoment
 
 

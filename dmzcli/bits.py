@@ -16,8 +16,8 @@ import h5py
 import numpy as np
 
 from dmzcli.errors import UserError
-from dmzcli.files import user_errors
-from dmzcli.hdf5 import Column, strings, whole_file
+from dmzcli.system.files import user_errors
+from dmzcli.system.hdf5 import Column, strings, whole_file
 
 FORMAT, VERSION = "dmz-bits", 1
 SPLITS = ("train", "valid", "test")

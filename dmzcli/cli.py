@@ -51,8 +51,8 @@ def _main(
         bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")
     ] = False,
 ) -> None:
-    from dmzcli import processes
     from dmzcli.errors import UserError
+    from dmzcli.system import processes
 
     if processes.ranks() > 1 and context.invoked_subcommand not in SHARED:
         raise UserError(

@@ -24,11 +24,11 @@ from dmzcli.evaluation.evaluate import evaluate
 from dmzcli.evaluation.features import Extractor
 from dmzcli.evaluation.image_sets import ImageSet
 from dmzcli.evaluation.scores import Score
-from dmzcli.files import atomic, write_json, write_markdown
 from dmzcli.generation import decode
 from dmzcli.prior_fitting import fit, fitted_before, priors_folder, share_settings
-from dmzcli.progress import Silence, Talk
 from dmzcli.samplers import Sampler
+from dmzcli.system.files import atomic, write_json, write_markdown
+from dmzcli.system.progress import Silence, Talk
 from priors.measures import nearest_distances, two_sample_accuracy
 
 

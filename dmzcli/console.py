@@ -24,7 +24,7 @@ from rich.progress import (
 from rich.table import Table
 from rich.text import Text
 
-from dmzcli.progress import Advance
+from dmzcli.system.progress import Advance
 
 LOG_SECONDS = 30.0
 """How often progress prints a line where there is no terminal for a bar."""

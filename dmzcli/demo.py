@@ -11,13 +11,13 @@ import numpy as np
 import priors
 from dmzcli import data
 from dmzcli.console import Console
-from dmzcli.devices import pick
 from dmzcli.encoding import encode
 from dmzcli.planning import plan
 from dmzcli.prior_fitting import fit
 from dmzcli.probing import probe_table
 from dmzcli.report import Page, write_report
 from dmzcli.sampling import Plan, draw_bits, sample
+from dmzcli.system.devices import pick
 from dmzcli.training import train
 
 SAMPLES = 200

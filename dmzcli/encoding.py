@@ -18,16 +18,16 @@ import numpy as np
 import torch
 
 from dmzcli import bits as bit_tables
-from dmzcli import processes
 from dmzcli.autoencoder import Autoencoder, pick_bits
 from dmzcli.batches import to_unit
 from dmzcli.data import Dataset
 from dmzcli.errors import UserError
-from dmzcli.files import load_tensors, read_json, save_tensors, sweep, user_errors, write_json
 from dmzcli.generation import model_device
-from dmzcli.interrupts import Interrupted, collected
-from dmzcli.progress import Silence, Talk
-from dmzcli.randomness import stream
+from dmzcli.system import processes
+from dmzcli.system.files import load_tensors, read_json, save_tensors, sweep, user_errors, write_json
+from dmzcli.system.interrupts import Interrupted, collected
+from dmzcli.system.progress import Silence, Talk
+from dmzcli.system.randomness import stream
 
 PART = 8192
 """Most rows per part, and rows of one stream of a draw."""

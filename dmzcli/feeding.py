@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from dmzcli.batches import batch_rows, scaled
-from dmzcli.processes import neighbours
+from dmzcli.system.processes import neighbours
 
 AHEAD = 4
 """Steps that are read ahead."""

@@ -12,11 +12,11 @@ from torch import Tensor
 
 from dmzcli.autoencoder import Autoencoder
 from dmzcli.batches import to_uint8, to_unit
-from dmzcli.devices import computes_bf16
 from dmzcli.errors import UserError, did_you_mean
-from dmzcli.randomness import ImageNoise
 from dmzcli.samplers import Sampler
 from dmzcli.samplers.inversion import invert as invert_batch
+from dmzcli.system.devices import computes_bf16
+from dmzcli.system.randomness import ImageNoise
 
 Array = np.ndarray
 

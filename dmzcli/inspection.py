@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from dmzcli.errors import UserError
-from dmzcli.files import load_tensors, read_json
 from dmzcli.runs import Run
+from dmzcli.system.files import load_tensors, read_json
 
 HINT = (
     "dmz info takes a run directory, a bit table, an image pack, a prior's folder, model.safetensors, "

@@ -29,8 +29,8 @@ from dmzcli.batches import to_unit
 from dmzcli.diffusion import Diffusion
 from dmzcli.errors import UserError
 from dmzcli.generation import model_device
-from dmzcli.randomness import stream
 from dmzcli.samplers import Denoiser
+from dmzcli.system.randomness import stream
 from dmzcli.thresholds import clip
 
 Array = np.ndarray

@@ -12,10 +12,10 @@ from dmzcli.autoencoder import Autoencoder
 from dmzcli.batches import spread
 from dmzcli.data import Dataset
 from dmzcli.errors import UserError
-from dmzcli.files import atomic, write_json
 from dmzcli.likelihood import Bound, bound
-from dmzcli.progress import Silence, Talk
 from dmzcli.runs import Run
+from dmzcli.system.files import atomic, write_json
+from dmzcli.system.progress import Silence, Talk
 
 Array = np.ndarray
 

@@ -8,8 +8,8 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from dmzcli.files import atomic, user_errors
 from dmzcli.runs import Run
+from dmzcli.system.files import atomic, user_errors
 
 
 class Metrics:

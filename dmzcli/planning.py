@@ -256,9 +256,9 @@ def forecast(config: Config, device: str | None = None) -> dict[str, Any]:
     Raises:
         UserError: There is no such device.
     """
-    from dmzcli.devices import computes_bf16, pick
     from dmzcli.feeding import room
     from dmzcli.measuring import flops, measure
+    from dmzcli.system.devices import computes_bf16, pick
 
     chosen, precision = pick(device), config.training.precision
     facts = {**estimate(config), "flops_per_image": flops(config)}

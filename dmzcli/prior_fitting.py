@@ -12,10 +12,10 @@ from dmzcli import __version__
 from dmzcli.bits import BitTable
 from dmzcli.conditioning import given_rows, suffix
 from dmzcli.errors import UserError, did_you_mean
-from dmzcli.files import sha256
-from dmzcli.interrupts import Interrupted, collected
-from dmzcli.progress import Silence, Talk
 from dmzcli.runs import Run, find_run, find_run_of
+from dmzcli.system.files import sha256
+from dmzcli.system.interrupts import Interrupted, collected
+from dmzcli.system.progress import Silence, Talk
 
 
 @dataclass(frozen=True)

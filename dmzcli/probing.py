@@ -20,7 +20,7 @@ from dmzcli.config import Config
 from dmzcli.data import Dataset
 from dmzcli.encoding import probabilities_of
 from dmzcli.errors import UserError
-from dmzcli.progress import Silence, Talk
+from dmzcli.system.progress import Silence, Talk
 
 Array = np.ndarray
 INVERSE_STRENGTHS = (0.01, 0.1, 1.0, 10.0)

@@ -15,12 +15,12 @@ from PIL import Image
 from dmzcli.autoencoder import Autoencoder
 from dmzcli.bits import BitTable
 from dmzcli.data import Dataset
-from dmzcli.files import atomic
 from dmzcli.generation import decode
-from dmzcli.pictures import grid, to_pil
 from dmzcli.probing import Probe
 from dmzcli.runs import Run
 from dmzcli.samplers import create
+from dmzcli.system.files import atomic
+from dmzcli.system.png import grid, to_pil
 
 Array = np.ndarray
 

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 from dmzcli.config import Config, parse
 from dmzcli.data.archives import stem
 from dmzcli.errors import UserError
-from dmzcli.files import load_tensors, read_json, save_tensors, sha256, write_json
+from dmzcli.system.files import load_tensors, read_json, save_tensors, sha256, write_json
 
 if TYPE_CHECKING:
     import torch

@@ -17,17 +17,17 @@ import numpy as np
 import torch
 from PIL import Image
 
-from dmzcli import processes
 from dmzcli.autoencoder import Autoencoder
 from dmzcli.config import DiffusionConfig
 from dmzcli.errors import UserError
-from dmzcli.files import atomic, read_json, sha256, user_errors, write_json
 from dmzcli.generation import decode
-from dmzcli.interrupts import Interrupted, collected
-from dmzcli.pictures import grid, write_png
-from dmzcli.progress import Silence, Talk
 from dmzcli.runs import Run
 from dmzcli.samplers import Sampler, create, sampler_class
+from dmzcli.system import processes
+from dmzcli.system.files import atomic, read_json, sha256, user_errors, write_json
+from dmzcli.system.interrupts import Interrupted, collected
+from dmzcli.system.png import grid, write_png
+from dmzcli.system.progress import Silence, Talk
 from dmzcli.thresholds import PERCENTILE
 
 Array = np.ndarray

@@ -25,14 +25,14 @@ from dmzcli.errors import UserError
 from dmzcli.evaluation.evaluate import evaluate
 from dmzcli.evaluation.features import FEWEST, Extractor
 from dmzcli.evaluation.image_sets import ImageSet
-from dmzcli.files import atomic, read_json, write_json, write_markdown
 from dmzcli.generation import decode, usual_batch
-from dmzcli.interrupts import Interrupted, collected
-from dmzcli.pictures import grid, write_png
-from dmzcli.progress import Silence, Talk
 from dmzcli.runs import ROOT, Run, runs_in
 from dmzcli.samplers import Sampler, create
 from dmzcli.sampling import draw_bits
+from dmzcli.system.files import atomic, read_json, write_json, write_markdown
+from dmzcli.system.interrupts import Interrupted, collected
+from dmzcli.system.png import grid, write_png
+from dmzcli.system.progress import Silence, Talk
 
 Array = np.ndarray
 STRIP = 10

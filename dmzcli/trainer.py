@@ -18,7 +18,6 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from dmzcli import processes
 from dmzcli.autoencoder import Autoencoder, pick_bits
 from dmzcli.averaging import Average
 from dmzcli.batches import Draw, draw, spread, to_unit
@@ -27,9 +26,10 @@ from dmzcli.data import Dataset
 from dmzcli.diffusion import Diffusion
 from dmzcli.errors import UserError
 from dmzcli.feeding import Feed
-from dmzcli.files import load_tensors, save_tensors
-from dmzcli.randomness import derive
 from dmzcli.runs import Run, load_into, save_weights
+from dmzcli.system import processes
+from dmzcli.system.files import load_tensors, save_tensors
+from dmzcli.system.randomness import derive
 from dmzcli.timesteps import LossSecondMoment
 
 if TYPE_CHECKING:
@@ -59,7 +59,7 @@ def accelerator(device: str | None, precision: str) -> Accelerator:
     from accelerate.state import AcceleratorState, PartialState
     from accelerate.utils import patch_environment
 
-    from dmzcli.devices import computes_bf16
+    from dmzcli.system.devices import computes_bf16
 
     chosen = processes.join(device)
     if precision == "auto":
@@ -350,9 +350,9 @@ class Trainer:
     def pictures(self) -> Path:
         """Writes a grid: validation images, their reconstructions, and images from bits by their marginals."""
         from dmzcli.generation import decode
-        from dmzcli.pictures import grid, write_png
-        from dmzcli.randomness import stream
         from dmzcli.samplers import create
+        from dmzcli.system.png import grid, write_png
+        from dmzcli.system.randomness import stream
 
         count, model = 10, self.average.model
         sampler = create("ancestral", self.config.diffusion, min(20, self.config.diffusion.timesteps))

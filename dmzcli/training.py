@@ -13,15 +13,15 @@ from dataclasses import dataclass
 
 import torch
 
-from dmzcli import processes
 from dmzcli.config import Config
 from dmzcli.data import Dataset
 from dmzcli.errors import UserError
-from dmzcli.files import sweep
-from dmzcli.interrupts import Interrupted, collected
 from dmzcli.metrics import Metrics
-from dmzcli.progress import Silence, Talk
 from dmzcli.runs import Run
+from dmzcli.system import processes
+from dmzcli.system.files import sweep
+from dmzcli.system.interrupts import Interrupted, collected
+from dmzcli.system.progress import Silence, Talk
 from dmzcli.trainer import Trainer, accelerator
 
 

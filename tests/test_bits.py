@@ -119,7 +119,7 @@ def test_a_failing_write_leaves_the_old_table(monkeypatch):
         raise OSError(28, "No space left on device")
 
     with monkeypatch.context() as patch:
-        patch.setattr("dmzcli.hdf5.reserve", fail)
+        patch.setattr("dmzcli.system.hdf5.reserve", fail)
         with pytest.raises(UserError, match=r"^no space left to write t\.h5$"):
             write("t.h5", table_of(5))
     assert Path("t.h5").read_bytes() == before

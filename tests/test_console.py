@@ -9,7 +9,7 @@ from rich.console import Console as RichConsole
 from dmzcli import console
 from dmzcli.console import Console, table
 from dmzcli.errors import UserError, did_you_mean
-from dmzcli.progress import Silence
+from dmzcli.system.progress import Silence
 
 
 def test_talk_goes_to_stderr_and_results_to_stdout(capsys):

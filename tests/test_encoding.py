@@ -18,7 +18,7 @@ from dmzcli import encoding
 from dmzcli.batches import to_unit
 from dmzcli.encoding import encode
 from dmzcli.errors import UserError
-from dmzcli.interrupts import Interrupted
+from dmzcli.system.interrupts import Interrupted
 from dmzcli.trainer import build
 
 HASH = "a" * 64

@@ -14,9 +14,9 @@ from safetensors.torch import load_file, save_file
 
 from dmzcli.config import parse
 from dmzcli.errors import UserError
-from dmzcli.files import sha256
 from dmzcli.importing import import_weights, prepare, read
 from dmzcli.runs import Run
+from dmzcli.system.files import sha256
 from dmzcli.unet import UNet
 
 IDDPM = Path(__file__).parent / "iddpm"

@@ -12,7 +12,7 @@ from dmzcli.config import DiffusionConfig
 from dmzcli.diffusion import Diffusion
 from dmzcli.errors import UserError
 from dmzcli.likelihood import bound, bound_terms, prior_term, strata
-from dmzcli.randomness import stream
+from dmzcli.system.randomness import stream
 from dmzcli.trainer import build
 
 DEVIATION = 0.25  # ±1 are four deviations away, and every estimate is nearer to 0: nothing is clipped

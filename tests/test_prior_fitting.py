@@ -14,8 +14,6 @@ import priors
 from dmzcli import __version__
 from dmzcli import bits as bit_tables
 from dmzcli.errors import UserError
-from dmzcli.files import sha256
-from dmzcli.interrupts import Interrupted
 from dmzcli.prior_fitting import (
     find_prior,
     fit,
@@ -24,8 +22,10 @@ from dmzcli.prior_fitting import (
     load_prior,
     priors_folder,
 )
-from dmzcli.progress import Silence
 from dmzcli.runs import Run
+from dmzcli.system.files import sha256
+from dmzcli.system.interrupts import Interrupted
+from dmzcli.system.progress import Silence
 
 QUICK = [kind for kind in priors.available() if priors.describe(kind)["automatic"]] + ["empirical"]
 

@@ -9,8 +9,8 @@ import pytest
 import torch
 
 from dmzcli.errors import UserError
-from dmzcli.files import sha256
 from dmzcli.runs import find_bits, find_run, find_run_of, load_into, same_dataset
+from dmzcli.system.files import sha256
 
 
 def copies(*names):

@@ -11,8 +11,8 @@ from dmzcli import samplers
 from dmzcli.config import DiffusionConfig
 from dmzcli.diffusion import Diffusion
 from dmzcli.errors import UserError
-from dmzcli.randomness import ImageNoise
 from dmzcli.spacings import spacings
+from dmzcli.system.randomness import ImageNoise
 
 MEAN, DEVIATION = 0.3, 0.5
 KINDS = [(name, eta) for name in samplers.available() for eta in ((0.0, 1.0) if name == "ddim" else (0.0,))]

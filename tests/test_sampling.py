@@ -15,10 +15,10 @@ from dmzcli import sampling
 from dmzcli.batches import to_unit
 from dmzcli.errors import UserError
 from dmzcli.generation import decode, decode_batch, invert
-from dmzcli.interrupts import Interrupted
-from dmzcli.pictures import grid
 from dmzcli.samplers import available, create
 from dmzcli.sampling import Plan, draw_bits, sample
+from dmzcli.system.interrupts import Interrupted
+from dmzcli.system.png import grid
 from dmzcli.trainer import build
 
 BITS = np.random.default_rng(0).integers(0, 2, (12, 8), dtype=np.uint8)

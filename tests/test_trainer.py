@@ -56,7 +56,7 @@ def test_truncated_checkpoint_is_named(tiny, few, run):
 
 @pytest.mark.parametrize("metadata", [None, {"dmz-train-state": "no json"}, {"dmz-train-state": "{}"}])
 def test_foreign_checkpoint_is_named(tiny, few, run, metadata):
-    from dmzcli.files import load_tensors, save_tensors
+    from dmzcli.system.files import load_tensors, save_tensors
 
     tensors, _ = load_tensors(run.state)
     save_tensors(run.state, tensors, metadata)

@@ -16,8 +16,8 @@ from safetensors.torch import load_file
 from dmzcli import training
 from dmzcli.autoencoder import Autoencoder
 from dmzcli.errors import UserError
-from dmzcli.interrupts import Interrupted
 from dmzcli.runs import Run
+from dmzcli.system.interrupts import Interrupted
 from dmzcli.trainer import Trainer
 from dmzcli.training import train
 
@@ -114,7 +114,7 @@ def test_every_variant_resumes_as_undisturbed(tiny, few, changes):
 
 def test_timesteps_drawn_by_their_loss_are_part_of_the_checkpoint(tiny, few):
     """Four timesteps, 96 draws: each has ten losses after a step or two, so that the last steps draw unevenly."""
-    from dmzcli.files import load_tensors
+    from dmzcli.system.files import load_tensors
 
     config = tiny(
         diffusion__timestep_sampling="loss-second-moment", diffusion__timesteps=4, training__steps=6
@@ -129,7 +129,7 @@ def test_timesteps_drawn_by_their_loss_are_part_of_the_checkpoint(tiny, few):
 
 def test_a_checkpoint_from_before_a_setting_existed_goes_on(tiny, few, undisturbed):
     """It and its config.json lack the settings that came later, which are then at their defaults."""
-    from dmzcli.files import load_tensors, save_tensors
+    from dmzcli.system.files import load_tensors, save_tensors
 
     run = Run(Path("run"))
     train(tiny(training__steps=4), few, run, "cpu")
@@ -226,7 +226,7 @@ def test_metrics_have_the_rows_that_were_asked_for(undisturbed):
 
 
 def test_weights_file_tells_its_step_and_configuration(tiny, undisturbed):
-    from dmzcli.files import load_tensors
+    from dmzcli.system.files import load_tensors
 
     tensors, metadata = load_tensors(undisturbed.weights)
     facts = json.loads(metadata["dmz"])
@@ -348,7 +348,7 @@ def test_signalled_process_leaves_with_its_code_and_a_checkpoint(spawn, tiny_set
 
 
 def safetensors_metadata(path):
-    from dmzcli.files import load_tensors
+    from dmzcli.system.files import load_tensors
 
     return load_tensors(path)[1]
 

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from dmzcli.config import DataConfig
     from dmzcli.console import Console
     from dmzcli.data import Dataset
-    from dmzcli.progress import Advance
+    from dmzcli.system.progress import Advance
 
 RunOption = Annotated[
     Path | None, typer.Option("--run", help="Run directory; by default the newest that fits.")
@@ -85,8 +85,8 @@ QuietOption = Annotated[bool, typer.Option("--quiet", help="Say nothing on stder
 
 def console(quiet: bool, as_json: bool) -> Console:
     """The console of a command; of several processes, only the main one's prints."""
-    from dmzcli import processes
     from dmzcli.console import Console
+    from dmzcli.system import processes
 
     return Console(quiet=quiet, as_json=as_json, mute=not processes.main())
 
@@ -120,7 +120,7 @@ def load_dataset(talk: Console, data: DataConfig, download: bool = False) -> Dat
             "the run was imported without a dataset", "train it on one: dmz train DATASET --run DIR"
         )
 
-    from dmzcli import processes
+    from dmzcli.system import processes
 
     with processes.first_of_machine(), talk.task(f"reading {data.dataset}", 1) as advance:
         options = dataset_options(data, download)

@@ -109,8 +109,8 @@ def show(
     talk = common.console(quiet, as_json)
     from dmzcli.console import table
     from dmzcli.data.showing import counts, sheet
-    from dmzcli.pictures import write_png
     from dmzcli.runs import stem
+    from dmzcli.system.png import write_png
 
     images = common.load_dataset(talk, _settings(dataset, data_dir, settings, skip_bad), download)
     source = Path(dataset)

@@ -51,7 +51,7 @@ def encode(
         data = data.model_copy(update={"dataset": dataset, "data_dir": None})
     data = data.model_copy(update=common.data_flags(data_dir, skip_bad))
     from dmzcli.encoding import encode as encode_images
-    from dmzcli.processes import join
+    from dmzcli.system.processes import join
 
     model = chosen.load_model(join(device))
     images = common.load_dataset(talk, data, download)

@@ -96,12 +96,12 @@ def evaluate(
     """
     talk = common.console(quiet, as_json)
     from dmzcli.console import table
-    from dmzcli.devices import pick
     from dmzcli.errors import UserError
     from dmzcli.evaluation.sources import drawn, reference_data, run_of
     from dmzcli.generation import computing_in
     from dmzcli.runs import find_run
     from dmzcli.samplers import sampler_class
+    from dmzcli.system.devices import pick
 
     where = pick(device)
     if out is not None and (out.is_dir() or out.suffix == ".png"):
@@ -164,7 +164,7 @@ def evaluate(
     card = score(images, dataset, split, extractor, wanted, seed, batch_size or 64, allow_lossy, resize, talk)
     for warning in card.warnings:
         talk.say(f"warning: {warning}")
-    from dmzcli.files import write_json
+    from dmzcli.system.files import write_json
 
     if out is None and (folder / "plan.json").exists():
         out = folder / f"evaluation-{extractor.name}-{dataset.name}-{split}-{card.digest()}.json"

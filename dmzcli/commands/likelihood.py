@@ -46,9 +46,9 @@ def likelihood(
     Written as likelihood-<split>.json and .png, with the prior's kind in the name where one is given.
     """
     talk = common.console(quiet, as_json)
-    from dmzcli.devices import pick
     from dmzcli.likelihood_report import measure
     from dmzcli.runs import find_run
+    from dmzcli.system.devices import pick
 
     chosen = find_run(run)
     model = chosen.load_model(pick(device))

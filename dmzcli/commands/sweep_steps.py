@@ -64,7 +64,6 @@ def sweep_steps(
     """
     talk = common.console(quiet, as_json)
     from dmzcli.console import table as make_table
-    from dmzcli.devices import pick
     from dmzcli.errors import UserError, did_you_mean
     from dmzcli.evaluation.features import create
     from dmzcli.evaluation.sources import reference_data, usual_features
@@ -72,6 +71,7 @@ def sweep_steps(
     from dmzcli.prior_fitting import can_sample
     from dmzcli.runs import find_run
     from dmzcli.sweeping import check, encoded_source, find_plain, plain_source, prior_source, sweep
+    from dmzcli.system.devices import pick
 
     kinds = common.listed(bits)
     for kind in kinds:

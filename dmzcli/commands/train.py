@@ -71,8 +71,8 @@ def train(
         "model": {"latent": latent, "bits": bits},
         "training": {"steps": max_steps, "batch_size": batch_size, "seed": seed},
     }
-    from dmzcli import processes
     from dmzcli.errors import UserError
+    from dmzcli.system import processes
 
     if dry_run and processes.ranks() > 1:
         raise UserError(

@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from dmzcli.errors import UserError
-from dmzcli.files import user_errors
+from dmzcli.system.files import user_errors
 
 SUFFIXES = (".zip", ".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tbz2", ".tar.xz", ".txz")
 FILES = (".parquet", ".npz", ".npy", ".h5", ".hdf5")

@@ -17,7 +17,7 @@ from dmzcli.data.fitting import Fitting
 from dmzcli.data.layout import SPLIT_FOLDERS
 from dmzcli.data.splits import TRAIN, hold_out_missing, numbered
 from dmzcli.errors import UserError
-from dmzcli.files import user_errors
+from dmzcli.system.files import user_errors
 
 SUFFIXES = (".npy", ".npz")
 _WHOLE = (("images", "labels"), ("arr_0", "arr_1"), ("x", "y"))

@@ -20,7 +20,7 @@ from dmzcli.data.layout import Layout
 from dmzcli.data.lists import read_attributes, read_partition
 from dmzcli.data.pictures import Item, Pictures, PictureSource
 from dmzcli.errors import UserError
-from dmzcli.files import user_errors
+from dmzcli.system.files import user_errors
 
 PICTURES, ATTRIBUTES, PARTITION = "img_align_celeba", "list_attr_celeba", "list_eval_partition"
 _BASES = ("", "celeba", "CelebA", "celeba-dataset")

@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 
 from dmzcli.errors import UserError
-from dmzcli.files import user_errors
+from dmzcli.system.files import user_errors
 
 
 def through_torchvision(kind: str, folder: Path, how_to_get: str) -> None:

@@ -15,7 +15,7 @@ from typing import IO
 import numpy as np
 
 from dmzcli.errors import UserError
-from dmzcli.files import user_errors
+from dmzcli.system.files import user_errors
 
 _UNSIGNED_BYTE = 0x08
 _AGAIN = "download the file again"

@@ -14,7 +14,7 @@ import numpy as np
 
 from dmzcli.data.contract import SPLITS
 from dmzcli.errors import UserError
-from dmzcli.files import user_errors
+from dmzcli.system.files import user_errors
 
 _AGAIN = "download the file again"
 _VALUES = {"-1": 0, "1": 1}

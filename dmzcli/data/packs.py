@@ -19,8 +19,8 @@ import numpy as np
 from dmzcli.data.contract import Content, Dataset
 from dmzcli.data.fitting import Fitting
 from dmzcli.errors import UserError
-from dmzcli.files import user_errors
-from dmzcli.hdf5 import Column, mapped, strings, whole_file
+from dmzcli.system.files import user_errors
+from dmzcli.system.hdf5 import Column, mapped, strings, whole_file
 
 FORMAT, VERSION = "dmz-images", 1
 HINT = "make a pack with dmz data prepare"

@@ -26,8 +26,8 @@ from dmzcli.data.found import Found, cache_root
 from dmzcli.data.layout import Layout
 from dmzcli.data.pictures import Pictures, Tally, arranged, decoded
 from dmzcli.errors import UserError
-from dmzcli.files import atomic, read_json, sweep, user_errors, write_json
-from dmzcli.interrupts import Interrupted, collected
+from dmzcli.system.files import atomic, read_json, sweep, user_errors, write_json
+from dmzcli.system.interrupts import Interrupted, collected
 
 PART = 1024
 """Pictures per part."""

@@ -42,7 +42,7 @@ def sheet(dataset: Dataset, columns: int = 10) -> np.ndarray:
     from PIL import Image, ImageDraw
 
     from dmzcli.data.fitting import with_channels
-    from dmzcli.pictures import grid
+    from dmzcli.system.png import grid
 
     groups = _groups(dataset)[:ROWS]
     size = dataset.images.shape[1]

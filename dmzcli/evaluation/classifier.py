@@ -21,10 +21,10 @@ from dmzcli.batches import batch_rows, to_unit
 from dmzcli.data import Dataset
 from dmzcli.data.registry import cache_folder
 from dmzcli.errors import UserError
-from dmzcli.files import load_tensors, save_tensors
-from dmzcli.interrupts import Interrupted, collected
-from dmzcli.progress import Silence, Talk
-from dmzcli.randomness import derive
+from dmzcli.system.files import load_tensors, save_tensors
+from dmzcli.system.interrupts import Interrupted, collected
+from dmzcli.system.progress import Silence, Talk
+from dmzcli.system.randomness import derive
 
 FEATURES = 64
 STEPS, BATCH, RATE = 2000, 128, 2e-3

@@ -20,7 +20,7 @@ from dmzcli.evaluation import scores
 from dmzcli.evaluation.features import FEWEST, Extractor, reference_of
 from dmzcli.evaluation.image_sets import ImageSet, fitted_to
 from dmzcli.evaluation.scores import Score
-from dmzcli.progress import Silence, Talk
+from dmzcli.system.progress import Silence, Talk
 
 METRICS = ("fid", "kid", "is", "prc")
 ENOUGH = 10_000

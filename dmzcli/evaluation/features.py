@@ -25,8 +25,8 @@ from dmzcli.data.registry import cache_folder
 from dmzcli.errors import UserError, did_you_mean
 from dmzcli.evaluation.classifier import classifier_for, load
 from dmzcli.evaluation.scores import KERNEL_IMAGES, Moments
-from dmzcli.files import load_tensors, save_tensors, user_errors
-from dmzcli.progress import Silence, Talk
+from dmzcli.system.files import load_tensors, save_tensors, user_errors
+from dmzcli.system.progress import Silence, Talk
 
 Array = np.ndarray
 SHORT = {

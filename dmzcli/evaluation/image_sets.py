@@ -18,7 +18,7 @@ from dmzcli.data.archives import opened
 from dmzcli.data.decode import SUFFIXES, decode
 from dmzcli.data.fitting import with_channels
 from dmzcli.errors import UserError
-from dmzcli.files import read_json, user_errors
+from dmzcli.system.files import read_json, user_errors
 
 Array = np.ndarray
 

@@ -27,13 +27,13 @@ from dmzcli.encoding import probabilities_of
 from dmzcli.errors import UserError
 from dmzcli.evaluation.evaluate import versions
 from dmzcli.evaluation.scores import Score
-from dmzcli.files import write_json
 from dmzcli.generation import decode, usual_batch
-from dmzcli.pictures import grid, write_png
-from dmzcli.progress import Silence, Talk
 from dmzcli.runs import Run
 from dmzcli.samplers import Sampler, resolved
 from dmzcli.samplers import create as create_sampler
+from dmzcli.system.files import write_json
+from dmzcli.system.png import grid, write_png
+from dmzcli.system.progress import Silence, Talk
 
 Array = np.ndarray
 SMALLEST = {"ssim": 11, "lpips": 16}

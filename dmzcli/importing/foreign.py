@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from dmzcli.errors import UserError
-from dmzcli.files import load_tensors, user_errors
+from dmzcli.system.files import load_tensors, user_errors
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,7 @@ import pytest
 
 from dmzcli.data import Dataset, load, pictures, prepare
 from dmzcli.errors import UserError
-from dmzcli.interrupts import Interrupted
+from dmzcli.system.interrupts import Interrupted
 
 
 @pytest.fixture

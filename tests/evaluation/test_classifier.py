@@ -32,7 +32,7 @@ def test_the_seed_fixes_the_weights_and_it_learns(few, digits):
 def test_an_interrupted_training_ends_as_an_undisturbed_one(digits, tmp_path, monkeypatch):
     import signal
 
-    from dmzcli.interrupts import Interrupted
+    from dmzcli.system.interrupts import Interrupted
 
     monkeypatch.setattr(classifier, "KEEP_EVERY", 20)
     whole = classifier.train(digits, 0, CPU, steps=50)
@@ -68,7 +68,7 @@ def test_saving_changes_nothing_and_a_foreign_file_is_refused(digits, tmp_path):
     x = torch.randn(3, 1, 8, 8)
     assert torch.equal(trained.model(x)[0], again.model(x)[0])
     assert (again.dataset, again.seed, again.accuracy) == (digits.identity, 0, trained.accuracy)
-    from dmzcli.files import save_tensors
+    from dmzcli.system.files import save_tensors
 
     save_tensors(tmp_path / "other.safetensors", {"x": torch.zeros(1)})
     with pytest.raises(UserError, match="is no classifier of dmz"):

@@ -12,9 +12,10 @@ import numpy as np
 import pytest
 import torch
 
+import dmzcli
 from dmzcli import bits as bit_tables
-from dmzcli import processes
 from dmzcli.runs import Run
+from dmzcli.system import processes
 
 DRIVER = """
 import json, sys
@@ -39,7 +40,7 @@ def launched(tmp_path):
     def start(*commands, count=2, before=""):
         driver.write_text(before + "\n" + DRIVER)
         environment = {**os.environ, "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": "", "COLUMNS": "200"}
-        environment["PYTHONPATH"] = str(Path(processes.__file__).parent.parent)
+        environment["PYTHONPATH"] = str(Path(dmzcli.__file__).parent.parent)
         launcher = (
             sys.executable,
             "-m",

@@ -12,7 +12,16 @@ import pytest
 import torch
 
 from dmzcli.errors import UserError
-from dmzcli.files import atomic, load_tensors, read_json, save_tensors, sha256, sweep, user_errors, write_json
+from dmzcli.system.files import (
+    atomic,
+    load_tensors,
+    read_json,
+    save_tensors,
+    sha256,
+    sweep,
+    user_errors,
+    write_json,
+)
 
 
 class Broken(Exception):

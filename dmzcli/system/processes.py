@@ -64,7 +64,7 @@ def join(device: str | None = None) -> torch.device:
     Raises:
         UserError: There is no such device, or it names one for several processes.
     """
-    from dmzcli.devices import pick
+    from dmzcli.system.devices import pick
 
     chosen = pick(device)
     # Of a convolution of one channel: its gradient is laid out in another of the ways that are the same memory.

@@ -5,7 +5,7 @@ import threading
 
 import pytest
 
-from dmzcli.interrupts import Interrupted, collected
+from dmzcli.system.interrupts import Interrupted, collected
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])

@@ -18,7 +18,7 @@ from typing import IO, Any
 import h5py
 import numpy as np
 
-from dmzcli.files import atomic
+from dmzcli.system.files import atomic
 
 _STRUCTURE = 1 << 16
 """More bytes than a file's structure takes, names and attributes aside."""

@@ -3,7 +3,7 @@
 import numpy as np
 import torch
 
-from dmzcli.randomness import ImageNoise, derive, stream, torch_stream
+from dmzcli.system.randomness import ImageNoise, derive, stream, torch_stream
 
 
 def test_names_are_not_glued_together():

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from dmzcli.files import atomic
+from dmzcli.system.files import atomic
 
 Array = np.ndarray
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from dmzcli.pictures import grid, write_png
+from dmzcli.system.png import grid, write_png
 
 IMAGES = np.random.default_rng(0).integers(0, 256, (7, 8, 8, 3), dtype=np.uint8)
 

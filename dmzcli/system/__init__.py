@@ -1,0 +1,1 @@
+"""What the machine gives, made safe: whole files, HDF5, PNGs, devices, processes, signals, named randomness."""
