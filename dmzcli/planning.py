@@ -271,17 +271,3 @@ def forecast(config: Config, device: str | None = None) -> dict[str, Any]:
         return {**facts, "measured": False, "why_not": lacks}
     found = measure(config, device)
     return {**facts, **found, "measured": "why_not" not in found}
-
-
-def list_all_settings() -> tuple[dict[str, Any], str]:
-    """Every setting with its default and meaning, and the presets."""
-    facts: dict[str, Any] = {"settings": {}, "presets": presets()}
-    lines = []
-    for section, cls in fields().items():
-        for name, field in cls.model_fields.items():
-            default = list(field.default) if isinstance(field.default, tuple) else field.default
-            facts["settings"][f"{section}.{name}"] = {"default": default, "help": field.description}
-            shown = "empty" if default is None else str(default)
-            lines.append(f"{f'{section}.{name} = {shown}':<44} {field.description or ''}".rstrip())
-    lines += ["", f"presets: {', '.join(presets())}"]
-    return facts, "\n".join(lines)

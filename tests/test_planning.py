@@ -6,10 +6,10 @@ from pathlib import Path
 import pytest
 import torch
 
-from dmzcli.config import presets
+from dmzcli.config import list_all_settings, presets
 from dmzcli.errors import UserError
 from dmzcli.measuring import Kept, flops
-from dmzcli.planning import estimate, first_difference, list_all_settings, plan
+from dmzcli.planning import estimate, first_difference, plan
 from dmzcli.trainer import build
 
 NOTHING: dict = {}

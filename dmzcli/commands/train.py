@@ -59,8 +59,9 @@ def train(
     has its own settings instead of a preset's.
     """
     talk = common.console(quiet, as_json)
+    from dmzcli.config import list_all_settings
     from dmzcli.data import names
-    from dmzcli.planning import forecast, list_all_settings, plan
+    from dmzcli.planning import forecast, plan
 
     if list_settings:
         facts, text = list_all_settings()

@@ -10,11 +10,8 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-import tomllib
-from collections.abc import Mapping, Sequence
-from functools import cache
-from importlib.resources import files
-from typing import Any, Literal, get_args
+from collections.abc import Mapping
+from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, PositiveInt, ValidationError, model_validator
 
@@ -286,7 +283,8 @@ def default(key: str) -> Any:
     return fields()[section].model_fields[name].default
 
 
-def _known_keys() -> list[str]:
+def known_keys() -> list[str]:
+    """Every ``section.name``."""
     return [f"{section}.{name}" for section, cls in fields().items() for name in cls.model_fields]
 
 
@@ -307,7 +305,7 @@ def parse(tree: Mapping[str, Any], source: str) -> Config:
         key = ".".join(str(part) for part in first["loc"][:2])
         if first["type"] == "extra_forbidden":
             raise UserError(
-                f"unknown setting '{key}' in {source}", did_you_mean(key, _known_keys(), "known settings")
+                f"unknown setting '{key}' in {source}", did_you_mean(key, known_keys(), "known settings")
             ) from error
         reason = first["msg"].removeprefix("Value error, ")
         what = f"{key} = {first['input']!r}: " if key else ""
@@ -315,67 +313,3 @@ def parse(tree: Mapping[str, Any], source: str) -> Config:
         if first["type"] == "literal_error" and isinstance(first["input"], str):
             hint = did_you_mean(first["input"], re.findall(r"'([^']+)'", first["ctx"]["expected"]))
         raise UserError(f"{what}{reason[:1].lower()}{reason[1:]} (in {source})", hint) from error
-
-
-@cache
-def presets() -> dict[str, dict[str, Any]]:
-    """The shipped presets: nested overrides by name."""
-    return tomllib.loads((files("dmzcli") / "presets.toml").read_text(encoding="utf-8"))
-
-
-def preset(name: str) -> dict[str, Any]:
-    """One preset's overrides.
-
-    Raises:
-        UserError: There is none of that name.
-    """
-    if name not in presets():
-        raise UserError(f"unknown preset '{name}'", did_you_mean(name, presets(), "presets"))
-    return {section: dict(values) for section, values in presets()[name].items()}
-
-
-def _value(section: str, name: str, text: str) -> Any:
-    """A ``--set`` value: JSON where it reads as JSON, a comma list for tuples, else the text itself."""
-    annotation = str(fields()[section].model_fields[name].annotation)
-    if "tuple" in annotation and not text.startswith("[") and text not in ("", "null", "none"):
-        return [part.strip() for part in text.split(",")]
-    if text in ("", "null", "none") and "None" in annotation:
-        return None
-    if text in get_args(fields()[section].model_fields[name].annotation) or annotation == "<class 'str'>":
-        return text
-    try:
-        return json.loads(text)
-    except ValueError:
-        return text
-
-
-def assignments(settings: Sequence[str]) -> dict[str, dict[str, Any]]:
-    """Turns ``["model.channels=64"]`` into ``{"model": {"channels": 64}}``.
-
-    Raises:
-        UserError: An entry has no ``=``, or its key is unknown.
-    """
-    tree: dict[str, dict[str, Any]] = {}
-    for setting in settings:
-        key, equals, text = setting.partition("=")
-        if not equals:
-            raise UserError(f"--set {setting} has no '='", "write it as --set model.channels=64")
-        if key not in _known_keys():
-            raise UserError(f"unknown setting '{key}'", did_you_mean(key, _known_keys(), "known settings"))
-        section, name = key.split(".")
-        tree.setdefault(section, {})[name] = _value(section, name, text)
-    return tree
-
-
-def given_only(flags: Mapping[str, Mapping[str, Any]]) -> dict[str, dict[str, Any]]:
-    """The flags that were given: entries of ``None`` were not."""
-    return {section: {k: v for k, v in values.items() if v is not None} for section, values in flags.items()}
-
-
-def merge(*trees: Mapping[str, Mapping[str, Any]]) -> dict[str, dict[str, Any]]:
-    """Merges nested overrides; the later one wins."""
-    merged: dict[str, dict[str, Any]] = {}
-    for tree in trees:
-        for section, values in tree.items():
-            merged.setdefault(section, {}).update(values)
-    return merged

@@ -1,0 +1,37 @@
+"""What an experiment is: typed sections, and how presets, flags and ``--set`` become one."""
+
+from dmzcli.config.experiment import (
+    Config,
+    DataConfig,
+    DiffusionConfig,
+    ModelConfig,
+    TrainingConfig,
+    default,
+    fields,
+    parse,
+)
+from dmzcli.config.overrides import (
+    assignments,
+    given_only,
+    list_all_settings,
+    merge,
+    preset,
+    presets,
+)
+
+__all__ = [
+    "Config",
+    "DataConfig",
+    "DiffusionConfig",
+    "ModelConfig",
+    "TrainingConfig",
+    "assignments",
+    "default",
+    "fields",
+    "given_only",
+    "list_all_settings",
+    "merge",
+    "parse",
+    "preset",
+    "presets",
+]

@@ -1,0 +1,91 @@
+"""How presets, flags and ``--set`` entries become one nested mapping, the later winning over the earlier."""
+
+from __future__ import annotations
+
+import json
+import tomllib
+from collections.abc import Mapping, Sequence
+from functools import cache
+from importlib.resources import files
+from typing import Any, get_args
+
+from dmzcli.config.experiment import fields, known_keys
+from dmzcli.errors import UserError, did_you_mean
+
+
+@cache
+def presets() -> dict[str, dict[str, Any]]:
+    """The shipped presets: nested overrides by name."""
+    return tomllib.loads((files("dmzcli.config") / "presets.toml").read_text(encoding="utf-8"))
+
+
+def preset(name: str) -> dict[str, Any]:
+    """One preset's overrides.
+
+    Raises:
+        UserError: There is none of that name.
+    """
+    if name not in presets():
+        raise UserError(f"unknown preset '{name}'", did_you_mean(name, presets(), "presets"))
+    return {section: dict(values) for section, values in presets()[name].items()}
+
+
+def _value(section: str, name: str, text: str) -> Any:
+    """A ``--set`` value: JSON where it reads as JSON, a comma list for tuples, else the text itself."""
+    annotation = str(fields()[section].model_fields[name].annotation)
+    if "tuple" in annotation and not text.startswith("[") and text not in ("", "null", "none"):
+        return [part.strip() for part in text.split(",")]
+    if text in ("", "null", "none") and "None" in annotation:
+        return None
+    if text in get_args(fields()[section].model_fields[name].annotation) or annotation == "<class 'str'>":
+        return text
+    try:
+        return json.loads(text)
+    except ValueError:
+        return text
+
+
+def assignments(settings: Sequence[str]) -> dict[str, dict[str, Any]]:
+    """Turns ``["model.channels=64"]`` into ``{"model": {"channels": 64}}``.
+
+    Raises:
+        UserError: An entry has no ``=``, or its key is unknown.
+    """
+    tree: dict[str, dict[str, Any]] = {}
+    for setting in settings:
+        key, equals, text = setting.partition("=")
+        if not equals:
+            raise UserError(f"--set {setting} has no '='", "write it as --set model.channels=64")
+        if key not in known_keys():
+            raise UserError(f"unknown setting '{key}'", did_you_mean(key, known_keys(), "known settings"))
+        section, name = key.split(".")
+        tree.setdefault(section, {})[name] = _value(section, name, text)
+    return tree
+
+
+def given_only(flags: Mapping[str, Mapping[str, Any]]) -> dict[str, dict[str, Any]]:
+    """The flags that were given: entries of ``None`` were not."""
+    return {section: {k: v for k, v in values.items() if v is not None} for section, values in flags.items()}
+
+
+def merge(*trees: Mapping[str, Mapping[str, Any]]) -> dict[str, dict[str, Any]]:
+    """Merges nested overrides; the later one wins."""
+    merged: dict[str, dict[str, Any]] = {}
+    for tree in trees:
+        for section, values in tree.items():
+            merged.setdefault(section, {}).update(values)
+    return merged
+
+
+def list_all_settings() -> tuple[dict[str, Any], str]:
+    """Every setting with its default and meaning, and the presets."""
+    facts: dict[str, Any] = {"settings": {}, "presets": presets()}
+    lines = []
+    for section, cls in fields().items():
+        for name, field in cls.model_fields.items():
+            default = list(field.default) if isinstance(field.default, tuple) else field.default
+            facts["settings"][f"{section}.{name}"] = {"default": default, "help": field.description}
+            shown = "empty" if default is None else str(default)
+            lines.append(f"{f'{section}.{name} = {shown}':<44} {field.description or ''}".rstrip())
+    lines += ["", f"presets: {', '.join(presets())}"]
+    return facts, "\n".join(lines)
