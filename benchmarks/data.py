@@ -31,8 +31,8 @@ from torchvision import transforms
 from torchvision.datasets import ImageFolder
 
 from dmzcli import data
-from dmzcli.data.archives import opened
-from dmzcli.data.decode import SUFFIXES
+from dmzcli.data.formats.archives import opened
+from dmzcli.data.formats.picture import SUFFIXES
 from dmzcli.feeding import Feed
 from dmzcli.system.devices import pick
 

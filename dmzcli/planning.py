@@ -19,8 +19,8 @@ from dmzcli.config import (
     preset,
     presets,
 )
-from dmzcli.data.archives import stem
-from dmzcli.data.fitting import FITS
+from dmzcli.data.crops import FITS
+from dmzcli.data.formats.archives import stem
 from dmzcli.errors import UserError
 from dmzcli.runs import ROOT, Run
 

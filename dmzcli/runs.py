@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from dmzcli.config import Config, parse
-from dmzcli.data.archives import stem
+from dmzcli.data.formats.archives import stem
 from dmzcli.errors import UserError
 from dmzcli.system.files import load_tensors, read_json, save_tensors, sha256, write_json
 

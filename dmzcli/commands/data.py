@@ -108,7 +108,7 @@ def show(
     """Write a labelled contact sheet (PNG), and print how many images each split and class has."""
     talk = common.console(quiet, as_json)
     from dmzcli.console import table
-    from dmzcli.data.showing import counts, sheet
+    from dmzcli.data.contact_sheet import counts, sheet
     from dmzcli.runs import stem
     from dmzcli.system.png import write_png
 

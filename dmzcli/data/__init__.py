@@ -1,9 +1,9 @@
 """Datasets: images, labels, attributes and disjoint splits under one contract."""
 
-from dmzcli.data.contract import SPLITS, Content, Dataset, Progress, Source
-from dmzcli.data.fitting import FITS, Fitting, with_channels
-from dmzcli.data.pairs import Pairs
+from dmzcli.data.crops import FITS, Fitting, with_channels
+from dmzcli.data.dataset import SPLITS, Content, Dataset, Progress, Source
 from dmzcli.data.registry import find, load, load_pairs, names, prepare, register, status
+from dmzcli.data.sources.edges import Pairs
 from dmzcli.data.splits import TEST, TRAIN, VALID
 
 __all__ = [

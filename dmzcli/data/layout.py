@@ -19,7 +19,7 @@ from pathlib import Path
 
 import numpy as np
 
-from dmzcli.data.contract import SPLITS
+from dmzcli.data.dataset import SPLITS
 from dmzcli.data.splits import TEST, TRAIN, VALID, hold_out_missing
 from dmzcli.errors import UserError
 

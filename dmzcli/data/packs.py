@@ -16,8 +16,8 @@ from typing import Any
 import h5py
 import numpy as np
 
-from dmzcli.data.contract import Content, Dataset
-from dmzcli.data.fitting import Fitting
+from dmzcli.data.crops import Fitting
+from dmzcli.data.dataset import Content, Dataset
 from dmzcli.errors import UserError
 from dmzcli.system.files import user_errors
 from dmzcli.system.hdf5 import Column, mapped, strings, whole_file

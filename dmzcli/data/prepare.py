@@ -20,11 +20,11 @@ from typing import Any
 import numpy as np
 
 from dmzcli.data import packs
-from dmzcli.data.contract import Content, Dataset, Progress, digest, identify
-from dmzcli.data.fitting import Fitting, with_channels
-from dmzcli.data.found import Found, cache_root
+from dmzcli.data.crops import Fitting, with_channels
+from dmzcli.data.dataset import Content, Dataset, Progress, digest, identify
+from dmzcli.data.decoding import Pictures, Tally, arranged, decoded
 from dmzcli.data.layout import Layout
-from dmzcli.data.pictures import Pictures, Tally, arranged, decoded
+from dmzcli.data.locate import Found, cache_root
 from dmzcli.errors import UserError
 from dmzcli.system.files import atomic, read_json, sweep, user_errors, write_json
 from dmzcli.system.interrupts import Interrupted, collected

@@ -9,21 +9,21 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from dmzcli.data.archives import FILES, SUFFIXES, stem
-from dmzcli.data.celeba import CelebA
-from dmzcli.data.cifar import Cifar10
-from dmzcli.data.contract import Dataset, Progress, Source
-from dmzcli.data.digits import Digits
-from dmzcli.data.faces import CelebaHq, Ffhq
-from dmzcli.data.fashion import FashionMnist
-from dmzcli.data.fitting import Fitting
-from dmzcli.data.found import Found, at_path, at_source, cache_root
-from dmzcli.data.images import NoPicturesError
+from dmzcli.data.crops import Fitting
+from dmzcli.data.dataset import Dataset, Progress, Source
+from dmzcli.data.decoding import read
+from dmzcli.data.formats.archives import FILES, SUFFIXES, stem
+from dmzcli.data.locate import Found, at_path, at_source, cache_root
 from dmzcli.data.packs import is_pack
-from dmzcli.data.pairs import Edges2Handbags, Edges2Shoes, Pairs
-from dmzcli.data.pictures import read
 from dmzcli.data.prepare import Prepared, cached
 from dmzcli.data.prepare import prepare as prepare_found
+from dmzcli.data.sources.celeba import CelebA
+from dmzcli.data.sources.cifar10 import Cifar10
+from dmzcli.data.sources.digits import Digits
+from dmzcli.data.sources.edges import Edges2Handbags, Edges2Shoes, Pairs
+from dmzcli.data.sources.faces import CelebaHq, Ffhq
+from dmzcli.data.sources.fashion_mnist import FashionMnist
+from dmzcli.data.sources.folder import NoPicturesError
 from dmzcli.errors import UserError, did_you_mean
 
 DEBIAN = Path("/usr/share/datasets")
@@ -136,9 +136,9 @@ def load(
             image pack: one below ``data_dir`` (or the usual folders), with or without an archive's suffix, or any path.
         data_dir: The folder to search, instead of ``./data``, the cache and Debian's.
         size: The side S of the images in pixels; None keeps theirs.
-        fit: How pictures of another size become S×S, see :mod:`dmzcli.data.fitting`.
+        fit: How pictures of another size become S×S, see :mod:`dmzcli.data.crops`.
         channels: 1 or 3 forces grey or colour; None gives 1 where all are grey.
-        side: ``A`` or ``B`` of pictures that hold pairs, see :mod:`dmzcli.data.pairs`.
+        side: ``A`` or ``B`` of pictures that hold pairs, see :mod:`dmzcli.data.sources.edges`.
         download: Fetch the files into ``data_dir`` (or the cache) where they are missing.
         skip_bad: Leave pictures out that cannot be read, and count them in the dataset's ``notes``.
         cache: Prepare pictures once, see :mod:`dmzcli.data.prepare`; else they are decoded into memory.

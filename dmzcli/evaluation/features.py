@@ -20,7 +20,7 @@ from torch import Tensor
 
 from dmzcli.batches import spread
 from dmzcli.data import Dataset
-from dmzcli.data.fitting import with_channels
+from dmzcli.data.crops import with_channels
 from dmzcli.data.registry import cache_folder
 from dmzcli.errors import UserError, did_you_mean
 from dmzcli.evaluation.classifier import classifier_for, load

@@ -13,10 +13,10 @@ from typing import Any
 
 import numpy as np
 
-from dmzcli.data.archives import SUFFIXES as ARCHIVES
-from dmzcli.data.archives import opened
-from dmzcli.data.decode import SUFFIXES, decode
-from dmzcli.data.fitting import with_channels
+from dmzcli.data.crops import with_channels
+from dmzcli.data.formats.archives import SUFFIXES as ARCHIVES
+from dmzcli.data.formats.archives import opened
+from dmzcli.data.formats.picture import SUFFIXES, decode
 from dmzcli.errors import UserError
 from dmzcli.system.files import read_json, user_errors
 
@@ -211,6 +211,6 @@ def fitted_to(images: ImageSet, size: int, channels: int, resize: bool = False) 
 
 
 def _resampled(images: Array, size: int) -> Array:
-    from dmzcli.data.fitting import Fitting
+    from dmzcli.data.crops import Fitting
 
     return Fitting(size, "resize").apply_all(images, "an image")

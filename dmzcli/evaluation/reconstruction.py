@@ -22,7 +22,7 @@ import torch
 from dmzcli.autoencoder import Autoencoder, pick_bits
 from dmzcli.batches import spread
 from dmzcli.data import Dataset
-from dmzcli.data.fitting import with_channels
+from dmzcli.data.crops import with_channels
 from dmzcli.encoding import probabilities_of
 from dmzcli.errors import UserError
 from dmzcli.evaluation.evaluate import versions

@@ -8,7 +8,8 @@ import h5py
 import numpy as np
 import pytest
 
-from dmzcli.data import Dataset, load, pictures, prepare
+from dmzcli.data import Dataset, load, prepare
+from dmzcli.data import decoding as pictures
 from dmzcli.errors import UserError
 from dmzcli.system.interrupts import Interrupted
 

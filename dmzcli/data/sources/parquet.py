@@ -15,8 +15,8 @@ from typing import Any
 
 import numpy as np
 
+from dmzcli.data.decoding import Item, Pictures
 from dmzcli.data.layout import SPLIT_FOLDERS, Layout
-from dmzcli.data.pictures import Item, Pictures
 from dmzcli.data.splits import TRAIN, hold_out_missing
 from dmzcli.errors import UserError
 

@@ -15,10 +15,10 @@ from pathlib import Path, PurePosixPath
 
 import numpy as np
 
-from dmzcli.data.archives import opened
+from dmzcli.data.decoding import Item, Pictures, PictureSource
+from dmzcli.data.formats.archives import opened
+from dmzcli.data.formats.celeba_lists import read_attributes, read_partition
 from dmzcli.data.layout import Layout
-from dmzcli.data.lists import read_attributes, read_partition
-from dmzcli.data.pictures import Item, Pictures, PictureSource
 from dmzcli.errors import UserError
 from dmzcli.system.files import user_errors
 

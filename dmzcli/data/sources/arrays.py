@@ -12,8 +12,8 @@ from pathlib import Path
 
 import numpy as np
 
-from dmzcli.data.contract import SPLITS, Content
-from dmzcli.data.fitting import Fitting
+from dmzcli.data.crops import Fitting
+from dmzcli.data.dataset import SPLITS, Content
 from dmzcli.data.layout import SPLIT_FOLDERS
 from dmzcli.data.splits import TRAIN, hold_out_missing, numbered
 from dmzcli.errors import UserError

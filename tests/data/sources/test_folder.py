@@ -328,7 +328,7 @@ def test_names_that_are_not_utf8(make, tmp_path):
 
 @pytest.mark.slow
 def test_the_jpeg_copies_of_cifar10():
-    path = Path(__file__).resolve().parents[2] / ".." / "shared" / "data" / "cifar10-jpeg.tar.xz"
+    path = Path(__file__).resolve().parents[3] / ".." / "shared" / "data" / "cifar10-jpeg.tar.xz"
     if not path.exists():
         pytest.skip("the archive is not on this machine")
     dataset = load(str(path))

@@ -10,10 +10,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
 
-from dmzcli.data.archives import Entry, opened
-from dmzcli.data.decode import SUFFIXES, UNREAD
+from dmzcli.data.decoding import Item, Pictures
+from dmzcli.data.formats.archives import Entry, opened
+from dmzcli.data.formats.picture import SUFFIXES, UNREAD
 from dmzcli.data.layout import Layout, plan
-from dmzcli.data.pictures import Item, Pictures
 from dmzcli.errors import UserError
 
 

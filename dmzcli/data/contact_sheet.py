@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from dmzcli.batches import spread
-from dmzcli.data.contract import SPLITS, Dataset
+from dmzcli.data.dataset import SPLITS, Dataset
 
 ROWS = 40
 """The most rows of a sheet."""
@@ -41,7 +41,7 @@ def sheet(dataset: Dataset, columns: int = 10) -> np.ndarray:
     """
     from PIL import Image, ImageDraw
 
-    from dmzcli.data.fitting import with_channels
+    from dmzcli.data.crops import with_channels
     from dmzcli.system.png import grid
 
     groups = _groups(dataset)[:ROWS]

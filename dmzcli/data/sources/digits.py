@@ -13,8 +13,8 @@ from pathlib import Path
 
 import numpy as np
 
-from dmzcli.data.contract import Content, Progress, Source
-from dmzcli.data.fitting import Fitting
+from dmzcli.data.crops import Fitting
+from dmzcli.data.dataset import Content, Progress, Source
 from dmzcli.data.splits import TEST, TRAIN, VALID, hold_out, numbered
 
 

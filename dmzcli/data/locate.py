@@ -9,14 +9,14 @@ from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
-from dmzcli.data import arrays
-from dmzcli.data.archives import stem
-from dmzcli.data.contract import Content, Dataset, Progress, Source
-from dmzcli.data.fitting import Fitting
-from dmzcli.data.images import pictures_of
-from dmzcli.data.pairs import half
-from dmzcli.data.parquet import parquet_files, parquet_pictures
-from dmzcli.data.pictures import Pictures, PictureSource
+from dmzcli.data.crops import Fitting
+from dmzcli.data.dataset import Content, Dataset, Progress, Source
+from dmzcli.data.decoding import Pictures, PictureSource
+from dmzcli.data.formats.archives import stem
+from dmzcli.data.sources import arrays
+from dmzcli.data.sources.edges import half
+from dmzcli.data.sources.folder import pictures_of
+from dmzcli.data.sources.parquet import parquet_files, parquet_pictures
 from dmzcli.errors import UserError
 
 PACKS = (".h5", ".hdf5")

@@ -21,9 +21,9 @@ from typing import ClassVar
 
 import numpy as np
 
-from dmzcli.data.contract import Content, Progress, Source
-from dmzcli.data.decode import decode
-from dmzcli.data.fitting import Fitting, with_channels
+from dmzcli.data.crops import Fitting, with_channels
+from dmzcli.data.dataset import Content, Progress, Source
+from dmzcli.data.formats.picture import decode
 from dmzcli.data.layout import Layout
 from dmzcli.errors import UserError
 
@@ -224,7 +224,7 @@ class PictureSource(Source):
     """A dataset of picture files that has a name of its own.  A new one implements :meth:`find` and :meth:`open`."""
 
     sides: ClassVar[tuple[str, ...]] = ()
-    """Of a picture that holds a pair: the choices of :class:`~dmzcli.data.pairs.Side`; else none."""
+    """Of a picture that holds a pair: the choices of :class:`~dmzcli.data.sources.edges.Side`; else none."""
 
     @abstractmethod
     def open(self, where: Path, side: str | None = None) -> AbstractContextManager[Pictures]:

@@ -15,10 +15,10 @@ from pathlib import Path
 
 import numpy as np
 
-from dmzcli.data.archives import SUFFIXES
-from dmzcli.data.contract import Dataset
-from dmzcli.data.images import pictures_of
-from dmzcli.data.pictures import Pictures, PictureSource, Window
+from dmzcli.data.dataset import Dataset
+from dmzcli.data.decoding import Pictures, PictureSource, Window
+from dmzcli.data.formats.archives import SUFFIXES
+from dmzcli.data.sources.folder import pictures_of
 from dmzcli.errors import UserError
 
 SIDES = ("A", "B")

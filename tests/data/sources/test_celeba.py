@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from dmzcli.data import SPLITS, load
-from dmzcli.data.lists import read_attributes, read_mapping, read_partition
+from dmzcli.data.formats.celeba_lists import read_attributes, read_mapping, read_partition
 from dmzcli.errors import UserError
 
 D2C = {"size": 64, "fit": "d2c"}

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import numpy as np
 
-from dmzcli.data.contract import SPLITS
+from dmzcli.data.dataset import SPLITS
 from dmzcli.errors import UserError
 from dmzcli.system.files import user_errors
 

@@ -16,7 +16,7 @@ from typing import ClassVar
 
 import numpy as np
 
-from dmzcli.data.fitting import Fitting
+from dmzcli.data.crops import Fitting
 from dmzcli.data.splits import TRAIN
 from dmzcli.errors import UserError, did_you_mean
 
@@ -113,7 +113,7 @@ class Dataset(Content):
         identity: Name, size and digest, such as ``digits/8x8x1/3f9c0a51d2e4``: two datasets with one
             identity hold the same images, labels and splits in the same order.  The side of a pair and a fit other
             than "exact" stand behind the size: ``celeba/64x64x3-d2c/…``, ``edges2shoes/64x64x1-A-resize/…``.
-        fit: How the pictures became squares, see :mod:`dmzcli.data.fitting`.
+        fit: How the pictures became squares, see :mod:`dmzcli.data.crops`.
         side: ``A`` or ``B`` of a pair; else None.
     """
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from dmzcli.data.decode import decode
+from dmzcli.data.formats.picture import decode
 from dmzcli.errors import UserError
 
 

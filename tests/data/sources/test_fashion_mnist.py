@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from dmzcli.data import SPLITS, load, status
-from dmzcli.data.idx import read_idx
+from dmzcli.data.formats.idx import read_idx
 from dmzcli.errors import UserError
 
 

@@ -20,11 +20,11 @@ from typing import ClassVar
 
 import numpy as np
 
-from dmzcli.data.decode import SUFFIXES
-from dmzcli.data.images import pictures_of
+from dmzcli.data.decoding import Pictures, PictureSource
+from dmzcli.data.formats.celeba_lists import Attributes, read_attributes, read_mapping
+from dmzcli.data.formats.picture import SUFFIXES
 from dmzcli.data.layout import Layout
-from dmzcli.data.lists import Attributes, read_attributes, read_mapping
-from dmzcli.data.pictures import Pictures, PictureSource
+from dmzcli.data.sources.folder import pictures_of
 from dmzcli.data.splits import TEST, TRAIN, VALID, hold_out_missing
 from dmzcli.errors import UserError
 

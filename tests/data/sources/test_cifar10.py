@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from dmzcli.data import SPLITS, load
-from dmzcli.data.batches import read_batch
+from dmzcli.data.formats.cifar_pickle import read_batch
 from dmzcli.errors import UserError
 
 

@@ -2,7 +2,7 @@
 
 A. Krizhevsky: Learning Multiple Layers of Features from Tiny Images, 2009,
 https://www.cs.toronto.edu/~kriz/cifar.html.  Both official forms are read, archive or folder: the binary
-one (records of a label byte and 3×32×32 bytes), and the Python one (through :mod:`dmzcli.data.batches`,
+one (records of a label byte and 3×32×32 bytes), and the Python one (through :mod:`dmzcli.data.formats.cifar_pickle`,
 never through plain pickle).  Train and test are official; valid is held out of the official train,
 stratified by class and fixed: 5,000 of 50,000 (one in ten).
 """
@@ -14,11 +14,11 @@ from pathlib import Path, PurePosixPath
 
 import numpy as np
 
-from dmzcli.data.archives import opened
-from dmzcli.data.batches import read_batch
-from dmzcli.data.contract import Content, Progress, Source
-from dmzcli.data.download import through_torchvision
-from dmzcli.data.fitting import Fitting
+from dmzcli.data.crops import Fitting
+from dmzcli.data.dataset import Content, Progress, Source
+from dmzcli.data.formats.archives import opened
+from dmzcli.data.formats.cifar_pickle import read_batch
+from dmzcli.data.sources.download import through_torchvision
 from dmzcli.data.splits import TEST, TRAIN, VALID, hold_out, numbered
 from dmzcli.errors import UserError
 

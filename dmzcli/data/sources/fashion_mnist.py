@@ -12,10 +12,10 @@ from pathlib import Path
 
 import numpy as np
 
-from dmzcli.data.contract import Content, Progress, Source
-from dmzcli.data.download import through_torchvision
-from dmzcli.data.fitting import Fitting
-from dmzcli.data.idx import read_idx
+from dmzcli.data.crops import Fitting
+from dmzcli.data.dataset import Content, Progress, Source
+from dmzcli.data.formats.idx import read_idx
+from dmzcli.data.sources.download import through_torchvision
 from dmzcli.data.splits import TEST, TRAIN, VALID, hold_out, numbered
 from dmzcli.errors import UserError
 
