@@ -27,11 +27,11 @@ import numpy as np
 import torch
 
 from dmzcli import data
-from dmzcli.autoencoder import Autoencoder
-from dmzcli.batches import to_unit
 from dmzcli.config import Config, parse, preset
 from dmzcli.data import Content, Dataset
 from dmzcli.encoding import encode
+from dmzcli.model.autoencoder import Autoencoder
+from dmzcli.model.pixels import to_unit
 from dmzcli.system.devices import pick
 
 BATCH = 512

@@ -22,9 +22,9 @@ import torch
 from diffusers import DDIMPipeline, DDIMScheduler, UNet2DModel
 from torch import Tensor, nn
 
-from dmzcli.autoencoder import Autoencoder
 from dmzcli.config import Config, parse, preset
 from dmzcli.generation import decode
+from dmzcli.model.autoencoder import Autoencoder
 from dmzcli.samplers import create
 from dmzcli.system.devices import pick
 

@@ -26,10 +26,10 @@ import torch
 from diffusers import UNet2DConditionModel
 from torch import Tensor, nn
 
-from dmzcli.autoencoder import Autoencoder
 from dmzcli.averaging import Average
 from dmzcli.config import Config, parse, preset
 from dmzcli.diffusion import Diffusion
+from dmzcli.model.autoencoder import Autoencoder
 from dmzcli.system.devices import pick
 
 SHAPES = {"digits": (8, 1), "fashion-mnist": (32, 1), "cifar10": (32, 3), "cifar10-small": (32, 3)}
@@ -67,7 +67,7 @@ class Peer(nn.Module):
         )
 
     def forward(self, x0: Tensor, x_t: Tensor, t: Tensor, gumbel: Tensor) -> Tensor:
-        """As :meth:`dmzcli.autoencoder.Autoencoder.forward`."""
+        """As :meth:`dmzcli.model.autoencoder.Autoencoder.forward`."""
         pairs = self.ours.relax(self.ours.logits(x0), gumbel)
         return self.unet(x_t, t, encoder_hidden_states=pairs.flatten(1)[:, None]).sample
 

@@ -1,6 +1,6 @@
 """Diffusion autoencoders with binary latents: images ↔ bits, bits → images in few steps.
 
-Three nouns carry the package: the *autoencoder* (:mod:`dmzcli.autoencoder`), the *prior* over its
+Three nouns carry the package: the *autoencoder* (:mod:`dmzcli.model.autoencoder`), the *prior* over its
 bits (the separate package :mod:`priors`) and the *sampler* (:mod:`dmzcli.samplers`).
 """
 

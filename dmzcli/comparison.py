@@ -15,16 +15,16 @@ from typing import Any
 import numpy as np
 
 import priors
-from dmzcli.autoencoder import Autoencoder
-from dmzcli.batches import spread
 from dmzcli.bits import BitTable
 from dmzcli.data import Dataset
+from dmzcli.data.dataset import spread
 from dmzcli.errors import UserError, did_you_mean
 from dmzcli.evaluation.evaluate import evaluate
 from dmzcli.evaluation.features import Extractor
 from dmzcli.evaluation.image_sets import ImageSet
 from dmzcli.evaluation.scores import Score
 from dmzcli.generation import decode
+from dmzcli.model.autoencoder import Autoencoder
 from dmzcli.prior_fitting import fit, fitted_before, priors_folder, share_settings
 from dmzcli.samplers import Sampler
 from dmzcli.system.files import atomic, write_json, write_markdown

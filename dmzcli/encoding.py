@@ -18,11 +18,11 @@ import numpy as np
 import torch
 
 from dmzcli import bits as bit_tables
-from dmzcli.autoencoder import Autoencoder, pick_bits
-from dmzcli.batches import to_unit
 from dmzcli.data import Dataset
 from dmzcli.errors import UserError
 from dmzcli.generation import model_device
+from dmzcli.model.autoencoder import Autoencoder, pick_bits
+from dmzcli.model.pixels import to_unit
 from dmzcli.system import processes
 from dmzcli.system.files import load_tensors, read_json, save_tensors, sweep, user_errors, write_json
 from dmzcli.system.interrupts import Interrupted, collected

@@ -14,7 +14,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from dmzcli.batches import batch_rows, scaled
+from dmzcli.draws import batch_rows
+from dmzcli.model.pixels import scaled
 from dmzcli.system.processes import neighbours
 
 AHEAD = 4

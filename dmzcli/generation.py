@@ -10,9 +10,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from dmzcli.autoencoder import Autoencoder
-from dmzcli.batches import to_uint8, to_unit
 from dmzcli.errors import UserError, did_you_mean
+from dmzcli.model.autoencoder import Autoencoder
+from dmzcli.model.pixels import to_uint8, to_unit
 from dmzcli.samplers import Sampler
 from dmzcli.samplers.inversion import invert as invert_batch
 from dmzcli.system.devices import computes_bf16

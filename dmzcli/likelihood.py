@@ -24,11 +24,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from dmzcli.autoencoder import Autoencoder, pick_bits
-from dmzcli.batches import to_unit
 from dmzcli.diffusion import Diffusion
 from dmzcli.errors import UserError
 from dmzcli.generation import model_device
+from dmzcli.model.autoencoder import Autoencoder, pick_bits
+from dmzcli.model.pixels import to_unit
 from dmzcli.samplers import Denoiser
 from dmzcli.system.randomness import stream
 from dmzcli.thresholds import clip

@@ -8,11 +8,11 @@ from typing import Any
 
 import numpy as np
 
-from dmzcli.autoencoder import Autoencoder
-from dmzcli.batches import spread
 from dmzcli.data import Dataset
+from dmzcli.data.dataset import spread
 from dmzcli.errors import UserError
 from dmzcli.likelihood import Bound, bound
+from dmzcli.model.autoencoder import Autoencoder
 from dmzcli.runs import Run
 from dmzcli.system.files import atomic, write_json
 from dmzcli.system.progress import Silence, Talk

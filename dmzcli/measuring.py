@@ -19,8 +19,8 @@ import torch
 from torch import Tensor, nn
 from torch.autograd.graph import saved_tensors_hooks
 
-from dmzcli.autoencoder import Autoencoder
 from dmzcli.config import Config, parse
+from dmzcli.model.autoencoder import Autoencoder
 
 if TYPE_CHECKING:
     from dmzcli.trainer import Trainer

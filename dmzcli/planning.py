@@ -215,9 +215,9 @@ def estimate(config: Config) -> dict[str, Any]:
     """
     import torch
 
-    from dmzcli.autoencoder import Autoencoder
     from dmzcli.diffusion import Diffusion
     from dmzcli.measuring import Kept
+    from dmzcli.model.autoencoder import Autoencoder
 
     with torch.device("meta"):
         model = Autoencoder(config).train()

@@ -14,12 +14,12 @@ from typing import Any
 import numpy as np
 import torch
 
-from dmzcli.batches import to_unit
 from dmzcli.bits import BitTable
 from dmzcli.config import Config
 from dmzcli.data import Dataset
 from dmzcli.encoding import probabilities_of
 from dmzcli.errors import UserError
+from dmzcli.model.pixels import to_unit
 from dmzcli.system.progress import Silence, Talk
 
 Array = np.ndarray

@@ -12,10 +12,10 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from dmzcli.autoencoder import Autoencoder
 from dmzcli.bits import BitTable
 from dmzcli.data import Dataset
 from dmzcli.generation import decode
+from dmzcli.model.autoencoder import Autoencoder
 from dmzcli.probing import Probe
 from dmzcli.runs import Run
 from dmzcli.samplers import create

@@ -21,7 +21,7 @@ from dmzcli.system.files import load_tensors, read_json, save_tensors, sha256, w
 if TYPE_CHECKING:
     import torch
 
-    from dmzcli.autoencoder import Autoencoder
+    from dmzcli.model.autoencoder import Autoencoder
 
 ROOT = Path("runs")
 
@@ -141,7 +141,7 @@ class Run:
         Raises:
             UserError: A file is missing, damaged, or belongs to another model.
         """
-        from dmzcli.autoencoder import Autoencoder
+        from dmzcli.model.autoencoder import Autoencoder
 
         model = Autoencoder(self.config)
         if not self.weights.exists():

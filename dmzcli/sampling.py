@@ -17,10 +17,10 @@ import numpy as np
 import torch
 from PIL import Image
 
-from dmzcli.autoencoder import Autoencoder
 from dmzcli.config import DiffusionConfig
 from dmzcli.errors import UserError
 from dmzcli.generation import decode
+from dmzcli.model.autoencoder import Autoencoder
 from dmzcli.runs import Run
 from dmzcli.samplers import Sampler, create, sampler_class
 from dmzcli.system import processes

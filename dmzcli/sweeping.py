@@ -16,16 +16,16 @@ from typing import Any
 import numpy as np
 import torch
 
-from dmzcli.autoencoder import Autoencoder, pick_bits
-from dmzcli.batches import spread
 from dmzcli.config import DiffusionConfig
 from dmzcli.data import Dataset
+from dmzcli.data.dataset import spread
 from dmzcli.encoding import probabilities_of
 from dmzcli.errors import UserError
 from dmzcli.evaluation.evaluate import evaluate
 from dmzcli.evaluation.features import FEWEST, Extractor
 from dmzcli.evaluation.image_sets import ImageSet
 from dmzcli.generation import decode, usual_batch
+from dmzcli.model.autoencoder import Autoencoder, pick_bits
 from dmzcli.runs import ROOT, Run, runs_in
 from dmzcli.samplers import Sampler, create
 from dmzcli.sampling import draw_bits

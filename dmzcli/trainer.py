@@ -18,14 +18,16 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from dmzcli.autoencoder import Autoencoder, pick_bits
 from dmzcli.averaging import Average
-from dmzcli.batches import Draw, draw, spread, to_unit
 from dmzcli.config import Config, parse
 from dmzcli.data import Dataset
+from dmzcli.data.dataset import spread
 from dmzcli.diffusion import Diffusion
+from dmzcli.draws import Draw, draw
 from dmzcli.errors import UserError
 from dmzcli.feeding import Feed
+from dmzcli.model.autoencoder import Autoencoder, pick_bits
+from dmzcli.model.pixels import to_unit
 from dmzcli.runs import Run, load_into, save_weights
 from dmzcli.system import processes
 from dmzcli.system.files import load_tensors, save_tensors

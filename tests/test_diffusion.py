@@ -10,10 +10,10 @@ from safetensors.torch import load_file
 
 from dmzcli.config import DiffusionConfig
 from dmzcli.diffusion import Diffusion, betas
+from dmzcli.model.unet import UNet
 from dmzcli.samplers import create
 from dmzcli.spacings import spaced_timesteps
 from dmzcli.thresholds import clip, dynamic
-from dmzcli.unet import UNet
 
 IDDPM = Path(__file__).parent / "iddpm"
 SPECS = {"ddim10": (10, "ddim"), "10": (10, "uniform"), "ddim20": (20, "ddim"), "20": (20, "uniform")}

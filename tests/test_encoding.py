@@ -15,9 +15,9 @@ import torch
 
 from dmzcli import bits as bit_tables
 from dmzcli import encoding
-from dmzcli.batches import to_unit
 from dmzcli.encoding import encode
 from dmzcli.errors import UserError
+from dmzcli.model.pixels import to_unit
 from dmzcli.system.interrupts import Interrupted
 from dmzcli.trainer import build
 

@@ -6,9 +6,10 @@ import numpy as np
 import pytest
 import torch
 
-from dmzcli.batches import batch_rows, scaled, to_unit
 from dmzcli.data import load, prepare
+from dmzcli.draws import batch_rows
 from dmzcli.feeding import AHEAD, Feed
+from dmzcli.model.pixels import scaled, to_unit
 from dmzcli.runs import Run
 from dmzcli.training import train
 

@@ -15,9 +15,9 @@ from safetensors.torch import load_file, save_file
 from dmzcli.config import parse
 from dmzcli.errors import UserError
 from dmzcli.importing import import_weights, prepare, read
+from dmzcli.model.unet import UNet
 from dmzcli.runs import Run
 from dmzcli.system.files import sha256
-from dmzcli.unet import UNet
 
 IDDPM = Path(__file__).parent / "iddpm"
 

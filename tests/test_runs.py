@@ -112,7 +112,7 @@ def test_a_loaded_model_is_ready(run, model):
 
 
 def test_weights_that_do_not_fit_are_named(run, tiny):
-    from dmzcli.autoencoder import Autoencoder
+    from dmzcli.model.autoencoder import Autoencoder
 
     with pytest.raises(
         UserError, match=r"does not fit its config\.json: encoder\.linear\.bias is \(16,\), not \(10,\)"

@@ -14,8 +14,8 @@ import torch
 from safetensors.torch import load_file
 
 from dmzcli import training
-from dmzcli.autoencoder import Autoencoder
 from dmzcli.errors import UserError
+from dmzcli.model.autoencoder import Autoencoder
 from dmzcli.runs import Run
 from dmzcli.system.interrupts import Interrupted
 from dmzcli.trainer import Trainer

@@ -6,8 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from dmzcli.batches import spread
-from dmzcli.data.dataset import SPLITS, Dataset
+from dmzcli.data.dataset import SPLITS, Dataset, spread
 
 ROWS = 40
 """The most rows of a sheet."""

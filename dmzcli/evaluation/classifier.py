@@ -17,10 +17,11 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.optim.lr_scheduler import CosineAnnealingLR as Schedule
 
-from dmzcli.batches import batch_rows, to_unit
 from dmzcli.data import Dataset
 from dmzcli.data.registry import cache_folder
+from dmzcli.draws import batch_rows
 from dmzcli.errors import UserError
+from dmzcli.model.pixels import to_unit
 from dmzcli.system.files import load_tensors, save_tensors
 from dmzcli.system.interrupts import Interrupted, collected
 from dmzcli.system.progress import Silence, Talk

@@ -13,8 +13,8 @@ import numpy as np
 import torch
 
 from dmzcli import __version__
-from dmzcli.batches import spread
 from dmzcli.data import Dataset
+from dmzcli.data.dataset import spread
 from dmzcli.errors import UserError, did_you_mean
 from dmzcli.evaluation import scores
 from dmzcli.evaluation.features import FEWEST, Extractor, reference_of

@@ -18,9 +18,9 @@ import torch
 import torch_fidelity
 from torch import Tensor
 
-from dmzcli.batches import spread
 from dmzcli.data import Dataset
 from dmzcli.data.crops import with_channels
+from dmzcli.data.dataset import spread
 from dmzcli.data.registry import cache_folder
 from dmzcli.errors import UserError, did_you_mean
 from dmzcli.evaluation.classifier import classifier_for, load

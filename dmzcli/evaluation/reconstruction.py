@@ -19,15 +19,15 @@ from typing import Any
 import numpy as np
 import torch
 
-from dmzcli.autoencoder import Autoencoder, pick_bits
-from dmzcli.batches import spread
 from dmzcli.data import Dataset
 from dmzcli.data.crops import with_channels
+from dmzcli.data.dataset import spread
 from dmzcli.encoding import probabilities_of
 from dmzcli.errors import UserError
 from dmzcli.evaluation.evaluate import versions
 from dmzcli.evaluation.scores import Score
 from dmzcli.generation import decode, usual_batch
+from dmzcli.model.autoencoder import Autoencoder, pick_bits
 from dmzcli.runs import Run
 from dmzcli.samplers import Sampler, resolved
 from dmzcli.samplers import create as create_sampler

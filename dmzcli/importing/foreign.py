@@ -24,7 +24,7 @@ class Foreign:
         file: The file that holds the tensors.
         settings: What the weights say of ``data``, ``model`` and ``diffusion``, nested.
         assumed: Keys of ``settings`` that neither weights nor configuration say; the user may know better.
-        tensors: Float32, by the names of :class:`dmzcli.unet.UNet`.
+        tensors: Float32, by the names of :class:`dmzcli.model.unet.UNet`.
         left_over: Names of the file's tensors that are no part of the U-Net.
     """
 

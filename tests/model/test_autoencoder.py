@@ -5,10 +5,10 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from dmzcli.autoencoder import Autoencoder, BitTokens, Encoder, encoder_channels, pick_bits
-from dmzcli.batches import draw
 from dmzcli.config import Config
+from dmzcli.draws import draw
 from dmzcli.errors import UserError
+from dmzcli.model.autoencoder import Autoencoder, BitTokens, Encoder, encoder_channels, pick_bits
 from dmzcli.trainer import build
 
 VARIANTS = {

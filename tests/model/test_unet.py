@@ -8,10 +8,10 @@ import torch
 import torch.nn.functional as F
 from safetensors.torch import load_file
 
-from dmzcli.layers import CrossAttention, timestep_embedding
-from dmzcli.unet import UNet
+from dmzcli.model.layers import CrossAttention, timestep_embedding
+from dmzcli.model.unet import UNet
 
-IDDPM = Path(__file__).parent / "iddpm"
+IDDPM = Path(__file__).parents[1] / "iddpm"
 
 
 @pytest.fixture(scope="module")

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from dmzcli.layers import (
+from dmzcli.model.layers import (
     AttentionBlock,
     CrossAttention,
     Downsample,
@@ -63,10 +63,10 @@ class UNet(nn.Module):
         token_width: Width of the tokens that carry the bits; ``None`` for no cross-attention at all.
         single_token: Whether there is exactly one token.
         residual_resampling: Whether residual blocks change the resolution, or single convolutions.
-        symmetric_padding: See :class:`dmzcli.layers.Downsample`.
+        symmetric_padding: See :class:`dmzcli.model.layers.Downsample`.
         norm_groups: Groups of the normalisations (or their greatest common divisor with the channels).
         norm_epsilon: Added to the variances that the normalisations divide by.
-        frequency_shift, sine_first: See :func:`dmzcli.layers.timestep_embedding`.
+        frequency_shift, sine_first: See :func:`dmzcli.model.layers.timestep_embedding`.
 
     Attributes:
         checkpointing: Whether training keeps only what goes from block to block (T. Chen et al., "Training Deep Nets

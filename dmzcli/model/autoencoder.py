@@ -16,11 +16,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from dmzcli.batch_norm import BatchNorm2d
 from dmzcli.config import Config
 from dmzcli.errors import UserError
-from dmzcli.layers import KeysValues
-from dmzcli.unet import UNet
+from dmzcli.model.batch_norm import BatchNorm2d
+from dmzcli.model.layers import KeysValues
+from dmzcli.model.unet import UNet
 
 
 def encoder_channels(size: int) -> tuple[int, ...]:

@@ -1,0 +1,1 @@
+"""Modules of tensors: encoder, latent, backbone; no schedule, no folder."""
