@@ -23,9 +23,9 @@ from diffusers import DDIMPipeline, DDIMScheduler, UNet2DModel
 from torch import Tensor, nn
 
 from dmzcli.config import Config, parse, preset
+from dmzcli.diffusion.samplers import create
 from dmzcli.generation import decode
 from dmzcli.model.autoencoder import Autoencoder
-from dmzcli.samplers import create
 from dmzcli.system.devices import pick
 
 SHAPES = {"digits": (8, 1), "fashion-mnist": (32, 1), "cifar10": (32, 3), "cifar10-small": (32, 3)}

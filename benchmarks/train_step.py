@@ -28,7 +28,7 @@ from torch import Tensor, nn
 
 from dmzcli.averaging import Average
 from dmzcli.config import Config, parse, preset
-from dmzcli.diffusion import Diffusion
+from dmzcli.diffusion.process import Diffusion
 from dmzcli.model.autoencoder import Autoencoder
 from dmzcli.system.devices import pick
 

@@ -18,6 +18,7 @@ import priors
 from dmzcli.bits import BitTable
 from dmzcli.data import Dataset
 from dmzcli.data.dataset import spread
+from dmzcli.diffusion.samplers import Sampler
 from dmzcli.errors import UserError, did_you_mean
 from dmzcli.evaluation.evaluate import evaluate
 from dmzcli.evaluation.features import Extractor
@@ -26,7 +27,6 @@ from dmzcli.evaluation.scores import Score
 from dmzcli.generation import decode
 from dmzcli.model.autoencoder import Autoencoder
 from dmzcli.prior_fitting import fit, fitted_before, priors_folder, share_settings
-from dmzcli.samplers import Sampler
 from dmzcli.system.files import atomic, write_json, write_markdown
 from dmzcli.system.progress import Silence, Talk
 from priors.measures import nearest_distances, two_sample_accuracy

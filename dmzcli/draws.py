@@ -11,8 +11,8 @@ import torch
 from torch import Tensor
 
 from dmzcli.config import Config
+from dmzcli.diffusion.timesteps import LossSecondMoment
 from dmzcli.system.randomness import stream, torch_stream
-from dmzcli.timesteps import LossSecondMoment
 
 
 @lru_cache(maxsize=2)

@@ -10,11 +10,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from dmzcli.diffusion.inversion import invert as invert_batch
+from dmzcli.diffusion.samplers import Sampler
 from dmzcli.errors import UserError, did_you_mean
 from dmzcli.model.autoencoder import Autoencoder
 from dmzcli.model.pixels import to_uint8, to_unit
-from dmzcli.samplers import Sampler
-from dmzcli.samplers.inversion import invert as invert_batch
 from dmzcli.system.devices import computes_bf16
 from dmzcli.system.randomness import ImageNoise
 
@@ -127,7 +127,7 @@ def decode(
 def invert(
     model: Autoencoder, images: Array, bits: Array | None, sampler: Sampler, batch_size: int = 256
 ) -> Array:
-    """The noise x_T from which DDIM makes these images of these bits; see :mod:`dmzcli.samplers.inversion`.
+    """The noise x_T from which DDIM makes these images of these bits; see :mod:`dmzcli.diffusion.inversion`.
 
     Arguments:
         model: In evaluation mode.

@@ -24,14 +24,14 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from dmzcli.diffusion import Diffusion
+from dmzcli.diffusion.process import Diffusion
+from dmzcli.diffusion.samplers import Denoiser
+from dmzcli.diffusion.thresholds import clip
 from dmzcli.errors import UserError
 from dmzcli.generation import model_device
 from dmzcli.model.autoencoder import Autoencoder, pick_bits
 from dmzcli.model.pixels import to_unit
-from dmzcli.samplers import Denoiser
 from dmzcli.system.randomness import stream
-from dmzcli.thresholds import clip
 
 Array = np.ndarray
 

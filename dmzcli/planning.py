@@ -215,7 +215,7 @@ def estimate(config: Config) -> dict[str, Any]:
     """
     import torch
 
-    from dmzcli.diffusion import Diffusion
+    from dmzcli.diffusion.process import Diffusion
     from dmzcli.measuring import Kept
     from dmzcli.model.autoencoder import Autoencoder
 

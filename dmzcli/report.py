@@ -14,11 +14,11 @@ from PIL import Image
 
 from dmzcli.bits import BitTable
 from dmzcli.data import Dataset
+from dmzcli.diffusion.samplers import create
 from dmzcli.generation import decode
 from dmzcli.model.autoencoder import Autoencoder
 from dmzcli.probing import Probe
 from dmzcli.runs import Run
-from dmzcli.samplers import create
 from dmzcli.system.files import atomic
 from dmzcli.system.png import grid, to_pil
 

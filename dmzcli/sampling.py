@@ -18,17 +18,17 @@ import torch
 from PIL import Image
 
 from dmzcli.config import DiffusionConfig
+from dmzcli.diffusion.samplers import Sampler, create, sampler_class
+from dmzcli.diffusion.thresholds import PERCENTILE
 from dmzcli.errors import UserError
 from dmzcli.generation import decode
 from dmzcli.model.autoencoder import Autoencoder
 from dmzcli.runs import Run
-from dmzcli.samplers import Sampler, create, sampler_class
 from dmzcli.system import processes
 from dmzcli.system.files import atomic, read_json, sha256, user_errors, write_json
 from dmzcli.system.interrupts import Interrupted, collected
 from dmzcli.system.png import grid, write_png
 from dmzcli.system.progress import Silence, Talk
-from dmzcli.thresholds import PERCENTILE
 
 Array = np.ndarray
 GRID_IMAGES = 100

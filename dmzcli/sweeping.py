@@ -19,6 +19,7 @@ import torch
 from dmzcli.config import DiffusionConfig
 from dmzcli.data import Dataset
 from dmzcli.data.dataset import spread
+from dmzcli.diffusion.samplers import Sampler, create
 from dmzcli.encoding import probabilities_of
 from dmzcli.errors import UserError
 from dmzcli.evaluation.evaluate import evaluate
@@ -27,7 +28,6 @@ from dmzcli.evaluation.image_sets import ImageSet
 from dmzcli.generation import decode, usual_batch
 from dmzcli.model.autoencoder import Autoencoder, pick_bits
 from dmzcli.runs import ROOT, Run, runs_in
-from dmzcli.samplers import Sampler, create
 from dmzcli.sampling import draw_bits
 from dmzcli.system.files import atomic, read_json, write_json, write_markdown
 from dmzcli.system.interrupts import Interrupted, collected

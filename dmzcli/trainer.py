@@ -22,7 +22,8 @@ from dmzcli.averaging import Average
 from dmzcli.config import Config, parse
 from dmzcli.data import Dataset
 from dmzcli.data.dataset import spread
-from dmzcli.diffusion import Diffusion
+from dmzcli.diffusion.process import Diffusion
+from dmzcli.diffusion.timesteps import LossSecondMoment
 from dmzcli.draws import Draw, draw
 from dmzcli.errors import UserError
 from dmzcli.feeding import Feed
@@ -32,7 +33,6 @@ from dmzcli.runs import Run, load_into, save_weights
 from dmzcli.system import processes
 from dmzcli.system.files import load_tensors, save_tensors
 from dmzcli.system.randomness import derive
-from dmzcli.timesteps import LossSecondMoment
 
 if TYPE_CHECKING:
     from accelerate import Accelerator
@@ -351,8 +351,8 @@ class Trainer:
 
     def pictures(self) -> Path:
         """Writes a grid: validation images, their reconstructions, and images from bits by their marginals."""
+        from dmzcli.diffusion.samplers import create
         from dmzcli.generation import decode
-        from dmzcli.samplers import create
         from dmzcli.system.png import grid, write_png
         from dmzcli.system.randomness import stream
 

@@ -13,11 +13,11 @@ import torch
 import priors
 from dmzcli import data
 from dmzcli.config import assignments, merge, parse, preset
+from dmzcli.diffusion.samplers import create
 from dmzcli.encoding import encode
 from dmzcli.generation import decode
 from dmzcli.probing import probe_table
 from dmzcli.runs import Run
-from dmzcli.samplers import create
 from dmzcli.system.png import grid, write_png
 from dmzcli.training import train
 

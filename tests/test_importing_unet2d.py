@@ -231,7 +231,7 @@ SCHEDULERS = [
 
 @pytest.mark.parametrize(("options", "wanted"), SCHEDULERS)
 def test_a_pipelines_scheduler_is_the_diffusion(options, wanted):
-    from dmzcli.diffusion import Diffusion
+    from dmzcli.diffusion.process import Diffusion
 
     scheduler = diffusers.DDPMScheduler(**options)
     diffusers.DDPMPipeline(build(SMALL), scheduler).save_pretrained("pipeline")

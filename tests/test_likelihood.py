@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from dmzcli.config import DiffusionConfig
-from dmzcli.diffusion import Diffusion
+from dmzcli.diffusion.process import Diffusion
 from dmzcli.errors import UserError
 from dmzcli.likelihood import bound, bound_terms, prior_term, strata
 from dmzcli.system.randomness import stream

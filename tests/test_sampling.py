@@ -12,10 +12,10 @@ import torch
 from PIL import Image
 
 from dmzcli import sampling
+from dmzcli.diffusion.samplers import available, create
 from dmzcli.errors import UserError
 from dmzcli.generation import decode, decode_batch, invert
 from dmzcli.model.pixels import to_unit
-from dmzcli.samplers import available, create
 from dmzcli.sampling import Plan, draw_bits, sample
 from dmzcli.system.interrupts import Interrupted
 from dmzcli.system.png import grid

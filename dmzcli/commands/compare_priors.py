@@ -79,11 +79,11 @@ def compare_priors(
     if run is None:
         common.refuse(context, _IMAGES, "without --run")
     elif count:
+        from dmzcli.diffusion.samplers import create as create_sampler
         from dmzcli.errors import UserError
         from dmzcli.evaluation.features import FEWEST, create
         from dmzcli.evaluation.sources import reference_data, usual_features
         from dmzcli.generation import computing_in, usual_batch
-        from dmzcli.samplers import create as create_sampler
         from dmzcli.system.devices import pick
 
         if count < FEWEST:

@@ -96,11 +96,11 @@ def evaluate(
     """
     talk = common.console(quiet, as_json)
     from dmzcli.console import table
+    from dmzcli.diffusion.samplers import sampler_class
     from dmzcli.errors import UserError
     from dmzcli.evaluation.sources import drawn, reference_data, run_of
     from dmzcli.generation import computing_in
     from dmzcli.runs import find_run
-    from dmzcli.samplers import sampler_class
     from dmzcli.system.devices import pick
 
     where = pick(device)

@@ -51,7 +51,7 @@ def sample(
     where = join(device)
     precision = computing_in(precision, where)
     model = chosen.load_model(where)
-    from dmzcli.samplers import sampler_class
+    from dmzcli.diffusion.samplers import sampler_class
     from dmzcli.sampling import Plan, draw_bits
     from dmzcli.sampling import sample as make_images
 

@@ -22,6 +22,8 @@ import torch
 from dmzcli.data import Dataset
 from dmzcli.data.crops import with_channels
 from dmzcli.data.dataset import spread
+from dmzcli.diffusion.samplers import Sampler, resolved
+from dmzcli.diffusion.samplers import create as create_sampler
 from dmzcli.encoding import probabilities_of
 from dmzcli.errors import UserError
 from dmzcli.evaluation.evaluate import versions
@@ -29,8 +31,6 @@ from dmzcli.evaluation.scores import Score
 from dmzcli.generation import decode, usual_batch
 from dmzcli.model.autoencoder import Autoencoder, pick_bits
 from dmzcli.runs import Run
-from dmzcli.samplers import Sampler, resolved
-from dmzcli.samplers import create as create_sampler
 from dmzcli.system.files import write_json
 from dmzcli.system.png import grid, write_png
 from dmzcli.system.progress import Silence, Talk
@@ -267,7 +267,7 @@ def evaluate_reconstructions(
         dataset: In the size that the model takes.
         split: Which images.
         count: How many at most, evenly spread.
-        recipe: The arguments of :func:`dmzcli.samplers.create` but the diffusion, with the name as ``sampler``,
+        recipe: The arguments of :func:`~dmzcli.diffusion.samplers.create` but the diffusion; the name is ``sampler``,
             and the ``precision``.
         seed: Of the decoding noise.
         device: Where to compute.

@@ -8,12 +8,12 @@ from typing import Any
 
 from dmzcli.config import DataConfig
 from dmzcli.data import Dataset
+from dmzcli.diffusion.samplers import resolved
 from dmzcli.errors import UserError
 from dmzcli.evaluation.image_sets import ImageSet, read_images
 from dmzcli.generation import usual_batch
 from dmzcli.planning import plan
 from dmzcli.runs import Run, find_run_of
-from dmzcli.samplers import resolved
 from dmzcli.sampling import Plan, draw_bits, sample
 from dmzcli.system.files import read_json
 from dmzcli.system.progress import Talk

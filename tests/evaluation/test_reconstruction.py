@@ -88,7 +88,7 @@ def test_the_command_writes_card_and_grid(dmz, workshop, monkeypatch):
 
 def test_bits_reconstruct_better_than_other_bits(workshop, model, digits):
     """Even the tiny model's: decoding one's own bits is nearer than decoding those of another image."""
-    from dmzcli.samplers import create
+    from dmzcli.diffusion.samplers import create
 
     images = digits.images[digits.rows("test")[:60]]
     sampler = create("ddim", model.config.diffusion, 10)

@@ -37,7 +37,7 @@ def gumbel_like(logits, seed=0):
 
 
 def loss_of(config, model, step):
-    from dmzcli.diffusion import Diffusion
+    from dmzcli.diffusion.process import Diffusion
 
     process = Diffusion(config.diffusion)
     size, channels = config.data.size, config.data.channels

@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 
 from dmzcli.config import DiffusionConfig
-from dmzcli.diffusion import alphas_bar, half_log_snr
+from dmzcli.diffusion.schedule import alphas_bar, half_log_snr
+from dmzcli.diffusion.spacings import spaced_timesteps, spacings
 from dmzcli.errors import UserError
-from dmzcli.spacings import spaced_timesteps, spacings
 
 
 @pytest.mark.parametrize("schedule", ["cosine", "linear"])

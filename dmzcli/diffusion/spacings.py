@@ -22,7 +22,7 @@ from collections.abc import Callable
 import numpy as np
 
 from dmzcli.config import DiffusionConfig
-from dmzcli.diffusion import alphas_bar, half_log_snr
+from dmzcli.diffusion.schedule import alphas_bar, half_log_snr
 from dmzcli.errors import UserError, did_you_mean
 
 Array = np.ndarray

@@ -7,11 +7,11 @@ import numpy as np
 import pytest
 import torch
 
-from dmzcli import samplers
 from dmzcli.config import DiffusionConfig
-from dmzcli.diffusion import Diffusion
+from dmzcli.diffusion import samplers
+from dmzcli.diffusion.process import Diffusion
+from dmzcli.diffusion.spacings import spacings
 from dmzcli.errors import UserError
-from dmzcli.spacings import spacings
 from dmzcli.system.randomness import ImageNoise
 
 MEAN, DEVIATION = 0.3, 0.5
@@ -23,7 +23,7 @@ def gaussian_denoiser(config):
 
     x_t = √ᾱ x_0 + √(1−ᾱ) ε is Gaussian with variance v = ᾱ s² + 1 − ᾱ, so E[ε | x_t] = √(1−ᾱ) (x_t − √ᾱ m) / v.
     """
-    from dmzcli.diffusion import betas
+    from dmzcli.diffusion.schedule import betas
 
     alphas_bar = torch.from_numpy(np.cumprod(1 - betas(config.schedule, config.timesteps)))
 

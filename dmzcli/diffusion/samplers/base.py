@@ -12,10 +12,10 @@ import torch
 from torch import Tensor
 
 from dmzcli.config import DiffusionConfig
-from dmzcli.diffusion import Diffusion, Prediction
+from dmzcli.diffusion.process import Diffusion, Prediction
+from dmzcli.diffusion.spacings import spaced_timesteps
+from dmzcli.diffusion.thresholds import PERCENTILE, bounded
 from dmzcli.errors import UserError, did_you_mean
-from dmzcli.spacings import spaced_timesteps
-from dmzcli.thresholds import PERCENTILE, bounded
 
 Denoiser = Callable[[Tensor, Tensor], Tensor]
 """(x_t (B, C, H, W), t (B,) on the training scale) → network output (B, C or 2C, H, W)."""
@@ -40,9 +40,9 @@ class Sampler(ABC):
     Arguments:
         config: The diffusion that the network was trained for.
         steps: T, the number of network evaluations.
-        spacing: Which timesteps are visited; see :mod:`dmzcli.spacings`.
+        spacing: Which timesteps are visited; see :mod:`dmzcli.diffusion.spacings`.
         eta: How much noise a step adds, for samplers that let one choose (0 none, 1 the DDPM posterior's).
-        threshold: How x̂_0 is kept in range: none, clip or dynamic; see :mod:`dmzcli.thresholds`.
+        threshold: How x̂_0 is kept in range: none, clip or dynamic; see :mod:`dmzcli.diffusion.thresholds`.
         percentile: Of the dynamic threshold.
 
     Raises:

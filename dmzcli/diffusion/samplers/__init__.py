@@ -4,9 +4,18 @@ The base class owns the loop; a sampler supplies one :meth:`~Sampler.step`. New 
 :func:`register`.
 """
 
-from dmzcli.samplers.base import Denoiser, Past, Sampler, available, create, register, resolved, sampler_class
+from dmzcli.diffusion.samplers.base import (
+    Denoiser,
+    Past,
+    Sampler,
+    available,
+    create,
+    register,
+    resolved,
+    sampler_class,
+)
 
 # Importing a module of samplers registers them.
-from dmzcli.samplers import ancestral, ddim, exponential  # isort: skip  # noqa: F401
+from dmzcli.diffusion.samplers import ancestral, ddim, multistep  # isort: skip  # noqa: F401
 
 __all__ = ["Denoiser", "Past", "Sampler", "available", "create", "register", "resolved", "sampler_class"]

@@ -5,8 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from dmzcli.diffusion import Diffusion
-from dmzcli.samplers.base import Denoiser
+from dmzcli.diffusion.process import Diffusion
+from dmzcli.diffusion.samplers.base import Denoiser
 
 
 @torch.no_grad()

@@ -21,8 +21,9 @@ from collections.abc import Callable, Sequence
 
 from torch import Tensor
 
-from dmzcli.diffusion import Prediction, half_log_snr
-from dmzcli.samplers.base import Past, Sampler, register
+from dmzcli.diffusion.process import Prediction
+from dmzcli.diffusion.samplers.base import Past, Sampler, register
+from dmzcli.diffusion.schedule import half_log_snr
 
 
 class Exponential(Sampler):

@@ -5,10 +5,11 @@ import numpy as np
 import pytest
 import torch
 
-from dmzcli import samplers
 from dmzcli.config import DiffusionConfig
-from dmzcli.diffusion import Diffusion, alphas_bar, betas
-from dmzcli.samplers.inversion import invert
+from dmzcli.diffusion import samplers
+from dmzcli.diffusion.inversion import invert
+from dmzcli.diffusion.process import Diffusion
+from dmzcli.diffusion.schedule import alphas_bar, betas
 
 CENTRES, WIDTH, WEIGHT = (-0.7, 0.5), 0.15, 0.3  # of a mixture of two Gaussians, WEIGHT in the first
 MEAN = WEIGHT * CENTRES[0] + (1 - WEIGHT) * CENTRES[1]

@@ -7,8 +7,8 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor
 
-from dmzcli.diffusion import Prediction
-from dmzcli.samplers.base import Past, Sampler, register
+from dmzcli.diffusion.process import Prediction
+from dmzcli.diffusion.samplers.base import Past, Sampler, register
 
 
 @register

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 import torch
 
+from dmzcli.diffusion.timesteps import HISTORY, UNIFORM, LossSecondMoment
 from dmzcli.draws import draw
-from dmzcli.timesteps import HISTORY, UNIFORM, LossSecondMoment
 
 LOSSES = np.array([4.0, 0.5, 1.0, 0.0, 2.0])
 

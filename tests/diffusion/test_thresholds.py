@@ -3,8 +3,8 @@
 import pytest
 import torch
 
+from dmzcli.diffusion.thresholds import KINDS, bounded, dynamic
 from dmzcli.errors import UserError
-from dmzcli.thresholds import KINDS, bounded, dynamic
 
 
 @pytest.mark.parametrize("kind", KINDS)

@@ -9,13 +9,14 @@ import torch
 from safetensors.torch import load_file
 
 from dmzcli.config import DiffusionConfig
-from dmzcli.diffusion import Diffusion, betas
+from dmzcli.diffusion.process import Diffusion
+from dmzcli.diffusion.samplers import create
+from dmzcli.diffusion.schedule import betas
+from dmzcli.diffusion.spacings import spaced_timesteps
+from dmzcli.diffusion.thresholds import clip, dynamic
 from dmzcli.model.unet import UNet
-from dmzcli.samplers import create
-from dmzcli.spacings import spaced_timesteps
-from dmzcli.thresholds import clip, dynamic
 
-IDDPM = Path(__file__).parent / "iddpm"
+IDDPM = Path(__file__).parents[1] / "iddpm"
 SPECS = {"ddim10": (10, "ddim"), "10": (10, "uniform"), "ddim20": (20, "ddim"), "20": (20, "uniform")}
 LEARNED = DiffusionConfig(variance="learned-range")
 
