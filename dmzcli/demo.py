@@ -12,10 +12,10 @@ import priors
 from dmzcli import data
 from dmzcli.console import Console
 from dmzcli.encoding import encode
-from dmzcli.planning import plan
 from dmzcli.prior_fitting import fit
 from dmzcli.probing import probe_table
 from dmzcli.report import Page, write_report
+from dmzcli.runs.plan import plan
 from dmzcli.sampling import Plan, draw_bits, sample
 from dmzcli.system.devices import pick
 from dmzcli.training import train

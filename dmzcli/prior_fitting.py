@@ -12,7 +12,8 @@ from dmzcli import __version__
 from dmzcli.bits import BitTable
 from dmzcli.conditioning import given_rows, suffix
 from dmzcli.errors import UserError, did_you_mean
-from dmzcli.runs import Run, find_run, find_run_of
+from dmzcli.runs import Run
+from dmzcli.runs.find import find_run, find_run_of
 from dmzcli.system.files import sha256
 from dmzcli.system.interrupts import Interrupted, collected
 from dmzcli.system.progress import Silence, Talk

@@ -27,7 +27,8 @@ from dmzcli.evaluation.features import FEWEST, Extractor
 from dmzcli.evaluation.image_sets import ImageSet
 from dmzcli.generation import decode, usual_batch
 from dmzcli.model.autoencoder import Autoencoder, pick_bits
-from dmzcli.runs import ROOT, Run, runs_in
+from dmzcli.runs import Run
+from dmzcli.runs.find import ROOT, runs_in
 from dmzcli.sampling import draw_bits
 from dmzcli.system.files import atomic, read_json, write_json, write_markdown
 from dmzcli.system.interrupts import Interrupted, collected

@@ -29,7 +29,8 @@ from dmzcli.errors import UserError
 from dmzcli.feeding import Feed
 from dmzcli.model.autoencoder import Autoencoder, pick_bits
 from dmzcli.model.pixels import to_unit
-from dmzcli.runs import Run, load_into, save_weights
+from dmzcli.runs import Run
+from dmzcli.runs.run import load_into, save_weights
 from dmzcli.system import processes
 from dmzcli.system.files import load_tensors, save_tensors
 from dmzcli.system.randomness import derive

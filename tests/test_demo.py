@@ -21,7 +21,7 @@ def tiny_preset(tiny):
     tree = tiny(training__steps=6).model_dump(mode="json")
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(config, "presets", lambda: {"digits": tree})
-        patch.setattr("dmzcli.planning.presets", lambda: {"digits": tree})
+        patch.setattr("dmzcli.runs.plan.presets", lambda: {"digits": tree})
         patch.setattr(demo, "SAMPLES", 12)
         patch.setattr(demo, "STEPS", 3)
         patch.setattr(priors, "automatic", lambda: ["bernoulli", "chow-liu"])

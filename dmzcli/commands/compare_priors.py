@@ -66,10 +66,11 @@ def compare_priors(
     """
     talk = common.console(quiet, as_json)
     from dmzcli import bits as bit_tables
+    from dmzcli.codes.find import find_bits
     from dmzcli.comparison import Images, compare, write
     from dmzcli.console import table as make_table
     from dmzcli.prior_fitting import priors_folder
-    from dmzcli.runs import find_bits, find_run
+    from dmzcli.runs.find import find_run
 
     path = find_bits(bits, run)
     table = bit_tables.read(path)

@@ -109,7 +109,7 @@ def show(
     talk = common.console(quiet, as_json)
     from dmzcli.console import table
     from dmzcli.data.contact_sheet import counts, sheet
-    from dmzcli.runs import stem
+    from dmzcli.data.formats.archives import stem
     from dmzcli.system.png import write_png
 
     images = common.load_dataset(talk, _settings(dataset, data_dir, settings, skip_bad), download)
@@ -123,7 +123,7 @@ def show(
 
 def _settings(dataset: str, data_dir: Path | None, settings: list[str] | None, skip_bad: bool) -> DataConfig:
     """The data settings that training would use; whether the preset's U-Net takes images of that size is left to it."""
-    from dmzcli.planning import plan
+    from dmzcli.runs.plan import plan
 
     flags = {"data": common.data_flags(data_dir, skip_bad)}
     any_size = ["model.multipliers=[1]", "model.attention=[]", "model.cross_attention=[]"]

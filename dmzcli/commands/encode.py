@@ -41,7 +41,7 @@ def encode(
         raise UserError(
             f"--out '{out}' is a folder, not a file", "name the table's file, such as --out bits.h5"
         )
-    from dmzcli.runs import find_run, same_dataset
+    from dmzcli.runs.find import find_run, same_dataset
 
     chosen = find_run(
         run, dataset if run is None else None, lambda found: found.config.model.latent != "none"

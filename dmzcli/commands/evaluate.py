@@ -100,7 +100,7 @@ def evaluate(
     from dmzcli.errors import UserError
     from dmzcli.evaluation.sources import drawn, reference_data, run_of
     from dmzcli.generation import computing_in
-    from dmzcli.runs import find_run
+    from dmzcli.runs.find import find_run
     from dmzcli.system.devices import pick
 
     where = pick(device)

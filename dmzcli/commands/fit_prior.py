@@ -50,7 +50,7 @@ def fit_prior(
         talk.result(kinds(), listing())
         return
     from dmzcli import bits as bit_tables
-    from dmzcli.runs import find_bits
+    from dmzcli.codes.find import find_bits
 
     path = find_bits(bits, run)
     table = bit_tables.read(path)

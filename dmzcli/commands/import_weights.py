@@ -66,7 +66,8 @@ def import_weights(
     talk = common.console(quiet, as_json)
     from dmzcli.importing import import_weights as write
     from dmzcli.importing import prepare, read
-    from dmzcli.runs import ROOT, Run
+    from dmzcli.runs import Run
+    from dmzcli.runs.find import ROOT
 
     foreign = read(path, size, heads, head_channels, attention_order)
     flags: dict[str, dict[str, object]] = {

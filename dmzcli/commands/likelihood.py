@@ -47,7 +47,7 @@ def likelihood(
     """
     talk = common.console(quiet, as_json)
     from dmzcli.likelihood_report import measure
-    from dmzcli.runs import find_run
+    from dmzcli.runs.find import find_run
     from dmzcli.system.devices import pick
 
     chosen = find_run(run)

@@ -29,8 +29,9 @@ def probe(
     """
     talk = common.console(quiet, as_json)
     from dmzcli import bits as bit_tables
+    from dmzcli.codes.find import find_bits
     from dmzcli.probing import probe_table
-    from dmzcli.runs import find_bits, find_run, find_run_of
+    from dmzcli.runs.find import find_run, find_run_of
     from dmzcli.system.devices import pick
 
     path = find_bits(bits, run)

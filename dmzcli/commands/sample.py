@@ -44,7 +44,7 @@ def sample(
     talk = common.console(quiet, as_json)
     from dmzcli.generation import computing_in, usual_batch
     from dmzcli.prior_fitting import can_sample, find_run_for
-    from dmzcli.runs import find_run
+    from dmzcli.runs.find import find_run
     from dmzcli.system.processes import join
 
     chosen = find_run(run, fits=can_sample) if prior is None else find_run_for(prior, run)

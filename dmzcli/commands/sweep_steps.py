@@ -69,7 +69,7 @@ def sweep_steps(
     from dmzcli.evaluation.sources import reference_data, usual_features
     from dmzcli.generation import computing_in
     from dmzcli.prior_fitting import can_sample
-    from dmzcli.runs import find_run
+    from dmzcli.runs.find import find_run
     from dmzcli.sweeping import check, encoded_source, find_plain, plain_source, prior_source, sweep
     from dmzcli.system.devices import pick
 

@@ -12,8 +12,9 @@ from dmzcli.diffusion.samplers import resolved
 from dmzcli.errors import UserError
 from dmzcli.evaluation.image_sets import ImageSet, read_images
 from dmzcli.generation import usual_batch
-from dmzcli.planning import plan
-from dmzcli.runs import Run, find_run_of
+from dmzcli.runs import Run
+from dmzcli.runs.find import find_run_of
+from dmzcli.runs.plan import plan
 from dmzcli.sampling import Plan, draw_bits, sample
 from dmzcli.system.files import read_json
 from dmzcli.system.progress import Talk

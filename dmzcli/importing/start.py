@@ -13,8 +13,9 @@ from typing import Any
 from dmzcli.config import Config, assignments, given_only, merge, parse
 from dmzcli.errors import UserError
 from dmzcli.importing.foreign import EXPECTED, Foreign
-from dmzcli.planning import locate
-from dmzcli.runs import Run, save_weights
+from dmzcli.runs import Run
+from dmzcli.runs.plan import locate
+from dmzcli.runs.run import save_weights
 from dmzcli.system.files import sha256, write_json
 from dmzcli.trainer import build
 

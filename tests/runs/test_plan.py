@@ -9,7 +9,7 @@ import torch
 from dmzcli.config import list_all_settings, presets
 from dmzcli.errors import UserError
 from dmzcli.measuring import Kept, flops
-from dmzcli.planning import estimate, first_difference, plan
+from dmzcli.runs.plan import estimate, first_difference, plan
 from dmzcli.trainer import build
 
 NOTHING: dict = {}

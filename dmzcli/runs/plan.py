@@ -22,7 +22,8 @@ from dmzcli.config import (
 from dmzcli.data.crops import FITS
 from dmzcli.data.formats.archives import stem
 from dmzcli.errors import UserError
-from dmzcli.runs import ROOT, Run
+from dmzcli.runs.find import ROOT
+from dmzcli.runs.run import Run
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,9 @@ import pytest
 import torch
 
 from dmzcli.errors import UserError
-from dmzcli.runs import find_bits, find_run, find_run_of, load_into, same_dataset
+from dmzcli.codes.find import find_bits
+from dmzcli.runs.find import find_run, find_run_of, same_dataset
+from dmzcli.runs.run import load_into
 from dmzcli.system.files import sha256
 
 
