@@ -27,9 +27,9 @@ import numpy as np
 import torch
 
 from dmzcli import data
+from dmzcli.codes.encode import encode
 from dmzcli.config import Config, parse, preset
 from dmzcli.data import Content, Dataset
-from dmzcli.encoding import encode
 from dmzcli.model.autoencoder import Autoencoder
 from dmzcli.model.pixels import to_unit
 from dmzcli.system.devices import pick

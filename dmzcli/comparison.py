@@ -15,7 +15,9 @@ from typing import Any
 import numpy as np
 
 import priors
-from dmzcli.bits import BitTable
+from dmzcli.codes.find import priors_folder
+from dmzcli.codes.fit import fit, fitted_before, share_settings
+from dmzcli.codes.table import BitTable
 from dmzcli.data import Dataset
 from dmzcli.data.dataset import spread
 from dmzcli.diffusion.samplers import Sampler
@@ -26,7 +28,6 @@ from dmzcli.evaluation.image_sets import ImageSet
 from dmzcli.evaluation.scores import Score
 from dmzcli.generation import decode
 from dmzcli.model.autoencoder import Autoencoder
-from dmzcli.prior_fitting import fit, fitted_before, priors_folder, share_settings
 from dmzcli.system.files import atomic, write_json, write_markdown
 from dmzcli.system.progress import Silence, Talk
 from priors.measures import nearest_distances, two_sample_accuracy

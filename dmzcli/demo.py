@@ -10,13 +10,14 @@ import numpy as np
 
 import priors
 from dmzcli import data
+from dmzcli.codes.draw import draw_bits
+from dmzcli.codes.encode import encode
+from dmzcli.codes.fit import fit
 from dmzcli.console import Console
-from dmzcli.encoding import encode
-from dmzcli.prior_fitting import fit
 from dmzcli.probing import probe_table
 from dmzcli.report import Page, write_report
 from dmzcli.runs.plan import plan
-from dmzcli.sampling import Plan, draw_bits, sample
+from dmzcli.sampling import Plan, sample
 from dmzcli.system.devices import pick
 from dmzcli.training import train
 

@@ -30,7 +30,7 @@ def describe(path: Path) -> dict[str, Any]:
             if (path / name).exists():
                 return reader(path)
         raise UserError(f"{path} is no run, prior or folder of samples", HINT)
-    from dmzcli.bits import is_bit_table
+    from dmzcli.codes.table import is_bit_table
     from dmzcli.data.packs import is_pack
 
     if path.suffix == ".safetensors":
@@ -70,7 +70,7 @@ def _run(path: Path) -> dict[str, Any]:
 
 
 def _table(path: Path) -> dict[str, Any]:
-    from dmzcli import bits
+    from dmzcli.codes import table as bits
 
     table = bits.read(path)
     facts: dict[str, Any] = {

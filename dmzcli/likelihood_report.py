@@ -22,7 +22,7 @@ Array = np.ndarray
 
 def _log_prob(run: Run, name: str, dim: int) -> tuple[Callable[[Array], Array], dict[str, Any]]:
     """A prior's log-probabilities, and what the card says of it."""
-    from dmzcli.prior_fitting import find_prior, load_prior
+    from dmzcli.codes.find import find_prior, load_prior
 
     if not dim:
         raise UserError("a model with latent 'none' has no bits for a prior to code", "leave --prior out")

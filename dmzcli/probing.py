@@ -14,10 +14,10 @@ from typing import Any
 import numpy as np
 import torch
 
-from dmzcli.bits import BitTable
+from dmzcli.codes.encode import probabilities_of
+from dmzcli.codes.table import BitTable
 from dmzcli.config import Config
 from dmzcli.data import Dataset
-from dmzcli.encoding import probabilities_of
 from dmzcli.errors import UserError
 from dmzcli.model.pixels import to_unit
 from dmzcli.system.progress import Silence, Talk

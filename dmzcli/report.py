@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from dmzcli.bits import BitTable
+from dmzcli.codes.table import BitTable
 from dmzcli.data import Dataset
 from dmzcli.diffusion.samplers import create
 from dmzcli.generation import decode

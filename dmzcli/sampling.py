@@ -23,9 +23,8 @@ from dmzcli.diffusion.thresholds import PERCENTILE
 from dmzcli.errors import UserError
 from dmzcli.generation import decode
 from dmzcli.model.autoencoder import Autoencoder
-from dmzcli.runs import Run
 from dmzcli.system import processes
-from dmzcli.system.files import atomic, read_json, sha256, user_errors, write_json
+from dmzcli.system.files import atomic, read_json, user_errors, write_json
 from dmzcli.system.interrupts import Interrupted, collected
 from dmzcli.system.png import grid, write_png
 from dmzcli.system.progress import Silence, Talk
@@ -82,66 +81,6 @@ class Plan:
         if self.precision != "no":
             name += f"-{self.precision}"
         return f"{name}-{hashlib.sha256(f'{self.model} {self.prior_hash}'.encode()).hexdigest()[:6]}"
-
-
-@dataclass(frozen=True)
-class Codes:
-    """Bits to decode, and where they are from.
-
-    Attributes:
-        bits: uint8 (N, D), or ``None`` for a model without a latent.
-        name: The prior's kind and what it is given, or ``none``.
-        sha256: Of the prior's tensors, and of the other bits that it is given, if any.
-    """
-
-    bits: Array | None
-    name: str
-    sha256: str
-
-
-def draw_bits(
-    run: Run,
-    dim: int,
-    prior: str | None,
-    count: int,
-    seed: int,
-    temperature: float = 1.0,
-    given: Path | None = None,
-) -> Codes:
-    """Draws codes from a run's prior; fewer codes are a prefix of more.
-
-    Arguments:
-        run: Whose prior it is.
-        dim: The model's D; 0 without a latent.
-        prior: A kind, a folder, or ``None`` for the newest.
-        count: How many.
-        seed: Of the draw.
-        temperature: Of the prior.
-        given: A bit table to condition on, instead of the one that the prior was fitted with.
-
-    Raises:
-        UserError: There is no such prior, it is of another model, or what it is given is missing or does not fit.
-    """
-    if dim == 0:
-        if given is not None:
-            raise UserError("a model with latent 'none' is given nothing", "leave --given out")
-        if prior is not None:
-            raise UserError(
-                f"a model with latent 'none' takes no prior, but '{prior}' was given", "leave it out"
-            )
-        return Codes(None, "none", "")
-    from dmzcli.conditioning import given_draws, given_suffix
-    from dmzcli.prior_fitting import find_prior, load_prior
-
-    folder = find_prior(run, prior)
-    fitted = load_prior(folder, run, dim)
-    conditions, digest = given_draws(fitted, count, given)
-    bits = fitted.sample(count, seed=seed, given=conditions, temperature=temperature)
-    # The tensors alone: prior.json holds how long the fit took.
-    digests = [sha256(file) for file in sorted(folder.glob("*.safetensors"))]
-    return Codes(
-        bits, fitted.kind + given_suffix(fitted), " ".join([*digests, digest] if digest else digests)
-    )
 
 
 def _restored(file: Path, shape: tuple[int, ...]) -> Array | None:

@@ -16,11 +16,12 @@ from typing import Any
 import numpy as np
 import torch
 
+from dmzcli.codes.draw import draw_bits
+from dmzcli.codes.encode import probabilities_of
 from dmzcli.config import DiffusionConfig
 from dmzcli.data import Dataset
 from dmzcli.data.dataset import spread
 from dmzcli.diffusion.samplers import Sampler, create
-from dmzcli.encoding import probabilities_of
 from dmzcli.errors import UserError
 from dmzcli.evaluation.evaluate import evaluate
 from dmzcli.evaluation.features import FEWEST, Extractor
@@ -29,7 +30,6 @@ from dmzcli.generation import decode, usual_batch
 from dmzcli.model.autoencoder import Autoencoder, pick_bits
 from dmzcli.runs import Run
 from dmzcli.runs.find import ROOT, runs_in
-from dmzcli.sampling import draw_bits
 from dmzcli.system.files import atomic, read_json, write_json, write_markdown
 from dmzcli.system.interrupts import Interrupted, collected
 from dmzcli.system.png import grid, write_png

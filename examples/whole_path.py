@@ -12,9 +12,9 @@ import torch
 
 import priors
 from dmzcli import data
+from dmzcli.codes.encode import encode
 from dmzcli.config import assignments, merge, parse, preset
 from dmzcli.diffusion.samplers import create
-from dmzcli.encoding import encode
 from dmzcli.generation import decode
 from dmzcli.probing import probe_table
 from dmzcli.runs import Run

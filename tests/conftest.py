@@ -143,9 +143,9 @@ def make_run(tmp_path_factory):
     """Trains a tiny run on digits, encodes it and fits three priors; gives the folder that holds ``runs/``."""
 
     def make(name="tiny", **changes):
+        from dmzcli.codes.encode import encode
+        from dmzcli.codes.fit import fit
         from dmzcli.data import load
-        from dmzcli.encoding import encode
-        from dmzcli.prior_fitting import fit
         from dmzcli.runs import Run
         from dmzcli.training import train
 

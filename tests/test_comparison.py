@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 import priors
-from dmzcli import bits as bit_tables
+from dmzcli.codes import table as bit_tables
 from dmzcli.comparison import compare, write
 from dmzcli.errors import UserError
 from priors.measures import nearest_distances

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from dmzcli import bits
+from dmzcli.codes import table as bits
 from dmzcli.data import load
 
 

@@ -46,7 +46,7 @@ def test_a_table_by_any_name(run):
 def test_an_empty_table(run):
     import dataclasses
 
-    from dmzcli import bits
+    from dmzcli.codes import table as bits
 
     table = bits.read(run.bits)
     none = {name: getattr(table, name)[:0] for name in ("bits", "split", "index", "labels", "probs")}

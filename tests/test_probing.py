@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 
-from dmzcli import bits as bit_tables
+from dmzcli.codes import table as bit_tables
 from dmzcli.errors import UserError
 from dmzcli.probing import INVERSE_STRENGTHS, probe, probe_table, untrained_bits
 

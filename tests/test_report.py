@@ -33,7 +33,7 @@ def test_a_confusion_of_any_size(classes):
 
 
 def test_reconstructions_are_below_their_originals(model, run, digits):
-    from dmzcli import bits
+    from dmzcli.codes import table as bits
 
     table = bits.read(run.bits)
     sheet = reconstructions(model, digits, table, steps=2, count=3)

@@ -12,11 +12,12 @@ import torch
 from PIL import Image
 
 from dmzcli import sampling
+from dmzcli.codes.draw import draw_bits
 from dmzcli.diffusion.samplers import available, create
 from dmzcli.errors import UserError
 from dmzcli.generation import decode, decode_batch, invert
 from dmzcli.model.pixels import to_unit
-from dmzcli.sampling import Plan, draw_bits, sample
+from dmzcli.sampling import Plan, sample
 from dmzcli.system.interrupts import Interrupted
 from dmzcli.system.png import grid
 from dmzcli.trainer import build

@@ -29,7 +29,7 @@ def old():
 def test_the_weights_make_the_bits_that_they_made(old, dmz):
     made = dmz("encode", "--run", "old", "--out", "new.h5", "--device", "cpu", "--json")
     assert made.code == 0, made.err
-    from dmzcli import bits
+    from dmzcli.codes import table as bits
 
     before, now = bits.read(old.bits), bits.read(Path("new.h5"))
     assert before.model == now.model == old.weights_hash

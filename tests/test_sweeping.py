@@ -83,8 +83,8 @@ def test_another_spacing_is_another_sweep(dmz, both, tiny_extractor):
 
 
 def test_two_priors_of_one_kind_are_two_rows(dmz, both, tiny_extractor):
-    from dmzcli.bits import read
-    from dmzcli.prior_fitting import fit
+    from dmzcli.codes.fit import fit
+    from dmzcli.codes.table import read
 
     fit(
         read(Path("runs/tiny/bits.h5")),

@@ -65,11 +65,10 @@ def compare_priors(
     Fréchet distance of images that the run decodes from each prior's samples.
     """
     talk = common.console(quiet, as_json)
-    from dmzcli import bits as bit_tables
-    from dmzcli.codes.find import find_bits
+    from dmzcli.codes import table as bit_tables
+    from dmzcli.codes.find import find_bits, priors_folder
     from dmzcli.comparison import Images, compare, write
     from dmzcli.console import table as make_table
-    from dmzcli.prior_fitting import priors_folder
     from dmzcli.runs.find import find_run
 
     path = find_bits(bits, run)

@@ -50,7 +50,7 @@ def encode(
     if dataset is not None and not same_dataset(data.dataset, dataset):
         data = data.model_copy(update={"dataset": dataset, "data_dir": None})
     data = data.model_copy(update=common.data_flags(data_dir, skip_bad))
-    from dmzcli.encoding import encode as encode_images
+    from dmzcli.codes.encode import encode as encode_images
     from dmzcli.system.processes import join
 
     model = chosen.load_model(join(device))

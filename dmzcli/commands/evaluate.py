@@ -136,7 +136,7 @@ def evaluate(
     from dmzcli.evaluation.sources import usual_features
 
     if samples is None:
-        from dmzcli.prior_fitting import can_sample, find_run_for
+        from dmzcli.codes.find import can_sample, find_run_for
 
         made_by: Run | None = find_run(run, fits=can_sample) if prior is None else find_run_for(prior, run)
         if count < FEWEST:

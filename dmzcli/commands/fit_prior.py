@@ -44,12 +44,12 @@ def fit_prior(
     Options of the kind are given as --set name=value; see --kinds.
     """
     talk = common.console(quiet, as_json)
-    from dmzcli.prior_fitting import fit, kinds, listing
+    from dmzcli.codes.fit import fit, kinds, listing
 
     if list_kinds:
         talk.result(kinds(), listing())
         return
-    from dmzcli import bits as bit_tables
+    from dmzcli.codes import table as bit_tables
     from dmzcli.codes.find import find_bits
 
     path = find_bits(bits, run)

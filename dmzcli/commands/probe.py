@@ -28,7 +28,7 @@ def probe(
     Beside it stand two baselines: the pixels, and the bits of the same encoder untrained.
     """
     talk = common.console(quiet, as_json)
-    from dmzcli import bits as bit_tables
+    from dmzcli.codes import table as bit_tables
     from dmzcli.codes.find import find_bits
     from dmzcli.probing import probe_table
     from dmzcli.runs.find import find_run, find_run_of

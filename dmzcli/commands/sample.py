@@ -42,8 +42,8 @@ def sample(
 ) -> None:
     """Generate images from a prior's bits: PNG files, one .npz, and a grid; the same command again resumes."""
     talk = common.console(quiet, as_json)
+    from dmzcli.codes.find import can_sample, find_run_for
     from dmzcli.generation import computing_in, usual_batch
-    from dmzcli.prior_fitting import can_sample, find_run_for
     from dmzcli.runs.find import find_run
     from dmzcli.system.processes import join
 
@@ -51,8 +51,9 @@ def sample(
     where = join(device)
     precision = computing_in(precision, where)
     model = chosen.load_model(where)
+    from dmzcli.codes.draw import draw_bits
     from dmzcli.diffusion.samplers import sampler_class
-    from dmzcli.sampling import Plan, draw_bits
+    from dmzcli.sampling import Plan
     from dmzcli.sampling import sample as make_images
 
     source = draw_bits(chosen, model.dim, prior, count, seed, temperature, given)

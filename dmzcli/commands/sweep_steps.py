@@ -63,12 +63,12 @@ def sweep_steps(
     The same command again resumes.
     """
     talk = common.console(quiet, as_json)
+    from dmzcli.codes.find import can_sample
     from dmzcli.console import table as make_table
     from dmzcli.errors import UserError, did_you_mean
     from dmzcli.evaluation.features import create
     from dmzcli.evaluation.sources import reference_data, usual_features
     from dmzcli.generation import computing_in
-    from dmzcli.prior_fitting import can_sample
     from dmzcli.runs.find import find_run
     from dmzcli.sweeping import check, encoded_source, find_plain, plain_source, prior_source, sweep
     from dmzcli.system.devices import pick

@@ -19,12 +19,12 @@ from typing import Any
 import numpy as np
 import torch
 
+from dmzcli.codes.encode import probabilities_of
 from dmzcli.data import Dataset
 from dmzcli.data.crops import with_channels
 from dmzcli.data.dataset import spread
 from dmzcli.diffusion.samplers import Sampler, resolved
 from dmzcli.diffusion.samplers import create as create_sampler
-from dmzcli.encoding import probabilities_of
 from dmzcli.errors import UserError
 from dmzcli.evaluation.evaluate import versions
 from dmzcli.evaluation.scores import Score

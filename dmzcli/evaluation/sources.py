@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from dmzcli.codes.draw import draw_bits
 from dmzcli.config import DataConfig
 from dmzcli.data import Dataset
 from dmzcli.diffusion.samplers import resolved
@@ -15,7 +16,7 @@ from dmzcli.generation import usual_batch
 from dmzcli.runs import Run
 from dmzcli.runs.find import find_run_of
 from dmzcli.runs.plan import plan
-from dmzcli.sampling import Plan, draw_bits, sample
+from dmzcli.sampling import Plan, sample
 from dmzcli.system.files import read_json
 from dmzcli.system.progress import Talk
 

@@ -13,7 +13,7 @@ import pytest
 import torch
 
 import dmzcli
-from dmzcli import bits as bit_tables
+from dmzcli.codes import table as bit_tables
 from dmzcli.runs import Run
 from dmzcli.system import processes
 

@@ -9,11 +9,10 @@ from typing import Any
 
 import priors
 from dmzcli import __version__
-from dmzcli.bits import BitTable
-from dmzcli.conditioning import given_rows, suffix
+from dmzcli.codes.find import priors_folder
+from dmzcli.codes.given import given_rows, suffix
+from dmzcli.codes.table import BitTable
 from dmzcli.errors import UserError, did_you_mean
-from dmzcli.runs import Run
-from dmzcli.runs.find import find_run, find_run_of
 from dmzcli.system.files import sha256
 from dmzcli.system.interrupts import Interrupted, collected
 from dmzcli.system.progress import Silence, Talk
@@ -78,21 +77,6 @@ def share_settings(settings: Sequence[str], kinds: Sequence[str]) -> dict[str, l
         kind: [setting for setting in settings if setting.partition("=")[0] in options[kind]]
         for kind in kinds
     }
-
-
-def priors_folder(table: BitTable, path: Path, run: Path | None = None) -> Path:
-    """Where the priors of a table belong: in the named run, in the run whose weights made it, or beside the table.
-
-    Raises:
-        UserError: The named run's weights did not make the table.
-    """
-    if run is not None:
-        named = find_run(run)
-        named.check_made(path, table.model)
-        return named.priors
-    beside = Run(path.parent) if (path.parent / "config.json").exists() else None
-    found = beside or find_run_of(table.model)
-    return found.priors if found else path.parent / f"{path.stem}-priors"
 
 
 def fit(
@@ -203,70 +187,3 @@ def _drop_checkpoints(folders: Iterable[Path]) -> None:
 
     for folder in folders:
         shutil.rmtree(folder.parent / f".{folder.name}.fit", ignore_errors=True)
-
-
-def find_prior(run: Run, name: str | None) -> Path:
-    """The folder of a run's prior: a kind's, a path, or the newest.
-
-    Raises:
-        UserError: There is none.
-    """
-    found = {file.parent.name: file for file in run.priors.glob("*/prior.json")}
-    if name is None:
-        if not found:
-            raise UserError(
-                f"{run.path} has no prior",
-                f"fit one with dmz fit-prior --run {run.path}, or name a prior's folder",
-            )
-        return max(found.values(), key=lambda file: file.stat().st_mtime_ns).parent
-    if name in found:
-        return found[name].parent
-    if Path(name).is_dir():
-        return Path(name)
-    if name in priors.available():
-        raise UserError(
-            f"{run.path} has no prior '{name}'", f"fit it with dmz fit-prior --run {run.path} --kind {name}"
-        )
-    hint = did_you_mean(name, {*found, *priors.available()}, "kinds")
-    raise UserError(f"there is no prior '{name}'", f"name a prior of the run, or a prior's folder; {hint}")
-
-
-def can_sample(run: Run) -> bool:
-    """Whether a run has all that sampling needs: a prior, or no latent."""
-    return run.config.model.latent == "none" or any(run.priors.glob("*/prior.json"))
-
-
-def find_run_for(prior: str, path: Path | None) -> Run:
-    """The run that a named prior is for: the named run, the one whose bits it was fitted to, or the newest that has it.
-
-    Raises:
-        UserError: There is none.
-        priors.PriorError: The prior's folder is damaged.
-    """
-    if path is None and (Path(prior) / "prior.json").exists():
-        found = find_run_of(str(priors.load(prior).metadata.get("model")))
-        if found is not None:
-            return found
-    return find_run(path, fits=lambda run: (run.priors / prior / "prior.json").exists())
-
-
-def load_prior(folder: Path, run: Run, dim: int) -> priors.Prior:
-    """A saved prior that fits a run.
-
-    Raises:
-        UserError: It has another dimension, or was fitted to the bits of another model.
-        priors.PriorError: The folder is damaged.
-    """
-    prior = priors.load(folder)
-    if prior.dim != dim:
-        raise UserError(
-            f"{folder} is a prior of {prior.dim} bits, the model of {run.path} has {dim}",
-            f"fit one to its bits with dmz fit-prior --run {run.path}",
-        )
-    model = prior.metadata.get("model")
-    if model is not None and model != run.weights_hash:
-        raise UserError(
-            f"{folder} was fitted to the bits of another model than {run.weights}",
-            "encode and fit again: dmz encode, then dmz fit-prior",
-        )
-    return prior

@@ -7,8 +7,8 @@ import h5py
 import numpy as np
 import pytest
 
-from dmzcli import bits as bit_tables
-from dmzcli.bits import BitTable, is_bit_table, read, write
+from dmzcli.codes import table as bit_tables
+from dmzcli.codes.table import BitTable, is_bit_table, read, write
 from dmzcli.errors import UserError
 
 

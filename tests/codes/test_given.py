@@ -7,10 +7,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from dmzcli import bits as bit_tables
-from dmzcli.conditioning import given_draws, given_rows, one_hot_labels
+from dmzcli.codes import table as bit_tables
+from dmzcli.codes.fit import fit
+from dmzcli.codes.given import given_draws, given_rows, one_hot_labels
 from dmzcli.errors import UserError
-from dmzcli.prior_fitting import fit
 from dmzcli.runs import Run
 
 

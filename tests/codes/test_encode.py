@@ -13,9 +13,9 @@ import numpy as np
 import pytest
 import torch
 
-from dmzcli import bits as bit_tables
-from dmzcli import encoding
-from dmzcli.encoding import encode
+from dmzcli.codes import encode as encoding
+from dmzcli.codes import table as bit_tables
+from dmzcli.codes.encode import encode
 from dmzcli.errors import UserError
 from dmzcli.model.pixels import to_unit
 from dmzcli.system.interrupts import Interrupted
@@ -191,7 +191,7 @@ def test_a_full_disk_at_the_table_keeps_the_parts(model, few, small_parts, monke
 
 PROGRAM = """
 import sys, time
-import dmzcli.encoding as encoding
+import dmzcli.codes.encode as encoding
 encoding.PART = 64
 inner = encoding.save_tensors
 def save(path, tensors):

@@ -12,16 +12,10 @@ import pytest
 
 import priors
 from dmzcli import __version__
-from dmzcli import bits as bit_tables
+from dmzcli.codes import table as bit_tables
+from dmzcli.codes.find import find_prior, load_prior, priors_folder
+from dmzcli.codes.fit import fit, kinds, listing
 from dmzcli.errors import UserError
-from dmzcli.prior_fitting import (
-    find_prior,
-    fit,
-    kinds,
-    listing,
-    load_prior,
-    priors_folder,
-)
 from dmzcli.runs import Run
 from dmzcli.system.files import sha256
 from dmzcli.system.interrupts import Interrupted

@@ -17,7 +17,7 @@ from typing import Literal
 import numpy as np
 import torch
 
-from dmzcli import bits as bit_tables
+from dmzcli.codes import table as bit_tables
 from dmzcli.data import Dataset
 from dmzcli.errors import UserError
 from dmzcli.generation import model_device

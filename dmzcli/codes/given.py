@@ -13,8 +13,8 @@ from typing import Any
 import numpy as np
 
 import priors
-from dmzcli import bits as bit_tables
-from dmzcli.bits import BitTable
+from dmzcli.codes import table as bit_tables
+from dmzcli.codes.table import BitTable
 from dmzcli.errors import UserError
 
 LABELS = "labels"
@@ -97,7 +97,7 @@ def given_draws(prior: priors.Prior, count: int, source: Path | None = None) -> 
     test split, train where it has neither); so a longer run keeps the shorter one's images.
 
     Arguments:
-        prior: Saved by :func:`dmzcli.prior_fitting.fit`.
+        prior: Saved by :func:`dmzcli.codes.fit.fit`.
         count: How many.
         source: A bit table to take instead of the one that the prior was fitted with; of the same model.
 
