@@ -64,8 +64,8 @@ def import_weights(
     what was loaded, what is new, what was left over and what was assumed.
     """
     talk = common.console(quiet, as_json)
-    from dmzcli.importing import import_weights as write
-    from dmzcli.importing import prepare, read
+    from dmzcli.pretrained import import_weights as write
+    from dmzcli.pretrained import prepare, read
     from dmzcli.runs import Run
     from dmzcli.runs.find import ROOT
 

@@ -15,7 +15,7 @@ from typing import Any
 from torch import Tensor
 
 from dmzcli.errors import UserError
-from dmzcli.importing.foreign import EXPECTED, Foreign, by_head, load_state
+from dmzcli.pretrained.weights import EXPECTED, Foreign, by_head, load_state
 from dmzcli.system.files import read_json
 
 WEIGHTS = ("diffusion_pytorch_model.safetensors", "diffusion_pytorch_model.bin")

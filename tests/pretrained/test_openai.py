@@ -14,12 +14,12 @@ from safetensors.torch import load_file, save_file
 
 from dmzcli.config import parse
 from dmzcli.errors import UserError
-from dmzcli.importing import import_weights, prepare, read
 from dmzcli.model.unet import UNet
+from dmzcli.pretrained import import_weights, prepare, read
 from dmzcli.runs import Run
 from dmzcli.system.files import sha256
 
-IDDPM = Path(__file__).parent / "iddpm"
+IDDPM = Path(__file__).parents[1] / "iddpm"
 
 
 def scrambled(module, seed=0):

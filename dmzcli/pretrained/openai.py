@@ -18,7 +18,7 @@ from typing import Any
 from torch import Tensor
 
 from dmzcli.errors import UserError
-from dmzcli.importing.foreign import EXPECTED, Foreign, by_head, load_state
+from dmzcli.pretrained.weights import EXPECTED, Foreign, by_head, load_state
 
 ORDERS = ("by-head", "by-role")
 PARTS = ("time_embed.", "input_blocks.", "middle_block.", "output_blocks.", "out.")

@@ -10,10 +10,10 @@ from __future__ import annotations
 from pathlib import Path
 
 from dmzcli.errors import UserError, did_you_mean
-from dmzcli.importing.foreign import Foreign
-from dmzcli.importing.openai import ORDERS, read_openai
-from dmzcli.importing.start import Imported, import_weights, prepare
-from dmzcli.importing.unet2d import read_unet2d
+from dmzcli.pretrained.diffusers import read_unet2d
+from dmzcli.pretrained.openai import ORDERS, read_openai
+from dmzcli.pretrained.run import Imported, import_weights, prepare
+from dmzcli.pretrained.weights import Foreign
 
 __all__ = ["Foreign", "Imported", "import_weights", "prepare", "read", "read_openai", "read_unet2d"]
 

@@ -10,7 +10,7 @@ from safetensors.torch import load_file
 
 from dmzcli.config import parse
 from dmzcli.errors import UserError
-from dmzcli.importing import import_weights, prepare, read
+from dmzcli.pretrained import import_weights, prepare, read
 from dmzcli.runs import Run
 
 diffusers = pytest.importorskip("diffusers")
@@ -159,8 +159,8 @@ def test_parity_needs_every_option(option, other):
 @pytest.mark.parametrize(("config", "millions"), [(CIFAR10, 35.7), (CELEBA_HQ, 113.7)])
 def test_the_published_models_fit_at_full_width(config, millions):
     """Names and shapes alone, on tensors without storage."""
-    from dmzcli.importing.unet2d import DEFAULTS, architecture, rename
     from dmzcli.model.autoencoder import Autoencoder
+    from dmzcli.pretrained.diffusers import DEFAULTS, architecture, rename
 
     with torch.device("meta"):
         model = diffusers.UNet2DModel(**config)

@@ -12,7 +12,7 @@ from typing import Any
 
 from dmzcli.config import Config, assignments, given_only, merge, parse
 from dmzcli.errors import UserError
-from dmzcli.importing.foreign import EXPECTED, Foreign
+from dmzcli.pretrained.weights import EXPECTED, Foreign
 from dmzcli.runs import Run
 from dmzcli.runs.plan import locate
 from dmzcli.runs.run import save_weights
