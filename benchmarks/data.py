@@ -33,8 +33,8 @@ from torchvision.datasets import ImageFolder
 from dmzcli import data
 from dmzcli.data.formats.archives import opened
 from dmzcli.data.formats.picture import SUFFIXES
-from dmzcli.feeding import Feed
 from dmzcli.system.devices import pick
+from dmzcli.training.feed import Feed
 
 WORKERS = 2
 

@@ -24,7 +24,7 @@ from torch import Tensor, nn
 
 from dmzcli.config import Config, parse, preset
 from dmzcli.diffusion.samplers import create
-from dmzcli.generation import decode
+from dmzcli.generation.decode import decode
 from dmzcli.model.autoencoder import Autoencoder
 from dmzcli.system.devices import pick
 

@@ -26,11 +26,11 @@ import torch
 from diffusers import UNet2DConditionModel
 from torch import Tensor, nn
 
-from dmzcli.averaging import Average
 from dmzcli.config import Config, parse, preset
 from dmzcli.diffusion.process import Diffusion
 from dmzcli.model.autoencoder import Autoencoder
 from dmzcli.system.devices import pick
+from dmzcli.training.ema import Average
 
 SHAPES = {"digits": (8, 1), "fashion-mnist": (32, 1), "cifar10": (32, 3), "cifar10-small": (32, 3)}
 

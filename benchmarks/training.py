@@ -20,9 +20,9 @@ import torch
 
 from dmzcli.config import parse, preset
 from dmzcli.data import Dataset
-from dmzcli.measuring import flops
 from dmzcli.runs import Run
-from dmzcli.trainer import Trainer, accelerator
+from dmzcli.training.cost import flops
+from dmzcli.training.trainer import Trainer, accelerator
 
 SHAPES = {
     "digits": (8, 1),

@@ -26,7 +26,7 @@ from dmzcli.evaluation.evaluate import evaluate
 from dmzcli.evaluation.features import Extractor
 from dmzcli.evaluation.image_sets import ImageSet
 from dmzcli.evaluation.scores import Score
-from dmzcli.generation import decode
+from dmzcli.generation.decode import decode
 from dmzcli.model.autoencoder import Autoencoder
 from dmzcli.system.files import atomic, write_json, write_markdown
 from dmzcli.system.progress import Silence, Talk

@@ -14,10 +14,10 @@ from dmzcli.codes.draw import draw_bits
 from dmzcli.codes.encode import encode
 from dmzcli.codes.fit import fit
 from dmzcli.console import Console
+from dmzcli.generation.samples import Plan, sample
 from dmzcli.probing import probe_table
 from dmzcli.report import Page, write_report
 from dmzcli.runs.plan import plan
-from dmzcli.sampling import Plan, sample
 from dmzcli.system.devices import pick
 from dmzcli.training import train
 

@@ -28,7 +28,7 @@ from dmzcli.diffusion.process import Diffusion
 from dmzcli.diffusion.samplers import Denoiser
 from dmzcli.diffusion.thresholds import clip
 from dmzcli.errors import UserError
-from dmzcli.generation import model_device
+from dmzcli.generation.decode import model_device
 from dmzcli.model.autoencoder import Autoencoder, pick_bits
 from dmzcli.model.pixels import to_unit
 from dmzcli.system.randomness import stream

@@ -110,7 +110,7 @@ def untrained_bits(config: Config, dataset: Dataset, device: torch.device, batch
     Its batch-norm statistics are measured on the training images, as training would: without that, an untrained
     encoder's bits are nearly constant and the baseline is a straw man.
     """
-    from dmzcli.trainer import build
+    from dmzcli.model.autoencoder import build
 
     model = build(config).to(device)
     for module in model.modules():

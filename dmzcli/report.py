@@ -15,7 +15,7 @@ from PIL import Image
 from dmzcli.codes.table import BitTable
 from dmzcli.data import Dataset
 from dmzcli.diffusion.samplers import create
-from dmzcli.generation import decode
+from dmzcli.generation.decode import decode
 from dmzcli.model.autoencoder import Autoencoder
 from dmzcli.probing import Probe
 from dmzcli.runs import Run

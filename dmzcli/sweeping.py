@@ -26,7 +26,7 @@ from dmzcli.errors import UserError
 from dmzcli.evaluation.evaluate import evaluate
 from dmzcli.evaluation.features import FEWEST, Extractor
 from dmzcli.evaluation.image_sets import ImageSet
-from dmzcli.generation import decode, usual_batch
+from dmzcli.generation.decode import decode, usual_batch
 from dmzcli.model.autoencoder import Autoencoder, pick_bits
 from dmzcli.runs import Run
 from dmzcli.runs.find import ROOT, runs_in

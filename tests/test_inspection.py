@@ -10,7 +10,7 @@ from safetensors.torch import save_file
 
 from dmzcli.errors import UserError
 from dmzcli.inspection import describe, lines
-from dmzcli.trainer import build
+from dmzcli.model.autoencoder import build
 
 
 def test_a_run(run, tiny):

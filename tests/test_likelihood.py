@@ -12,8 +12,8 @@ from dmzcli.config import DiffusionConfig
 from dmzcli.diffusion.process import Diffusion
 from dmzcli.errors import UserError
 from dmzcli.likelihood import bound, bound_terms, prior_term, strata
+from dmzcli.model.autoencoder import build
 from dmzcli.system.randomness import stream
-from dmzcli.trainer import build
 
 DEVIATION = 0.25  # ±1 are four deviations away, and every estimate is nearer to 0: nothing is clipped
 

@@ -20,7 +20,7 @@ import torch
 from dmzcli.codes import table as bit_tables
 from dmzcli.data import Dataset
 from dmzcli.errors import UserError
-from dmzcli.generation import model_device
+from dmzcli.generation.decode import model_device
 from dmzcli.model.autoencoder import Autoencoder, pick_bits
 from dmzcli.model.pixels import to_unit
 from dmzcli.system import processes

@@ -83,8 +83,8 @@ def compare_priors(
         from dmzcli.errors import UserError
         from dmzcli.evaluation.features import FEWEST, create
         from dmzcli.evaluation.sources import reference_data, usual_features
-        from dmzcli.generation import computing_in, usual_batch
-        from dmzcli.system.devices import pick
+        from dmzcli.generation.decode import usual_batch
+        from dmzcli.system.devices import computing_in, pick
 
         if count < FEWEST:
             raise UserError(f"--count {count} is too few for a score", f"at least {FEWEST} are needed, or 0")

@@ -99,9 +99,8 @@ def evaluate(
     from dmzcli.diffusion.samplers import sampler_class
     from dmzcli.errors import UserError
     from dmzcli.evaluation.sources import drawn, reference_data, run_of
-    from dmzcli.generation import computing_in
     from dmzcli.runs.find import find_run
-    from dmzcli.system.devices import pick
+    from dmzcli.system.devices import computing_in, pick
 
     where = pick(device)
     if out is not None and (out.is_dir() or out.suffix == ".png"):

@@ -43,8 +43,9 @@ def sample(
     """Generate images from a prior's bits: PNG files, one .npz, and a grid; the same command again resumes."""
     talk = common.console(quiet, as_json)
     from dmzcli.codes.find import can_sample, find_run_for
-    from dmzcli.generation import computing_in, usual_batch
+    from dmzcli.generation.decode import usual_batch
     from dmzcli.runs.find import find_run
+    from dmzcli.system.devices import computing_in
     from dmzcli.system.processes import join
 
     chosen = find_run(run, fits=can_sample) if prior is None else find_run_for(prior, run)
@@ -53,8 +54,8 @@ def sample(
     model = chosen.load_model(where)
     from dmzcli.codes.draw import draw_bits
     from dmzcli.diffusion.samplers import sampler_class
-    from dmzcli.sampling import Plan
-    from dmzcli.sampling import sample as make_images
+    from dmzcli.generation.samples import Plan
+    from dmzcli.generation.samples import sample as make_images
 
     source = draw_bits(chosen, model.dim, prior, count, seed, temperature, given)
     plan = Plan(

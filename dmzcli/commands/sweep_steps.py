@@ -68,10 +68,9 @@ def sweep_steps(
     from dmzcli.errors import UserError, did_you_mean
     from dmzcli.evaluation.features import create
     from dmzcli.evaluation.sources import reference_data, usual_features
-    from dmzcli.generation import computing_in
     from dmzcli.runs.find import find_run
     from dmzcli.sweeping import check, encoded_source, find_plain, plain_source, prior_source, sweep
-    from dmzcli.system.devices import pick
+    from dmzcli.system.devices import computing_in, pick
 
     kinds = common.listed(bits)
     for kind in kinds:

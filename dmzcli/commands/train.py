@@ -61,7 +61,8 @@ def train(
     talk = common.console(quiet, as_json)
     from dmzcli.config import list_all_settings
     from dmzcli.data import names
-    from dmzcli.runs.plan import forecast, plan
+    from dmzcli.runs.plan import plan
+    from dmzcli.training.cost import forecast
 
     if list_settings:
         facts, text = list_all_settings()

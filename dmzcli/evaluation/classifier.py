@@ -19,13 +19,13 @@ from torch.optim.lr_scheduler import CosineAnnealingLR as Schedule
 
 from dmzcli.data import Dataset
 from dmzcli.data.registry import cache_folder
-from dmzcli.draws import batch_rows
 from dmzcli.errors import UserError
 from dmzcli.model.pixels import to_unit
 from dmzcli.system.files import load_tensors, save_tensors
 from dmzcli.system.interrupts import Interrupted, collected
 from dmzcli.system.progress import Silence, Talk
 from dmzcli.system.randomness import derive
+from dmzcli.training.draws import batch_rows
 
 FEATURES = 64
 STEPS, BATCH, RATE = 2000, 128, 2e-3

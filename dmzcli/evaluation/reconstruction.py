@@ -28,7 +28,7 @@ from dmzcli.diffusion.samplers import create as create_sampler
 from dmzcli.errors import UserError
 from dmzcli.evaluation.evaluate import versions
 from dmzcli.evaluation.scores import Score
-from dmzcli.generation import decode, usual_batch
+from dmzcli.generation.decode import decode, usual_batch
 from dmzcli.model.autoencoder import Autoencoder, pick_bits
 from dmzcli.runs import Run
 from dmzcli.system.files import write_json

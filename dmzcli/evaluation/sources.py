@@ -12,11 +12,11 @@ from dmzcli.data import Dataset
 from dmzcli.diffusion.samplers import resolved
 from dmzcli.errors import UserError
 from dmzcli.evaluation.image_sets import ImageSet, read_images
-from dmzcli.generation import usual_batch
+from dmzcli.generation.decode import usual_batch
+from dmzcli.generation.samples import Plan, sample
 from dmzcli.runs import Run
 from dmzcli.runs.find import find_run_of
 from dmzcli.runs.plan import plan
-from dmzcli.sampling import Plan, sample
 from dmzcli.system.files import read_json
 from dmzcli.system.progress import Talk
 
@@ -51,7 +51,7 @@ def drawn(
         prior: Whose bits; ``None`` for the newest.
         count: How many.
         seed: Of bits and noise.
-        recipe: The other fields of :class:`~dmzcli.sampling.Plan` that say how to sample.
+        recipe: The other fields of :class:`~dmzcli.generation.samples.Plan` that say how to sample.
         device: Where to compute.
         batch_size: Images at a time; ``None`` for what suits the device.
         talk: Who listens.

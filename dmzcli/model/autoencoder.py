@@ -21,6 +21,7 @@ from dmzcli.errors import UserError
 from dmzcli.model.batch_norm import BatchNorm2d
 from dmzcli.model.layers import KeysValues
 from dmzcli.model.unet import UNet
+from dmzcli.system.randomness import derive
 
 
 def encoder_channels(size: int) -> tuple[int, ...]:
@@ -196,6 +197,13 @@ class Autoencoder(nn.Module):
         """
         pairs = self.codes(x0, gumbel) if pairs is None else pairs
         return self.unet(x_t, t, None if pairs is None else self.context(pairs))
+
+
+def build(config: Config) -> Autoencoder:
+    """A model at its initialisation, a function of ``training.seed`` alone; global randomness is left as it was."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(derive("initialisation", config.training.seed))
+        return Autoencoder(config)
 
 
 def _factors(size: int, resolutions: Sequence[int]) -> tuple[int, ...]:

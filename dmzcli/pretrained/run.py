@@ -12,12 +12,12 @@ from typing import Any
 
 from dmzcli.config import Config, assignments, given_only, merge, parse
 from dmzcli.errors import UserError
+from dmzcli.model.autoencoder import build
 from dmzcli.pretrained.weights import EXPECTED, Foreign
 from dmzcli.runs import Run
 from dmzcli.runs.plan import locate
 from dmzcli.runs.run import save_weights
 from dmzcli.system.files import sha256, write_json
-from dmzcli.trainer import build
 
 # What weights or configuration say, and yet training may change.
 OPEN = {"model.dropout"}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 
-from dmzcli.errors import UserError
+from dmzcli.errors import UserError, did_you_mean
 
 
 def pick(name: str | None = None) -> torch.device:
@@ -36,3 +36,15 @@ def computes_bf16(device: torch.device) -> bool:
     # torch tells of the processor's instructions in private functions only; without them, float32 is safe.
     checks = ("_is_avx512_bf16_supported", "_is_amx_tile_supported")
     return device.type == "cpu" and any(getattr(torch.cpu, name, lambda: False)() for name in checks)
+
+
+def computing_in(precision: str, device: torch.device) -> str:
+    """What ``no``, ``bf16`` or ``auto`` (bf16 where the device has instructions for it) means on a device.
+
+    Raises:
+        UserError: It is none of these.
+    """
+    if precision not in ("no", "bf16", "auto"):
+        hint = did_you_mean(precision, ["no", "bf16", "auto"])
+        raise UserError(f"unknown precision '{precision}'", hint)
+    return precision if precision != "auto" else "bf16" if computes_bf16(device) else "no"

@@ -17,9 +17,9 @@ from dmzcli.codes import encode as encoding
 from dmzcli.codes import table as bit_tables
 from dmzcli.codes.encode import encode
 from dmzcli.errors import UserError
+from dmzcli.model.autoencoder import build
 from dmzcli.model.pixels import to_unit
 from dmzcli.system.interrupts import Interrupted
-from dmzcli.trainer import build
 
 HASH = "a" * 64
 COLUMNS = ("bits", "probs", "labels", "split", "index")

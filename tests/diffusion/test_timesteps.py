@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from dmzcli.diffusion.timesteps import HISTORY, UNIFORM, LossSecondMoment
-from dmzcli.draws import draw
+from dmzcli.training.draws import draw
 
 LOSSES = np.array([4.0, 0.5, 1.0, 0.0, 2.0])
 

@@ -6,10 +6,9 @@ import torch
 import torch.nn.functional as F
 
 from dmzcli.config import Config
-from dmzcli.draws import draw
 from dmzcli.errors import UserError
-from dmzcli.model.autoencoder import Autoencoder, BitTokens, Encoder, encoder_channels, pick_bits
-from dmzcli.trainer import build
+from dmzcli.model.autoencoder import Autoencoder, BitTokens, Encoder, build, encoder_channels, pick_bits
+from dmzcli.training.draws import draw
 
 VARIANTS = {
     "plain": {},

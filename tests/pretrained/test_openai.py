@@ -300,7 +300,7 @@ def test_training_goes_on_with_the_runs_own_settings(dmz, start):
 
 
 def test_step_0_is_the_imported_weights(start, digits):
-    from dmzcli.trainer import Trainer, accelerator
+    from dmzcli.training.trainer import Trainer, accelerator
 
     run = start()
     trainer = Trainer(run.config, digits, run, accelerator("cpu", "no"))

@@ -7,11 +7,11 @@ import pytest
 import torch
 
 from dmzcli.data import load, prepare
-from dmzcli.draws import batch_rows
-from dmzcli.feeding import AHEAD, Feed
 from dmzcli.model.pixels import scaled, to_unit
 from dmzcli.runs import Run
 from dmzcli.training import train
+from dmzcli.training.draws import batch_rows
+from dmzcli.training.feed import AHEAD, Feed
 
 CPU = torch.device("cpu")
 IMAGES = np.random.default_rng(0).integers(0, 256, (50, 6, 6, 3), dtype=np.uint8)
@@ -52,12 +52,12 @@ def test_ranks_share_a_batch(mode, on_disk):
 
 
 def test_images_stay_on_the_disk_where_there_is_no_room(on_disk, monkeypatch):
-    monkeypatch.setattr("dmzcli.feeding.room", lambda device: 25 * 108 - 1)
+    monkeypatch.setattr("dmzcli.training.feed.room", lambda device: 25 * 108 - 1)
     assert not Feed(on_disk, ROWS, CPU, 0, 8).resident and "streamed to cpu" in str(
         Feed(on_disk, ROWS, CPU, 0, 8)
     )
     assert Feed(IMAGES, ROWS, CPU, 0, 8).resident  # these are in memory already
-    monkeypatch.setattr("dmzcli.feeding.room", lambda device: 25 * 108)
+    monkeypatch.setattr("dmzcli.training.feed.room", lambda device: 25 * 108)
     assert Feed(on_disk, ROWS, CPU, 0, 8).resident
 
 

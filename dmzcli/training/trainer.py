@@ -18,34 +18,27 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from dmzcli.averaging import Average
 from dmzcli.config import Config, parse
 from dmzcli.data import Dataset
 from dmzcli.data.dataset import spread
 from dmzcli.diffusion.process import Diffusion
 from dmzcli.diffusion.timesteps import LossSecondMoment
-from dmzcli.draws import Draw, draw
 from dmzcli.errors import UserError
-from dmzcli.feeding import Feed
-from dmzcli.model.autoencoder import Autoencoder, pick_bits
+from dmzcli.model.autoencoder import Autoencoder, build, pick_bits
 from dmzcli.model.pixels import to_unit
 from dmzcli.runs import Run
 from dmzcli.runs.run import load_into, save_weights
 from dmzcli.system import processes
 from dmzcli.system.files import load_tensors, save_tensors
 from dmzcli.system.randomness import derive
+from dmzcli.training.draws import Draw, draw
+from dmzcli.training.ema import Average
+from dmzcli.training.feed import Feed
 
 if TYPE_CHECKING:
     from accelerate import Accelerator
 
 VALID_IMAGES = 1024
-
-
-def build(config: Config) -> Autoencoder:
-    """A model at its initialisation, a function of ``training.seed`` alone; global randomness is left as it was."""
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(derive("initialisation", config.training.seed))
-        return Autoencoder(config)
 
 
 def accelerator(device: str | None, precision: str) -> Accelerator:
@@ -353,7 +346,7 @@ class Trainer:
     def pictures(self) -> Path:
         """Writes a grid: validation images, their reconstructions, and images from bits by their marginals."""
         from dmzcli.diffusion.samplers import create
-        from dmzcli.generation import decode
+        from dmzcli.generation.decode import decode
         from dmzcli.system.png import grid, write_png
         from dmzcli.system.randomness import stream
 

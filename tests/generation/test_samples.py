@@ -11,16 +11,16 @@ import pytest
 import torch
 from PIL import Image
 
-from dmzcli import sampling
 from dmzcli.codes.draw import draw_bits
 from dmzcli.diffusion.samplers import available, create
 from dmzcli.errors import UserError
-from dmzcli.generation import decode, decode_batch, invert
+from dmzcli.generation import samples as sampling
+from dmzcli.generation.decode import decode, decode_batch, invert
+from dmzcli.generation.samples import Plan, sample
+from dmzcli.model.autoencoder import build
 from dmzcli.model.pixels import to_unit
-from dmzcli.sampling import Plan, sample
 from dmzcli.system.interrupts import Interrupted
 from dmzcli.system.png import grid
-from dmzcli.trainer import build
 
 BITS = np.random.default_rng(0).integers(0, 2, (12, 8), dtype=np.uint8)
 PLAN = Plan("m" * 64, "bernoulli", "p" * 64, count=12, steps=5)

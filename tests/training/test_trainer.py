@@ -5,11 +5,12 @@ from pathlib import Path
 import pytest
 import torch
 
-from dmzcli.averaging import Average
 from dmzcli.errors import UserError
+from dmzcli.model.autoencoder import build
 from dmzcli.runs import Run
-from dmzcli.trainer import Trainer, accelerator, build
 from dmzcli.training import train
+from dmzcli.training.ema import Average
+from dmzcli.training.trainer import Trainer, accelerator
 
 
 def test_initialisation_is_the_seeds_alone(tiny):

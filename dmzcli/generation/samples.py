@@ -21,7 +21,7 @@ from dmzcli.config import DiffusionConfig
 from dmzcli.diffusion.samplers import Sampler, create, sampler_class
 from dmzcli.diffusion.thresholds import PERCENTILE
 from dmzcli.errors import UserError
-from dmzcli.generation import decode
+from dmzcli.generation.decode import decode
 from dmzcli.model.autoencoder import Autoencoder
 from dmzcli.system import processes
 from dmzcli.system.files import atomic, read_json, user_errors, write_json

@@ -20,10 +20,13 @@ from torch import Tensor, nn
 from torch.autograd.graph import saved_tensors_hooks
 
 from dmzcli.config import Config, parse
+from dmzcli.diffusion.process import Diffusion
 from dmzcli.model.autoencoder import Autoencoder
+from dmzcli.system.devices import computes_bf16, pick
+from dmzcli.training.feed import room
 
 if TYPE_CHECKING:
-    from dmzcli.trainer import Trainer
+    from dmzcli.training.trainer import Trainer
 
 PATIENCE = 180.0
 """Seconds after which a measurement is given up."""
@@ -54,6 +57,67 @@ def flops(config: Config) -> int:
     return int(counter.get_total_flops()) // 2
 
 
+def estimate(config: Config) -> dict[str, Any]:
+    """Parameters, and the memory that training takes, without training.
+
+    Activations are what one training step keeps for its backward pass in float32, with the switches
+    ``training.accumulate`` and ``training.checkpoint_activations``, counted by running the step's forward pass on
+    tensors without storage. The framework's own overhead comes on top.
+
+    Returns:
+        ``parameters``, and ``memory_bytes`` by kind.
+    """
+
+    with torch.device("meta"):
+        model = Autoencoder(config).train()
+        model.unet.checkpointing = config.training.checkpoint_activations
+        batch, size, channels = config.training.batch_size, config.data.size, config.data.channels
+        assert size is not None and channels is not None
+        x = torch.empty(batch, channels, size, size)
+        t = torch.zeros(batch, dtype=torch.long)
+        gumbel = torch.empty(batch, model.dim, 2) if model.dim else None
+    kept = Kept(model)
+    with kept.hooks():
+        pairs, part = model.codes(x, gumbel), slice(batch // config.training.accumulate)
+        output = model(x[part], x[part], t[part], pairs=None if pairs is None else pairs[part])
+    expected = channels * (2 if Diffusion(config.diffusion).config.variance == "learned-range" else 1)
+    assert output.shape[1] == expected
+    size_of_weights = sum(parameter.nbytes for parameter in model.parameters())
+    memory = {"weights": size_of_weights, "gradients": size_of_weights, "optimiser": 2 * size_of_weights}
+    memory |= {"average": size_of_weights, "activations": kept.most}
+    return {"parameters": sum(p.numel() for p in model.parameters()), "memory_bytes": memory}
+
+
+def forecast(config: Config, device: str | None = None) -> dict[str, Any]:
+    """What training takes: parameters and FLOPs counted, memory and time measured on a few steps.
+
+    Where the step does not fit in the memory that is free here, or the measurement fails, memory is that of
+    :func:`estimate`, and there is no time.
+
+    Arguments:
+        config: Resolved.
+        device: As the commands name it.
+
+    Returns:
+        ``parameters``, ``flops_per_image``, ``memory_bytes`` by kind, ``measured``, ``device``, ``steps``,
+        ``seconds_per_1000_steps`` and ``why_not``, the last three ``None`` where they do not apply.
+
+    Raises:
+        UserError: There is no such device.
+    """
+    chosen, precision = pick(device), config.training.precision
+    facts = {**estimate(config), "flops_per_image": flops(config)}
+    if precision == "bf16" or (precision == "auto" and computes_bf16(chosen)):
+        facts["memory_bytes"]["activations"] //= 2  # most of them; a step that may fit is measured
+    facts |= {"device": str(chosen), "steps": None, "seconds_per_1000_steps": None, "why_not": None}
+    wanted, free = sum(facts["memory_bytes"].values()), 2 * room(chosen)
+    if wanted > free:
+        lacks = f"a step takes about {wanted / 2**30:.1f} GiB, and {free / 2**30:.1f} are free on {chosen}"
+        return {**facts, "measured": False, "why_not": lacks}
+    found = measure(config, device)
+    return {**facts, **found, "measured": "why_not" not in found}
+
+
 def measure(config: Config, device: str | None = None) -> dict[str, Any]:
     """Runs a few steps in a process of their own.
 
@@ -68,7 +132,7 @@ def measure(config: Config, device: str | None = None) -> dict[str, Any]:
     task = json.dumps({"config": config.model_dump(mode="json"), "device": device})
     try:
         done = subprocess.run(
-            [sys.executable, "-m", "dmzcli.measuring"],
+            [sys.executable, "-m", "dmzcli.training.cost"],
             input=task,
             capture_output=True,
             text=True,
@@ -151,7 +215,7 @@ def _steps(config: Config, device: str | None) -> dict[str, Any]:
     """The measurement itself; for a process that does nothing else."""
     from dmzcli.data import Dataset
     from dmzcli.runs import Run
-    from dmzcli.trainer import Trainer, accelerator
+    from dmzcli.training.trainer import Trainer, accelerator
 
     size, channels, batch = config.data.size, config.data.channels, config.training.batch_size
     assert size is not None and channels is not None

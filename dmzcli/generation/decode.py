@@ -12,10 +12,8 @@ from torch import Tensor
 
 from dmzcli.diffusion.inversion import invert as invert_batch
 from dmzcli.diffusion.samplers import Sampler
-from dmzcli.errors import UserError, did_you_mean
 from dmzcli.model.autoencoder import Autoencoder
 from dmzcli.model.pixels import to_uint8, to_unit
-from dmzcli.system.devices import computes_bf16
 from dmzcli.system.randomness import ImageNoise
 
 Array = np.ndarray
@@ -34,18 +32,6 @@ def usual_batch(model: Autoencoder) -> int:
     size = model.config.data.size
     assert size is not None
     return min(256, max(4, 16 * 32**2 // size**2)) if model_device(model).type == "cpu" else 64
-
-
-def computing_in(precision: str, device: torch.device) -> str:
-    """What ``no``, ``bf16`` or ``auto`` (bf16 where the device has instructions for it) means on a device.
-
-    Raises:
-        UserError: It is none of these.
-    """
-    if precision not in ("no", "bf16", "auto"):
-        hint = did_you_mean(precision, ["no", "bf16", "auto"])
-        raise UserError(f"unknown precision '{precision}'", hint)
-    return precision if precision != "auto" else "bf16" if computes_bf16(device) else "no"
 
 
 @contextmanager

@@ -7,7 +7,7 @@ import torch
 
 from dmzcli.errors import UserError
 from dmzcli.runs import Run
-from dmzcli.trainer import Trainer, accelerator
+from dmzcli.training.trainer import Trainer, accelerator
 
 VARIANTS = {
     "single-token": {},

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 
-from dmzcli.draws import batch_rows, draw
+from dmzcli.training.draws import batch_rows, draw
 
 CPU = torch.device("cpu")
 

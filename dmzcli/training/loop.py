@@ -16,13 +16,13 @@ import torch
 from dmzcli.config import Config
 from dmzcli.data import Dataset
 from dmzcli.errors import UserError
-from dmzcli.metrics import Metrics
 from dmzcli.runs import Run
 from dmzcli.system import processes
 from dmzcli.system.files import sweep
 from dmzcli.system.interrupts import Interrupted, collected
 from dmzcli.system.progress import Silence, Talk
-from dmzcli.trainer import Trainer, accelerator
+from dmzcli.training.metrics import Metrics
+from dmzcli.training.trainer import Trainer, accelerator
 
 
 @dataclass(frozen=True)

@@ -13,13 +13,13 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from dmzcli import training
 from dmzcli.errors import UserError
 from dmzcli.model.autoencoder import Autoencoder
 from dmzcli.runs import Run
 from dmzcli.system.interrupts import Interrupted
-from dmzcli.trainer import Trainer
+from dmzcli.training import loop as training
 from dmzcli.training import train
+from dmzcli.training.trainer import Trainer
 
 TIMING = {"images_per_second"}
 

@@ -14,9 +14,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from dmzcli.draws import batch_rows
 from dmzcli.model.pixels import scaled
 from dmzcli.system.processes import neighbours
+from dmzcli.training.draws import batch_rows
 
 AHEAD = 4
 """Steps that are read ahead."""

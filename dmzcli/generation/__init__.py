@@ -1,0 +1,1 @@
+"""From bits and noise to images: recipes, decoding, folders of samples."""

@@ -1,0 +1,5 @@
+"""Fitting the autoencoder: one optimiser step, its loop, its checkpoints, its feed, its cost."""
+
+from dmzcli.training.loop import Outcome, train
+
+__all__ = ["Outcome", "train"]
