@@ -1,5 +1,7 @@
 """All settings are listed with their defaults and meanings."""
 
+import json
+
 from dmzcli.config import list_all_settings, presets
 
 
