@@ -12,11 +12,11 @@ import torch
 
 import priors
 from dmzcli import data
+from dmzcli.analysis.probes.table import probe_table
 from dmzcli.codes.encode import encode
 from dmzcli.config import assignments, merge, parse, preset
 from dmzcli.diffusion.samplers import create
 from dmzcli.generation.decode import decode
-from dmzcli.probing import probe_table
 from dmzcli.runs import Run
 from dmzcli.system.png import grid, write_png
 from dmzcli.training import train

@@ -186,12 +186,12 @@ def test_a_reader_that_leaves_early_is_no_defect(spawn):
 
 
 def test_a_defect_is_told_from_a_mistake(dmz, workshop, monkeypatch):
-    import dmzcli.inspection
+    import dmzcli.reports.describe
 
     def broken(path):
         raise ZeroDivisionError("ours")
 
-    monkeypatch.setattr(dmzcli.inspection, "describe", broken)
+    monkeypatch.setattr(dmzcli.reports.describe, "describe", broken)
     ended = dmz("info", "runs/tiny")
     assert ended.code == 1
     assert "Traceback" in ended.err and "this is a defect of dmz" in ended.err

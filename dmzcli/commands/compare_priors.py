@@ -67,9 +67,9 @@ def compare_priors(
     talk = common.console(quiet, as_json)
     from dmzcli.codes import table as bit_tables
     from dmzcli.codes.find import find_bits, priors_folder
-    from dmzcli.comparison import Images, compare, write
     from dmzcli.console import table as make_table
     from dmzcli.runs.find import find_run
+    from dmzcli.studies.prior_comparison import Images, compare, write
 
     path = find_bits(bits, run)
     table = bit_tables.read(path)

@@ -26,7 +26,7 @@ def demo(
     """
     talk = common.console(quiet, as_json)
     from dmzcli.console import table
-    from dmzcli.demo import run_demo
+    from dmzcli.studies.demo import run_demo
 
     facts = run_demo(run, max_steps, seed, device, talk)
     talk.result(facts, table(f"dmz demo: {facts['run']}, {facts['seconds']:.0f} s", facts["results"]))

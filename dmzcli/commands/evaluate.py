@@ -128,8 +128,8 @@ def evaluate(
         )
         talk.result(ended.facts(), table(ended.title(), ended.table()))
         return
-    from dmzcli.evaluation.evaluate import available_metrics, check_metrics
-    from dmzcli.evaluation.evaluate import evaluate as score
+    from dmzcli.evaluation.card import available_metrics, check_metrics
+    from dmzcli.evaluation.card import evaluate as score
     from dmzcli.evaluation.features import FEWEST, create, reference_of
     from dmzcli.evaluation.image_sets import read_images
     from dmzcli.evaluation.sources import usual_features

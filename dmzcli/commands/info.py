@@ -20,7 +20,7 @@ def info(
 ) -> None:
     """Print what a run, bit table, image pack, prior, weights file or folder of samples is."""
     talk = common.console(quiet, as_json)
-    from dmzcli.inspection import describe, lines
+    from dmzcli.reports.describe import describe, lines
 
     facts = describe(path)
     talk.result(facts, lines(facts))

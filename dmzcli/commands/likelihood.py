@@ -46,7 +46,7 @@ def likelihood(
     Written as likelihood-<split>.json and .png, with the prior's kind in the name where one is given.
     """
     talk = common.console(quiet, as_json)
-    from dmzcli.likelihood_report import measure
+    from dmzcli.evaluation.likelihood import measure
     from dmzcli.runs.find import find_run
     from dmzcli.system.devices import pick
 

@@ -28,9 +28,9 @@ def probe(
     Beside it stand two baselines: the pixels, and the bits of the same encoder untrained.
     """
     talk = common.console(quiet, as_json)
+    from dmzcli.analysis.probes.table import probe_table
     from dmzcli.codes import table as bit_tables
     from dmzcli.codes.find import find_bits
-    from dmzcli.probing import probe_table
     from dmzcli.runs.find import find_run, find_run_of
     from dmzcli.system.devices import pick
 

@@ -69,7 +69,7 @@ def sweep_steps(
     from dmzcli.evaluation.features import create
     from dmzcli.evaluation.sources import reference_data, usual_features
     from dmzcli.runs.find import find_run
-    from dmzcli.sweeping import check, encoded_source, find_plain, plain_source, prior_source, sweep
+    from dmzcli.studies.step_sweep import check, encoded_source, find_plain, plain_source, prior_source, sweep
     from dmzcli.system.devices import computing_in, pick
 
     kinds = common.listed(bits)

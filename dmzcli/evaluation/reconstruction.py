@@ -26,7 +26,7 @@ from dmzcli.data.dataset import spread
 from dmzcli.diffusion.samplers import Sampler, resolved
 from dmzcli.diffusion.samplers import create as create_sampler
 from dmzcli.errors import UserError
-from dmzcli.evaluation.evaluate import versions
+from dmzcli.evaluation.card import versions
 from dmzcli.evaluation.scores import Score
 from dmzcli.generation.decode import decode, usual_batch
 from dmzcli.model.autoencoder import Autoencoder, pick_bits

@@ -12,12 +12,12 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
+from dmzcli.analysis.probes.linear import Probe
 from dmzcli.codes.table import BitTable
 from dmzcli.data import Dataset
 from dmzcli.diffusion.samplers import create
 from dmzcli.generation.decode import decode
 from dmzcli.model.autoencoder import Autoencoder
-from dmzcli.probing import Probe
 from dmzcli.runs import Run
 from dmzcli.system.files import atomic
 from dmzcli.system.png import grid, to_pil

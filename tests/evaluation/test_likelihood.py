@@ -9,9 +9,10 @@ import pytest
 import torch
 
 from dmzcli.config import DiffusionConfig
+from dmzcli.diffusion.bound import bound_terms, prior_term, strata
 from dmzcli.diffusion.process import Diffusion
 from dmzcli.errors import UserError
-from dmzcli.likelihood import bound, bound_terms, prior_term, strata
+from dmzcli.evaluation.likelihood import bound
 from dmzcli.model.autoencoder import build
 from dmzcli.system.randomness import stream
 

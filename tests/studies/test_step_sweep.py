@@ -53,12 +53,12 @@ def test_a_cell_equals_the_evaluation_of_the_same_samples(dmz, both, tiny_extrac
 
 
 def test_again_takes_what_is_there_and_nothing_else(dmz, both, tiny_extractor, monkeypatch):
-    import dmzcli.sweeping
+    import dmzcli.studies.step_sweep
 
     first = sweep(dmz, "--steps", "2,3", "--samplers", "ddim", "--bits", "encoded").json
     made = []
-    decode = dmzcli.sweeping.decode
-    monkeypatch.setattr(dmzcli.sweeping, "decode", lambda *a: made.append(1) or decode(*a))
+    decode = dmzcli.studies.step_sweep.decode
+    monkeypatch.setattr(dmzcli.studies.step_sweep, "decode", lambda *a: made.append(1) or decode(*a))
     again = sweep(dmz, "--steps", "2,3", "--samplers", "ddim", "--bits", "encoded").json
     assert again["cells"] == first["cells"] and not made
     sweep(dmz, "--steps", "2,3,4", "--samplers", "ddim", "--bits", "encoded")

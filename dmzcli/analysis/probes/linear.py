@@ -12,15 +12,8 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import torch
 
-from dmzcli.codes.encode import probabilities_of
-from dmzcli.codes.table import BitTable
-from dmzcli.config import Config
-from dmzcli.data import Dataset
 from dmzcli.errors import UserError
-from dmzcli.model.pixels import to_unit
-from dmzcli.system.progress import Silence, Talk
 
 Array = np.ndarray
 INVERSE_STRENGTHS = (0.01, 0.1, 1.0, 10.0)
@@ -102,68 +95,3 @@ def probe(name: str, features: Array, labels: Array, rows: dict[str, Array], cla
         test_accuracy=float((predicted == truth).mean()),
         confusion=confusion_matrix(truth, predicted, labels=np.arange(classes)),
     )
-
-
-def untrained_bits(config: Config, dataset: Dataset, device: torch.device, batch_size: int = 512) -> Array:
-    """Bits of the same encoder at its initialisation, uint8 (N, D).
-
-    Its batch-norm statistics are measured on the training images, as training would: without that, an untrained
-    encoder's bits are nearly constant and the baseline is a straw man.
-    """
-    from dmzcli.model.autoencoder import build
-
-    model = build(config).to(device)
-    for module in model.modules():
-        if isinstance(module, torch.nn.BatchNorm2d):
-            module.momentum = None  # a plain average over the batches
-    images = dataset.images[dataset.rows("train")]
-    model.train()
-    with torch.no_grad():
-        for start in range(0, len(images), batch_size):
-            model.logits(to_unit(images[start : start + batch_size], device))
-    return (probabilities_of(model.eval(), dataset.images, batch_size) > 0.5).astype(np.uint8)
-
-
-def probe_table(
-    table: BitTable,
-    dataset: Dataset | None,
-    config: Config | None,
-    device: torch.device,
-    talk: Talk | None = None,
-) -> list[Probe]:
-    """Probes a table's bits and, where the dataset and the configuration are at hand, two baselines.
-
-    Arguments:
-        table: With labels.
-        dataset: The one that was encoded, for the pixels; ``None`` leaves the baselines out.
-        config: The model's, for the untrained encoder.
-        device: For the untrained encoder.
-        talk: Who listens.
-
-    Returns:
-        The probes of ``bits``, ``untrained bits`` and ``pixels``, in this order.
-
-    Raises:
-        UserError: The table has no labels, or the dataset is another one.
-    """
-    talk = talk or Silence()
-    if table.labels is None:
-        raise UserError("the bit table has no labels", "probe the table of a labelled dataset")
-    if dataset is not None and dataset.identity != table.dataset:
-        raise UserError(
-            f"the dataset is {dataset.identity}, but the table was made from {table.dataset}",
-            "name the same dataset with --data-dir, or encode anew",
-        )
-    rows = {split: table.rows(split) for split in ("train", "valid", "test")}
-    inputs = [("bits", table.bits)]
-    if dataset is not None and config is not None:
-        inputs.append(("untrained bits", untrained_bits(config, dataset, device)[table.index]))
-        inputs.append(("pixels", dataset.images.reshape(len(dataset.images), -1)[table.index]))
-    results = []
-    with talk.task("probing", len(inputs)) as advance:
-        for done, (name, features) in enumerate(inputs):
-            advance(done, name)
-            scaled = features.astype(np.float32) / max(int(features.max()), 1)
-            results.append(probe(name, scaled, table.labels, rows, len(table.label_names)))
-        advance(len(inputs), "")
-    return results

@@ -7,9 +7,10 @@ import numpy as np
 import pytest
 import torch
 
+from dmzcli.analysis.probes.linear import INVERSE_STRENGTHS, probe
+from dmzcli.analysis.probes.table import probe_table, untrained_bits
 from dmzcli.codes import table as bit_tables
 from dmzcli.errors import UserError
-from dmzcli.probing import INVERSE_STRENGTHS, probe, probe_table, untrained_bits
 
 CPU = torch.device("cpu")
 

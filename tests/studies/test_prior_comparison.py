@@ -7,8 +7,8 @@ import pytest
 
 import priors
 from dmzcli.codes import table as bit_tables
-from dmzcli.comparison import compare, write
 from dmzcli.errors import UserError
+from dmzcli.studies.prior_comparison import compare, write
 from priors.measures import nearest_distances
 
 

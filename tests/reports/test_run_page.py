@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from dmzcli.probing import Probe
-from dmzcli.report import _html_table, confusion_plot, reconstructions, training_curve
+from dmzcli.analysis.probes.linear import Probe
+from dmzcli.reports.run_page import _html_table, confusion_plot, reconstructions, training_curve
 
 
 def test_tables_escape_what_they_hold():

@@ -16,7 +16,7 @@ A. Nichol, P. Dhariwal, "Improved Denoising Diffusion Probabilistic Models", 202
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -27,11 +27,6 @@ from torch import Tensor
 from dmzcli.diffusion.process import Diffusion
 from dmzcli.diffusion.samplers import Denoiser
 from dmzcli.diffusion.thresholds import clip
-from dmzcli.errors import UserError
-from dmzcli.generation.decode import model_device
-from dmzcli.model.autoencoder import Autoencoder, pick_bits
-from dmzcli.model.pixels import to_unit
-from dmzcli.system.randomness import stream
 
 Array = np.ndarray
 
@@ -131,65 +126,3 @@ def bound_terms(
         output = denoiser(x_t, process.model_timesteps(index))
         columns.append(process.variational_term(output, x0, x_t, index, clip).double())
     return torch.stack(columns, 1)
-
-
-def bound(
-    model: Autoencoder,
-    images: Array,
-    seed: int = 0,
-    every: int = 1,
-    batch_size: int = 64,
-    log_prob: Callable[[Array], Array] | None = None,
-    done: Callable[[int], None] = lambda count: None,
-) -> Bound:
-    """The bound of images, given the bits that the model encodes them to.
-
-    Arguments:
-        model: In evaluation mode.
-        images: uint8 (N, H, W, C).
-        seed: Of timesteps and noise; image i depends on (seed, i) alone.
-        every: 1 evaluates all timesteps; k draws one of up to k for every image, see :func:`strata`, which leaves the
-            expectation.
-        batch_size: Images at a time.
-        log_prob: Of a prior over the bits, nats of codes (N, D); ``None`` leaves their cost out.
-        done: Told how many images are finished.
-
-    Raises:
-        UserError: There are no images, they do not fit the model, ``every`` is no number of timesteps, or a prior is
-            named for a model without bits.
-    """
-    size, channels = model.config.data.size, model.config.data.channels
-    if not len(images):
-        raise UserError("there are no images to measure", "choose a split that has some")
-    if images.shape[1:] != (size, size, channels):
-        found = "x".join(map(str, images.shape[1:]))
-        raise UserError(
-            f"the images are {found}, the model takes {size}x{size}x{channels}",
-            "measure on the dataset that the model was trained on",
-        )
-    process, device = Diffusion(model.config.diffusion), model_device(model)
-    if not 1 <= every < len(process):
-        raise UserError(
-            f"--every {every} does not fit a model of {len(process)} timesteps",
-            f"choose 1 to {len(process) - 1}",
-        )
-    if log_prob is not None and not model.dim:
-        raise UserError("a model with latent 'none' has no bits for a prior to code", "leave --prior out")
-    priors, terms, costs = [], [], []
-    for start in range(0, len(images), batch_size):
-        x0 = to_unit(images[start : start + batch_size], device)
-        generators = [stream("likelihood", seed, start + i) for i in range(len(x0))]
-        with torch.no_grad():
-            codes = pick_bits(model.probabilities(x0)) if model.dim else None
-            context = model.bits_context(codes)
-
-        def denoiser(x: Tensor, t: Tensor, context: Any = context) -> Tensor:
-            return model.unet(x, t, context)
-
-        terms.append(bound_terms(process, denoiser, x0, every, generators).cpu().numpy())
-        priors.append(prior_term(process, x0).cpu().numpy())
-        if log_prob is not None and codes is not None:
-            costs.append(-log_prob(codes.cpu().numpy()) / math.log(2) / x0[0].numel())
-        done(start + len(x0))
-    bits = np.concatenate(costs) if costs else None
-    return Bound(np.concatenate(priors), *strata(len(process), every), np.concatenate(terms), bits)

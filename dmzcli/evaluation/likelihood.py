@@ -2,22 +2,91 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
+from torch import Tensor
 
 from dmzcli.data import Dataset
 from dmzcli.data.dataset import spread
+from dmzcli.diffusion.bound import Bound, bound_terms, prior_term, strata
+from dmzcli.diffusion.process import Diffusion
 from dmzcli.errors import UserError
-from dmzcli.likelihood import Bound, bound
-from dmzcli.model.autoencoder import Autoencoder
+from dmzcli.generation.decode import model_device
+from dmzcli.model.autoencoder import Autoencoder, pick_bits
+from dmzcli.model.pixels import to_unit
 from dmzcli.runs import Run
 from dmzcli.system.files import atomic, write_json
 from dmzcli.system.progress import Silence, Talk
+from dmzcli.system.randomness import stream
 
 Array = np.ndarray
+
+
+def bound(
+    model: Autoencoder,
+    images: Array,
+    seed: int = 0,
+    every: int = 1,
+    batch_size: int = 64,
+    log_prob: Callable[[Array], Array] | None = None,
+    done: Callable[[int], None] = lambda count: None,
+) -> Bound:
+    """The bound of images, given the bits that the model encodes them to.
+
+    Arguments:
+        model: In evaluation mode.
+        images: uint8 (N, H, W, C).
+        seed: Of timesteps and noise; image i depends on (seed, i) alone.
+        every: 1 evaluates all timesteps; k draws one of up to k for every image, see :func:`strata`, which leaves the
+            expectation.
+        batch_size: Images at a time.
+        log_prob: Of a prior over the bits, nats of codes (N, D); ``None`` leaves their cost out.
+        done: Told how many images are finished.
+
+    Raises:
+        UserError: There are no images, they do not fit the model, ``every`` is no number of timesteps, or a prior is
+            named for a model without bits.
+    """
+    size, channels = model.config.data.size, model.config.data.channels
+    if not len(images):
+        raise UserError("there are no images to measure", "choose a split that has some")
+    if images.shape[1:] != (size, size, channels):
+        found = "x".join(map(str, images.shape[1:]))
+        raise UserError(
+            f"the images are {found}, the model takes {size}x{size}x{channels}",
+            "measure on the dataset that the model was trained on",
+        )
+    process, device = Diffusion(model.config.diffusion), model_device(model)
+    if not 1 <= every < len(process):
+        raise UserError(
+            f"--every {every} does not fit a model of {len(process)} timesteps",
+            f"choose 1 to {len(process) - 1}",
+        )
+    if log_prob is not None and not model.dim:
+        raise UserError("a model with latent 'none' has no bits for a prior to code", "leave --prior out")
+    priors, terms, costs = [], [], []
+    for start in range(0, len(images), batch_size):
+        x0 = to_unit(images[start : start + batch_size], device)
+        generators = [stream("likelihood", seed, start + i) for i in range(len(x0))]
+        with torch.no_grad():
+            codes = pick_bits(model.probabilities(x0)) if model.dim else None
+            context = model.bits_context(codes)
+
+        def denoiser(x: Tensor, t: Tensor, context: Any = context) -> Tensor:
+            return model.unet(x, t, context)
+
+        terms.append(bound_terms(process, denoiser, x0, every, generators).cpu().numpy())
+        priors.append(prior_term(process, x0).cpu().numpy())
+        if log_prob is not None and codes is not None:
+            costs.append(-log_prob(codes.cpu().numpy()) / math.log(2) / x0[0].numel())
+        done(start + len(x0))
+    bits = np.concatenate(costs) if costs else None
+    return Bound(np.concatenate(priors), *strata(len(process), every), np.concatenate(terms), bits)
 
 
 def _log_prob(run: Run, name: str, dim: int) -> tuple[Callable[[Array], Array], dict[str, Any]]:
@@ -57,7 +126,7 @@ def measure(
         dataset: The run's.
         split: ``train``, ``valid`` or ``test``.
         count: Images at most, evenly spread over the split.
-        every, seed, batch_size: See :func:`dmzcli.likelihood.bound`.
+        every, seed, batch_size: See :func:`dmzcli.diffusion.bound.bound`.
         prior: A kind or folder that prices the bits; ``None`` leaves them free.
         out: Folder of the two files.
         talk: Who listens.

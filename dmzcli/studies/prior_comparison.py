@@ -22,7 +22,7 @@ from dmzcli.data import Dataset
 from dmzcli.data.dataset import spread
 from dmzcli.diffusion.samplers import Sampler
 from dmzcli.errors import UserError, did_you_mean
-from dmzcli.evaluation.evaluate import evaluate
+from dmzcli.evaluation.card import evaluate
 from dmzcli.evaluation.features import Extractor
 from dmzcli.evaluation.image_sets import ImageSet
 from dmzcli.evaluation.scores import Score

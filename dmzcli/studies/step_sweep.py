@@ -23,7 +23,7 @@ from dmzcli.data import Dataset
 from dmzcli.data.dataset import spread
 from dmzcli.diffusion.samplers import Sampler, create
 from dmzcli.errors import UserError
-from dmzcli.evaluation.evaluate import evaluate
+from dmzcli.evaluation.card import evaluate
 from dmzcli.evaluation.features import FEWEST, Extractor
 from dmzcli.evaluation.image_sets import ImageSet
 from dmzcli.generation.decode import decode, usual_batch

@@ -10,7 +10,7 @@ import torch
 from PIL import Image
 
 from dmzcli.errors import UserError
-from dmzcli.evaluation.evaluate import evaluate
+from dmzcli.evaluation.card import evaluate
 from dmzcli.evaluation.features import create
 from dmzcli.evaluation.image_sets import ImageSet
 

@@ -10,13 +10,13 @@ import numpy as np
 
 import priors
 from dmzcli import data
+from dmzcli.analysis.probes.table import probe_table
 from dmzcli.codes.draw import draw_bits
 from dmzcli.codes.encode import encode
 from dmzcli.codes.fit import fit
 from dmzcli.console import Console
 from dmzcli.generation.samples import Plan, sample
-from dmzcli.probing import probe_table
-from dmzcli.report import Page, write_report
+from dmzcli.reports.run_page import Page, write_report
 from dmzcli.runs.plan import plan
 from dmzcli.system.devices import pick
 from dmzcli.training import train

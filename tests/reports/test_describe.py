@@ -9,8 +9,8 @@ import torch
 from safetensors.torch import save_file
 
 from dmzcli.errors import UserError
-from dmzcli.inspection import describe, lines
 from dmzcli.model.autoencoder import build
+from dmzcli.reports.describe import describe, lines
 
 
 def test_a_run(run, tiny):

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 
 import priors
-from dmzcli import demo
-from dmzcli.demo import Judge
+from dmzcli.studies import demo
+from dmzcli.studies.demo import Judge
 
 
 @pytest.fixture(scope="module")
@@ -25,7 +25,7 @@ def tiny_preset(tiny):
         patch.setattr(demo, "SAMPLES", 12)
         patch.setattr(demo, "STEPS", 3)
         patch.setattr(priors, "automatic", lambda: ["bernoulli", "chow-liu"])
-        patch.setattr("dmzcli.probing.INVERSE_STRENGTHS", (1.0,))
+        patch.setattr("dmzcli.analysis.probes.linear.INVERSE_STRENGTHS", (1.0,))
         yield
 
 

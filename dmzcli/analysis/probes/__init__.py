@@ -1,0 +1,1 @@
+"""How much of the labels a representation makes readable."""
