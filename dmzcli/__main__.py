@@ -48,7 +48,7 @@ def _outcome(error: BaseException) -> int:
     if isinstance(error, UserError):
         return _mistake(error.message, error.hint)
     if isinstance(error, usage_error):
-        from dmzcli.usage import explain
+        from dmzcli.commands.usage import explain
 
         return _mistake(*explain(error))
     if isinstance(error, KeyboardInterrupt | typer.Abort | Terminated):
@@ -90,7 +90,7 @@ def main() -> None:
     try:
         if signal.getsignal(signal.SIGTERM) == signal.SIG_DFL:
             signal.signal(signal.SIGTERM, _terminate)
-        from dmzcli.cli import app
+        from dmzcli.commands.app import app
 
         code = app(standalone_mode=False)
         if code == 130:  # the parser has caught Ctrl-C and says nothing

@@ -20,7 +20,6 @@ import torch
 from dmzcli.codes import table as bit_tables
 from dmzcli.data import Dataset
 from dmzcli.errors import UserError
-from dmzcli.generation.decode import model_device
 from dmzcli.model.autoencoder import Autoencoder, pick_bits
 from dmzcli.model.pixels import to_unit
 from dmzcli.system import processes
@@ -48,7 +47,7 @@ class Encoded:
 
 def probabilities_of(model: Autoencoder, images: np.ndarray, batch_size: int = 512) -> np.ndarray:
     """q(z_i = 1 | x), float32 (N, D), of uint8 images (N, H, W, C)."""
-    device = model_device(model)
+    device = model.device
     batches = (images[i : i + batch_size] for i in range(0, len(images), batch_size))
     with torch.inference_mode():
         return torch.cat([model.probabilities(to_unit(batch, device)) for batch in batches]).cpu().numpy()

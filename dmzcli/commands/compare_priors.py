@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from dmzcli.commands import common
+from dmzcli.commands import options as common
 
 _IMAGES = (
     "count",
@@ -67,7 +67,7 @@ def compare_priors(
     talk = common.console(quiet, as_json)
     from dmzcli.codes import table as bit_tables
     from dmzcli.codes.find import find_bits, priors_folder
-    from dmzcli.console import table as make_table
+    from dmzcli.commands.console import table as make_table
     from dmzcli.runs.find import find_run
     from dmzcli.studies.prior_comparison import Images, compare, write
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from dmzcli.commands import common
+from dmzcli.commands import options as common
 
 if TYPE_CHECKING:
     from dmzcli.config import DataConfig
@@ -39,7 +39,7 @@ def list_(
 ) -> None:
     """Which datasets are present, where, and how to get the others."""
     talk = common.console(quiet, as_json)
-    from dmzcli.console import table
+    from dmzcli.commands.console import table
     from dmzcli.data import status
 
     found = status(data_dir)
@@ -107,7 +107,7 @@ def show(
 ) -> None:
     """Write a labelled contact sheet (PNG), and print how many images each split and class has."""
     talk = common.console(quiet, as_json)
-    from dmzcli.console import table
+    from dmzcli.commands.console import table
     from dmzcli.data.contact_sheet import counts, sheet
     from dmzcli.data.formats.archives import stem
     from dmzcli.system.png import write_png

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from dmzcli.commands import common
+from dmzcli.commands import options as common
 
 
 def demo(
@@ -25,7 +25,7 @@ def demo(
     A few minutes on a CPU, no download. The same command again resumes.
     """
     talk = common.console(quiet, as_json)
-    from dmzcli.console import table
+    from dmzcli.commands.console import table
     from dmzcli.studies.demo import run_demo
 
     facts = run_demo(run, max_steps, seed, device, talk)

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from dmzcli.commands import common
+from dmzcli.commands import options as common
 
 
 def encode(

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from dmzcli.commands import common
+from dmzcli.commands import options as common
 
 if TYPE_CHECKING:
     from dmzcli.runs import Run
@@ -95,7 +95,7 @@ def evaluate(
     encoding, sampler, seeds and hashes that it depends on.
     """
     talk = common.console(quiet, as_json)
-    from dmzcli.console import table
+    from dmzcli.commands.console import table
     from dmzcli.diffusion.samplers import sampler_class
     from dmzcli.errors import UserError
     from dmzcli.evaluation.sources import drawn, reference_data, run_of

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from dmzcli.commands import common
+from dmzcli.commands import options as common
 
 
 def probe(
@@ -50,7 +50,7 @@ def probe(
     probes = probe_table(table, dataset, config, pick(device), talk)
     rows = {split: len(table.rows(split)) for split in bit_tables.SPLITS}
     facts = {"bits": str(path), "dataset": table.dataset, "rows": rows, "probes": [p.facts() for p in probes]}
-    from dmzcli.console import table as make_table
+    from dmzcli.commands.console import table as make_table
 
     shown = [
         {

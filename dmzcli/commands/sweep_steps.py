@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
-from dmzcli.commands import common
+from dmzcli.commands import options as common
 
 
 def sweep_steps(
@@ -64,7 +64,7 @@ def sweep_steps(
     """
     talk = common.console(quiet, as_json)
     from dmzcli.codes.find import can_sample
-    from dmzcli.console import table as make_table
+    from dmzcli.commands.console import table as make_table
     from dmzcli.errors import UserError, did_you_mean
     from dmzcli.evaluation.features import create
     from dmzcli.evaluation.sources import reference_data, usual_features

@@ -16,7 +16,6 @@ from dmzcli.data.dataset import spread
 from dmzcli.diffusion.bound import Bound, bound_terms, prior_term, strata
 from dmzcli.diffusion.process import Diffusion
 from dmzcli.errors import UserError
-from dmzcli.generation.decode import model_device
 from dmzcli.model.autoencoder import Autoencoder, pick_bits
 from dmzcli.model.pixels import to_unit
 from dmzcli.runs import Run
@@ -61,7 +60,7 @@ def bound(
             f"the images are {found}, the model takes {size}x{size}x{channels}",
             "measure on the dataset that the model was trained on",
         )
-    process, device = Diffusion(model.config.diffusion), model_device(model)
+    process, device = Diffusion(model.config.diffusion), model.device
     if not 1 <= every < len(process):
         raise UserError(
             f"--every {every} does not fit a model of {len(process)} timesteps",

@@ -19,11 +19,6 @@ from dmzcli.system.randomness import ImageNoise
 Array = np.ndarray
 
 
-def model_device(model: torch.nn.Module) -> torch.device:
-    """Where a model's parameters are."""
-    return next(model.parameters()).device
-
-
 def usual_batch(model: Autoencoder) -> int:
     """Images at a time where nobody says: on a CPU as many as its caches hold, else 64.
 
@@ -31,7 +26,7 @@ def usual_batch(model: Autoencoder) -> int:
     """
     size = model.config.data.size
     assert size is not None
-    return min(256, max(4, 16 * 32**2 // size**2)) if model_device(model).type == "cpu" else 64
+    return min(256, max(4, 16 * 32**2 // size**2)) if model.device.type == "cpu" else 64
 
 
 @contextmanager
@@ -39,7 +34,7 @@ def _laid_out(model: Autoencoder, precision: str) -> Iterator[None]:
     """Convolutions of float32 run faster on a CPU with the channels last; of bf16, or of tiny images, they do not."""
     size = model.config.data.size
     assert size is not None
-    if model_device(model).type != "cpu" or precision != "no" or size < 32:
+    if model.device.type != "cpu" or precision != "no" or size < 32:
         yield
         return
     model.unet.to(memory_format=torch.channels_last)
@@ -98,7 +93,7 @@ def decode(
     """
     size, channels = model.config.data.size, model.config.data.channels
     assert size is not None and channels is not None
-    device = model_device(model)
+    device = model.device
     images = np.empty((len(indices), size, size, channels), np.uint8)
     with _laid_out(model, precision):
         for start in range(0, len(indices), batch_size):
@@ -128,7 +123,7 @@ def invert(
     Raises:
         UserError: The bits do not fit the model.
     """
-    device, made = model_device(model), []
+    device, made = model.device, []
     for start in range(0, len(images), batch_size):
         part = slice(start, start + batch_size)
         codes = None if bits is None else torch.from_numpy(np.ascontiguousarray(bits[part])).to(device)

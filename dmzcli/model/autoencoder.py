@@ -120,6 +120,11 @@ class Autoencoder(nn.Module):
             sine_first=model.time_embedding == "sin-cos",
         )
 
+    @property
+    def device(self) -> torch.device:
+        """Where the parameters are."""
+        return next(self.parameters()).device
+
     def logits(self, x: Tensor) -> Tensor:
         """Logits (B, D, 2) of images (B, C, H, W) in [−1, 1].
 

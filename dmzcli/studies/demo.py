@@ -14,11 +14,11 @@ from dmzcli.analysis.probes.table import probe_table
 from dmzcli.codes.draw import draw_bits
 from dmzcli.codes.encode import encode
 from dmzcli.codes.fit import fit
-from dmzcli.console import Console
 from dmzcli.generation.samples import Plan, sample
 from dmzcli.reports.run_page import Page, write_report
 from dmzcli.runs.plan import plan
 from dmzcli.system.devices import pick
+from dmzcli.system.progress import Talk
 from dmzcli.training import train
 
 SAMPLES = 200
@@ -65,7 +65,7 @@ def _flat(images: np.ndarray) -> np.ndarray:
 
 
 def run_demo(
-    directory: Path, max_steps: int | None, seed: int, device: str | None, talk: Console
+    directory: Path, max_steps: int | None, seed: int, device: str | None, talk: Talk
 ) -> dict[str, Any]:
     """Runs the demonstration; see the command.
 

@@ -16,11 +16,9 @@ from dmzcli.studies.demo import Judge
 @pytest.fixture(scope="module")
 def tiny_preset(tiny):
     """The digits preset at test size."""
-    from dmzcli import config
-
     tree = tiny(training__steps=6).model_dump(mode="json")
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(config, "presets", lambda: {"digits": tree})
+        patch.setattr("dmzcli.config.overrides.presets", lambda: {"digits": tree})
         patch.setattr("dmzcli.runs.plan.presets", lambda: {"digits": tree})
         patch.setattr(demo, "SAMPLES", 12)
         patch.setattr(demo, "STEPS", 3)
@@ -32,7 +30,7 @@ def tiny_preset(tiny):
 @pytest.fixture(scope="module")
 def ended(tiny_preset, tmp_path_factory):
     """The facts of a demonstration, and its folder."""
-    from dmzcli.console import Console
+    from dmzcli.commands.console import Console
 
     folder = tmp_path_factory.mktemp("demo") / "run"
     return demo.run_demo(folder, None, 0, "cpu", Console(quiet=True)), folder

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 if TYPE_CHECKING:
+    from dmzcli.commands.console import Console
     from dmzcli.config import DataConfig
-    from dmzcli.console import Console
     from dmzcli.data import Dataset
     from dmzcli.system.progress import Advance
 
@@ -85,7 +85,7 @@ QuietOption = Annotated[bool, typer.Option("--quiet", help="Say nothing on stder
 
 def console(quiet: bool, as_json: bool) -> Console:
     """The console of a command; of several processes, only the main one's prints."""
-    from dmzcli.console import Console
+    from dmzcli.commands.console import Console
     from dmzcli.system import processes
 
     return Console(quiet=quiet, as_json=as_json, mute=not processes.main())

@@ -132,7 +132,7 @@ def test_mistakes(dmz, workshop, arguments, sentence):
     assert sentence in dmz(*arguments).mistake()[0]
 
 
-ARCHIVE = Path(__file__).resolve().parents[1] / ".." / "shared" / "data" / "cifar10-jpeg.tar.xz"
+ARCHIVE = Path(__file__).resolve().parents[2] / ".." / "shared" / "data" / "cifar10-jpeg.tar.xz"
 
 
 @pytest.mark.slow

@@ -6,8 +6,8 @@ import json
 import pytest
 from rich.console import Console as RichConsole
 
-from dmzcli import console
-from dmzcli.console import Console, table
+from dmzcli.commands import console
+from dmzcli.commands.console import Console, table
 from dmzcli.errors import UserError, did_you_mean
 from dmzcli.system.progress import Silence
 
