@@ -53,6 +53,13 @@ def probabilities_of(model: Autoencoder, images: np.ndarray, batch_size: int = 5
         return torch.cat([model.probabilities(to_unit(batch, device)) for batch in batches]).cpu().numpy()
 
 
+def bits_of(model: Autoencoder, images: np.ndarray, batch_size: int = 512) -> np.ndarray:
+    """The most probable bits of uint8 images (N, H, W, C), uint8 (N, D)."""
+    batches = (images[i : i + batch_size] for i in range(0, len(images), batch_size))
+    with torch.inference_mode():
+        return torch.cat([model.bits(to_unit(batch, model.device)) for batch in batches]).cpu().numpy()
+
+
 def part_rows(count: int) -> int:
     """Rows per part of a dataset of ``count``: of the count alone, so that any number of processes can go on."""
     return min(PART, max(SMALLEST, -(-count // 32)))
@@ -183,13 +190,10 @@ def _check(model: Autoencoder, dataset: Dataset) -> None:
         raise UserError(
             "a model with latent 'none' has no bits to encode", "train one with --latent bernoulli"
         )
-    size, channels = model.config.data.size, model.config.data.channels
-    if dataset.images.shape[1:] != (size, size, channels):
-        found = "x".join(map(str, dataset.images.shape[1:]))
-        raise UserError(
-            f"{dataset.name} has images of {found}, the model takes {size}x{size}x{channels}",
-            "encode the dataset that the run was trained on, or fit the images with --set data.size and data.fit",
-        )
+    hint = (
+        "encode the dataset that the run was trained on, or fit the images with --set data.size and data.fit"
+    )
+    model.check_images(dataset.images, hint, f"{dataset.name} has images of")
 
 
 def _claim(parts: Path, facts: dict[str, object]) -> None:

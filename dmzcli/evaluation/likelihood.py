@@ -9,14 +9,13 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor
 
 from dmzcli.data import Dataset
 from dmzcli.data.dataset import spread
 from dmzcli.diffusion.bound import Bound, bound_terms, prior_term, strata
 from dmzcli.diffusion.process import Diffusion
 from dmzcli.errors import UserError
-from dmzcli.model.autoencoder import Autoencoder, pick_bits
+from dmzcli.model.autoencoder import Autoencoder
 from dmzcli.model.pixels import to_unit
 from dmzcli.runs import Run
 from dmzcli.system.files import atomic, write_json
@@ -51,15 +50,9 @@ def bound(
         UserError: There are no images, they do not fit the model, ``every`` is no number of timesteps, or a prior is
             named for a model without bits.
     """
-    size, channels = model.config.data.size, model.config.data.channels
     if not len(images):
         raise UserError("there are no images to measure", "choose a split that has some")
-    if images.shape[1:] != (size, size, channels):
-        found = "x".join(map(str, images.shape[1:]))
-        raise UserError(
-            f"the images are {found}, the model takes {size}x{size}x{channels}",
-            "measure on the dataset that the model was trained on",
-        )
+    model.check_images(images, "measure on the dataset that the model was trained on")
     process, device = Diffusion(model.config.diffusion), model.device
     if not 1 <= every < len(process):
         raise UserError(
@@ -73,12 +66,8 @@ def bound(
         x0 = to_unit(images[start : start + batch_size], device)
         generators = [stream("likelihood", seed, start + i) for i in range(len(x0))]
         with torch.no_grad():
-            codes = pick_bits(model.probabilities(x0)) if model.dim else None
-            context = model.bits_context(codes)
-
-        def denoiser(x: Tensor, t: Tensor, context: Any = context) -> Tensor:
-            return model.unet(x, t, context)
-
+            codes = model.bits(x0) if model.dim else None
+            denoiser = model.denoiser(codes)
         terms.append(bound_terms(process, denoiser, x0, every, generators).cpu().numpy())
         priors.append(prior_term(process, x0).cpu().numpy())
         if log_prob is not None and codes is not None:

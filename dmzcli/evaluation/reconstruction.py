@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from dmzcli.codes.encode import probabilities_of
+from dmzcli.codes.encode import bits_of
 from dmzcli.data import Dataset
 from dmzcli.data.crops import with_channels
 from dmzcli.data.dataset import spread
@@ -29,7 +29,7 @@ from dmzcli.errors import UserError
 from dmzcli.evaluation.card import versions
 from dmzcli.evaluation.scores import Score
 from dmzcli.generation.decode import decode, usual_batch
-from dmzcli.model.autoencoder import Autoencoder, pick_bits
+from dmzcli.model.autoencoder import Autoencoder
 from dmzcli.runs import Run
 from dmzcli.system.files import write_json
 from dmzcli.system.png import grid, write_png
@@ -84,7 +84,7 @@ def reconstruct(
     talk = talk or Silence()
     if not len(images):
         raise UserError("there are no images to reconstruct", "choose another --split or --count")
-    bits = pick_bits(torch.from_numpy(probabilities_of(model, images))).numpy()
+    bits = bits_of(model, images)
     batch_size = batch_size or usual_batch(model)
     with talk.task("reconstructing", len(images)) as advance:
         decoded = decode(
@@ -97,7 +97,7 @@ def reconstruct(
             lambda count: advance(count, ""),
             precision,
         )
-    found, absent = distances(images, decoded, perceptual, next(model.parameters()).device, batch_size)
+    found, absent = distances(images, decoded, perceptual, model.device, batch_size)
     return Reconstructions(images, decoded, tuple(found), absent)
 
 
@@ -279,12 +279,7 @@ def evaluate_reconstructions(
         UserError: The model has no bits, the images do not fit it, or the split is empty.
     """
     model = run.load_model(device)
-    data = model.config.data
-    if dataset.images.shape[1:] != (data.size, data.size, data.channels):
-        raise UserError(
-            f"{dataset.identity} does not fit the model's {data.size}x{data.size}x{data.channels}",
-            "take the dataset that the run was trained on",
-        )
+    model.check_images(dataset.images, "take the dataset that the run was trained on")
     recipe = resolved(recipe, model.config.diffusion)
     options = {name: value for name, value in recipe.items() if name not in ("sampler", "precision")}
     sampler = create_sampler(recipe["sampler"], model.config.diffusion, **options)

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
-from typing import Any
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import torch
@@ -24,43 +22,7 @@ def usual_batch(model: Autoencoder) -> int:
 
     Activations of sixteen 32×32 images fit; more are slower, and so are fewer (measured on 2 cores, 1 MiB of L2 each).
     """
-    size = model.config.data.size
-    assert size is not None
-    return min(256, max(4, 16 * 32**2 // size**2)) if model.device.type == "cpu" else 64
-
-
-@contextmanager
-def _laid_out(model: Autoencoder, precision: str) -> Iterator[None]:
-    """Convolutions of float32 run faster on a CPU with the channels last; of bf16, or of tiny images, they do not."""
-    size = model.config.data.size
-    assert size is not None
-    if model.device.type != "cpu" or precision != "no" or size < 32:
-        yield
-        return
-    model.unet.to(memory_format=torch.channels_last)
-    try:
-        yield
-    finally:
-        model.unet.to(memory_format=torch.contiguous_format)
-
-
-@torch.no_grad()
-def decode_batch(
-    model: Autoencoder,
-    bits: Tensor | None,
-    sampler: Sampler,
-    noise: Callable[[], Tensor],
-    precision: str = "no",
-) -> Tensor:
-    """Images (B, C, H, W) in [−1, 1] from bits (B, D); their keys and values are computed once."""
-
-    def denoiser(x: Tensor, t: Tensor) -> Tensor:
-        # All images are at one timestep: its embedding is computed once.
-        with torch.autocast(x.device.type, torch.bfloat16, enabled=precision == "bf16"):
-            return model.unet(x, t[:1], context).float()
-
-    context = model.bits_context(bits)
-    return sampler.sample(denoiser, noise)
+    return min(256, max(4, 16 * 32**2 // model.shape[-1] ** 2)) if model.device.type == "cpu" else 64
 
 
 def decode(
@@ -91,16 +53,14 @@ def decode(
     Raises:
         UserError: The bits do not fit the model.
     """
-    size, channels = model.config.data.size, model.config.data.channels
-    assert size is not None and channels is not None
-    device = model.device
-    images = np.empty((len(indices), size, size, channels), np.uint8)
-    with _laid_out(model, precision):
+    channels, height, width = model.shape
+    images = np.empty((len(indices), height, width, channels), np.uint8)
+    with torch.no_grad(), model.laid_out(precision):
         for start in range(0, len(indices), batch_size):
             part = slice(start, min(start + batch_size, len(indices)))
-            codes = None if bits is None else torch.from_numpy(np.ascontiguousarray(bits[part])).to(device)
-            noise = ImageNoise(seed, indices[part], (channels, size, size), device)
-            images[part] = to_uint8(decode_batch(model, codes, sampler, noise, precision))
+            noise = ImageNoise(seed, indices[part], model.shape, model.device)
+            denoiser = model.denoiser(_on_device(model, bits, part), precision)
+            images[part] = to_uint8(sampler.sample(denoiser, noise))
             done(part.stop)
     return images
 
@@ -123,15 +83,14 @@ def invert(
     Raises:
         UserError: The bits do not fit the model.
     """
-    device, made = model.device, []
-    for start in range(0, len(images), batch_size):
-        part = slice(start, start + batch_size)
-        codes = None if bits is None else torch.from_numpy(np.ascontiguousarray(bits[part])).to(device)
-        with torch.no_grad():
-            context = model.bits_context(codes)
+    noises = []
+    with torch.no_grad():
+        for start in range(0, len(images), batch_size):
+            part = slice(start, start + batch_size)
+            denoiser = model.denoiser(_on_device(model, bits, part))
+            noises.append(invert_batch(sampler.process, denoiser, to_unit(images[part], model.device)))
+    return torch.cat(noises).cpu().numpy()
 
-        def denoiser(x: Tensor, t: Tensor, context: Any = context) -> Tensor:
-            return model.unet(x, t, context)
 
-        made.append(invert_batch(sampler.process, denoiser, to_unit(images[part], device)))
-    return torch.cat(made).cpu().numpy()
+def _on_device(model: Autoencoder, bits: Array | None, part: slice) -> Tensor | None:
+    return None if bits is None else torch.from_numpy(np.ascontiguousarray(bits[part])).to(model.device)

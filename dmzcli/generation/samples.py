@@ -162,16 +162,15 @@ def sample(
             f"{plan.sampler} adds no noise, which works poorly for models trained with input perturbation; "
             "prefer --sampler ancestral"
         )
-    size, channels = model.config.data.size, model.config.data.channels
-    assert size is not None and channels is not None
     folder = out / "images"
     if processes.main():
         _claim(out, plan, asdict(plan))
         with user_errors(folder):
             folder.mkdir(parents=True, exist_ok=True)
     processes.wait()
+    channels, height, width = model.shape
     files = [folder / f"{i:06d}.png" for i in range(plan.count)]
-    images = np.empty((plan.count, size, size, channels), np.uint8)
+    images = np.empty((plan.count, height, width, channels), np.uint8)
     missing = []
     for i, file in enumerate(files):
         restored = _restored(file, images.shape[1:])

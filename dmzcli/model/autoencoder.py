@@ -10,8 +10,10 @@ References:
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -82,6 +84,10 @@ class Autoencoder(nn.Module):
 
     Arguments:
         config: A resolved configuration: ``data.size`` and ``data.channels`` are set.
+
+    Attributes:
+        shape: (C, H, W) of an image.
+        dim: D, the number of bits; 0 for a model without a latent.
     """
 
     def __init__(self, config: Config) -> None:
@@ -90,6 +96,7 @@ class Autoencoder(nn.Module):
         if size is None or colours is None or model.attention is None or model.cross_attention is None:
             raise ValueError("a model is built from a resolved configuration: call Config.resolved first")
         self.config = config
+        self.shape = (colours, size, size)
         self.dim = 0 if model.latent == "none" else model.bits
         single = model.tokens == "single"
         self.encoder = (
@@ -125,6 +132,13 @@ class Autoencoder(nn.Module):
         """Where the parameters are."""
         return next(self.parameters()).device
 
+    def check_images(self, images: np.ndarray, hint: str, subject: str = "the images are") -> None:
+        """Raises UserError, with ``hint``, unless images (N, H, W, C) have the model's shape."""
+        channels, height, width = self.shape
+        if images.shape[1:] != (height, width, channels):
+            given = "x".join(map(str, images.shape[1:]))
+            raise UserError(f"{subject} {given}, the model takes {height}x{width}x{channels}", hint)
+
     def logits(self, x: Tensor) -> Tensor:
         """Logits (B, D, 2) of images (B, C, H, W) in [−1, 1].
 
@@ -138,6 +152,10 @@ class Autoencoder(nn.Module):
     def probabilities(self, x: Tensor) -> Tensor:
         """q(z_i = 1 | x), float32 (B, D)."""
         return self.logits(x).float().softmax(-1)[..., 1]
+
+    def bits(self, x: Tensor) -> Tensor:
+        """The most probable bits of images (B, C, H, W), uint8 (B, D)."""
+        return pick_bits(self.probabilities(x))
 
     def relax(self, logits: Tensor, gumbel: Tensor) -> Tensor:
         """Training codes: Gumbel-softmax pairs (B, D, 2) for Gumbel(0, 1) noise of the same shape."""
@@ -170,6 +188,42 @@ class Autoencoder(nn.Module):
                 f"the model has {self.dim} bits, but {given} were given", "use bits of this model"
             )
         return self.context(F.one_hot(bits.long(), 2).to(next(self.parameters()).dtype))
+
+    def denoiser(self, bits: Tensor | None, precision: str = "no") -> Callable[[Tensor, Tensor], Tensor]:
+        """The network with its bits bound: (x_t (B, C, H, W), t (B,)) → output (B, C or 2C, H, W).
+
+        What it needs of the bits is computed once, here, and serves every step.
+
+        Arguments:
+            bits: (B, D) of 0 and 1; ``None`` for a model without a latent.
+            precision: ``no`` for float32, or ``bf16`` for the network's evaluations.
+
+        Raises:
+            UserError: The bits have another length than the model's.
+        """
+        context = self.bits_context(bits)
+
+        def evaluate(x_t: Tensor, t: Tensor) -> Tensor:
+            t = t[:1] if t.stride() == (0,) else t  # one number for all images: its embedding is computed once
+            with torch.autocast(x_t.device.type, torch.bfloat16, enabled=precision == "bf16"):
+                return self.unet(x_t, t, context).to(x_t.dtype)
+
+        return evaluate
+
+    @contextmanager
+    def laid_out(self, precision: str) -> Iterator[None]:
+        """The faster memory layout for evaluations on a CPU; afterwards it is as before.
+
+        Convolutions of float32 run faster there with the channels last; those of bf16, or of tiny images, do not.
+        """
+        if self.device.type != "cpu" or precision != "no" or self.shape[-1] < 32:
+            yield
+            return
+        self.unet.to(memory_format=torch.channels_last)
+        try:
+            yield
+        finally:
+            self.unet.to(memory_format=torch.contiguous_format)
 
     def codes(self, x0: Tensor, gumbel: Tensor | None) -> Tensor | None:
         """What the denoiser sees of images in training: pairs (B, D, 2), or ``None`` without a latent.

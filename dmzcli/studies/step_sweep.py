@@ -14,10 +14,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 
 from dmzcli.codes.draw import draw_bits
-from dmzcli.codes.encode import probabilities_of
+from dmzcli.codes.encode import bits_of
 from dmzcli.config import DiffusionConfig
 from dmzcli.data import Dataset
 from dmzcli.data.dataset import spread
@@ -27,7 +26,7 @@ from dmzcli.evaluation.card import evaluate
 from dmzcli.evaluation.features import FEWEST, Extractor
 from dmzcli.evaluation.image_sets import ImageSet
 from dmzcli.generation.decode import decode, usual_batch
-from dmzcli.model.autoencoder import Autoencoder, pick_bits
+from dmzcli.model.autoencoder import Autoencoder
 from dmzcli.runs import Run
 from dmzcli.runs.find import ROOT, runs_in
 from dmzcli.system.files import atomic, read_json, write_json, write_markdown
@@ -118,7 +117,7 @@ def encoded_source(run: Run, model: Autoencoder, dataset: Dataset, count: int) -
     rows = spread(dataset.rows("test"), count)
     if not len(rows):
         raise UserError(f"{dataset.name} has no test images to encode", "leave encoded out of --bits")
-    codes = pick_bits(torch.from_numpy(probabilities_of(model, dataset.images[rows]))).numpy()
+    codes = bits_of(model, dataset.images[rows])
     bits = codes[np.arange(count) % len(codes)]
     return Source("encoded", run, model, bits, hashlib.sha256(bits.tobytes()).hexdigest())
 

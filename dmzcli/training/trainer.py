@@ -24,7 +24,7 @@ from dmzcli.data.dataset import spread
 from dmzcli.diffusion.process import Diffusion
 from dmzcli.diffusion.timesteps import LossSecondMoment
 from dmzcli.errors import UserError
-from dmzcli.model.autoencoder import Autoencoder, build, pick_bits
+from dmzcli.model.autoencoder import Autoencoder, build
 from dmzcli.model.pixels import to_unit
 from dmzcli.runs import Run
 from dmzcli.runs.run import load_into, save_weights
@@ -339,12 +339,9 @@ class Trainer:
             count += len(x0)
         return total / count if count else None
 
-    def _bits(self, images: np.ndarray) -> np.ndarray:
-        """The averaged model's most probable bits of uint8 images, (N, D)."""
-        return pick_bits(self.average.model.probabilities(to_unit(images, self.engine.device))).cpu().numpy()
-
     def pictures(self) -> Path:
         """Writes a grid: validation images, their reconstructions, and images from bits by their marginals."""
+        from dmzcli.codes.encode import bits_of
         from dmzcli.diffusion.samplers import create
         from dmzcli.generation.decode import decode
         from dmzcli.system.png import grid, write_png
@@ -356,7 +353,7 @@ class Trainer:
             if self.dim:
                 shown = spread(self.valid_images if len(self.valid_images) else self.some_images, count)
                 count = len(shown)
-                codes, some = (self._bits(images) for images in (shown, self.some_images))
+                codes, some = (bits_of(model, images) for images in (shown, self.some_images))
                 free = (stream("preview").random((count, self.dim)) < some.mean(0)).astype(np.uint8)
                 rows = [shown, decode(model, codes, sampler, range(count), 0)]
                 rows.append(decode(model, free, sampler, range(count), 1))

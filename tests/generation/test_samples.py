@@ -15,7 +15,7 @@ from dmzcli.codes.draw import draw_bits
 from dmzcli.diffusion.samplers import available, create
 from dmzcli.errors import UserError
 from dmzcli.generation import samples as sampling
-from dmzcli.generation.decode import decode, decode_batch, invert
+from dmzcli.generation.decode import decode, invert
 from dmzcli.generation.samples import Plan, sample
 from dmzcli.model.autoencoder import build
 from dmzcli.model.pixels import to_unit
@@ -76,7 +76,7 @@ def test_inverting_images_is_the_solvers_way_back(tiny, model, digits):
     start = build(tiny()).eval()
     noise = torch.from_numpy(invert(start, images, bits, sampler))
     assert noise.shape == (6, 1, 8, 8)
-    back = decode_batch(start, torch.from_numpy(bits), sampler, lambda: noise)
+    back = sampler.sample(start.denoiser(torch.from_numpy(bits)), lambda: noise)
     torch.testing.assert_close(back, to_unit(images), rtol=1e-4, atol=1e-4)
     # A trained one sees its bits, and an image's noise is its own whatever the batch.
     whole, parts = (invert(model, images, bits, sampler, batch_size=size) for size in (6, 4))

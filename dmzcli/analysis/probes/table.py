@@ -6,7 +6,7 @@ import numpy as np
 import torch
 
 from dmzcli.analysis.probes.linear import Probe, probe
-from dmzcli.codes.encode import probabilities_of
+from dmzcli.codes.encode import bits_of
 from dmzcli.codes.table import BitTable
 from dmzcli.config import Config
 from dmzcli.data import Dataset
@@ -33,7 +33,7 @@ def untrained_bits(config: Config, dataset: Dataset, device: torch.device, batch
     with torch.no_grad():
         for start in range(0, len(images), batch_size):
             model.logits(to_unit(images[start : start + batch_size], device))
-    return (probabilities_of(model.eval(), dataset.images, batch_size) > 0.5).astype(np.uint8)
+    return bits_of(model.eval(), dataset.images, batch_size)
 
 
 def probe_table(

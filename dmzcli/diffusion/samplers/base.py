@@ -138,7 +138,8 @@ class Sampler(ABC):
         past: list[Past] = []
         for i in reversed(range(len(self.process))):
             index = torch.full((len(x),), i, device=x.device)
-            output = denoiser(x, self.process.model_timesteps(index))
+            # One timestep for all images, as a view of one number: a network may embed it once.
+            output = denoiser(x, self.process.model_timesteps(index[:1]).expand(len(x)))
             predicted = self.process.predict(output, x, index, self.threshold)
             x = self.correct(x, i, predicted, past)
             made = self.step(x, i, predicted, noise, past)
