@@ -57,28 +57,16 @@ def peer(config: Config, device: torch.device) -> DDIMPipeline:
     return made
 
 
-class Anew(nn.Module):
-    """A U-Net that projects the bits to keys and values whenever it is evaluated."""
-
-    def __init__(self, model: Autoencoder) -> None:
-        super().__init__()
-        self.model = model
-
-    def forward(self, x: Tensor, t: Tensor, bits: Tensor) -> Tensor:
-        """As our U-Net, from bits instead of their keys and values."""
-        return self.model.unet(x, t, self.model.bits_context(bits))
-
-
 class Uncached(nn.Module):
-    """Our autoencoder without the cache of keys and values; decodes as it does."""
+    """Our autoencoder without the cache of keys and values: they are computed at every evaluation."""
 
     def __init__(self, model: Autoencoder) -> None:
         super().__init__()
-        self.config, self.unet = model.config, Anew(model)
+        self.model, self.shape, self.device, self.laid_out = model, model.shape, model.device, model.laid_out
 
-    def bits_context(self, bits: Tensor) -> Tensor:
-        """The bits themselves."""
-        return bits
+    def denoiser(self, bits: Tensor, precision: str) -> Callable[[Tensor, Tensor], Tensor]:
+        """As the autoencoder's."""
+        return lambda x, t: self.model.denoiser(bits, precision)(x, t)
 
 
 def main() -> None:

@@ -68,7 +68,7 @@ class Peer(nn.Module):
 
     def forward(self, x0: Tensor, x_t: Tensor, t: Tensor, gumbel: Tensor) -> Tensor:
         """As :meth:`dmzcli.model.autoencoder.Autoencoder.forward`."""
-        pairs = self.ours.relax(self.ours.logits(x0), gumbel)
+        pairs = self.ours.latent.relax(self.ours.logits(x0), gumbel)
         return self.unet(x_t, t, encoder_hidden_states=pairs.flatten(1)[:, None]).sample
 
 

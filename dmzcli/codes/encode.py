@@ -20,7 +20,7 @@ import torch
 from dmzcli.codes import table as bit_tables
 from dmzcli.data import Dataset
 from dmzcli.errors import UserError
-from dmzcli.model.autoencoder import Autoencoder, pick_bits
+from dmzcli.model.autoencoder import Autoencoder
 from dmzcli.model.pixels import to_unit
 from dmzcli.system import processes
 from dmzcli.system.files import load_tensors, read_json, save_tensors, sweep, user_errors, write_json
@@ -43,14 +43,6 @@ class Encoded:
     table: bit_tables.BitTable
     seconds: float
     resumed_rows: int
-
-
-def probabilities_of(model: Autoencoder, images: np.ndarray, batch_size: int = 512) -> np.ndarray:
-    """q(z_i = 1 | x), float32 (N, D), of uint8 images (N, H, W, C)."""
-    device = model.device
-    batches = (images[i : i + batch_size] for i in range(0, len(images), batch_size))
-    with torch.inference_mode():
-        return torch.cat([model.probabilities(to_unit(batch, device)) for batch in batches]).cpu().numpy()
 
 
 def bits_of(model: Autoencoder, images: np.ndarray, batch_size: int = 512) -> np.ndarray:
@@ -80,16 +72,21 @@ def _part(
     model: Autoencoder, images: np.ndarray, start: int, mode: Mode, seed: int, batch_size: int
 ) -> dict[str, torch.Tensor]:
     """Bits and probabilities of images that begin at row ``start``."""
-    probabilities = probabilities_of(model, images, batch_size)
-    if mode == "mode":
-        bits = pick_bits(torch.from_numpy(probabilities)).numpy()
-    else:
-        uniforms = _uniforms(seed, start, start + len(images), probabilities.shape[1])
-        bits = (uniforms < probabilities).astype(np.uint8)
-    return {
-        "bits": torch.from_numpy(np.packbits(bits, axis=1, bitorder="big")),
-        "probs": torch.from_numpy(probabilities.astype(np.float16)),
-    }
+    drawn = _uniforms(seed, start, start + len(images), model.dim) if mode == "sample" else None
+    bits, probabilities = [], []
+    with torch.inference_mode():
+        for first in range(0, len(images), batch_size):
+            rows = slice(first, first + batch_size)
+            logits = model.logits(to_unit(images[rows], model.device))
+            probabilities.append(model.latent.probabilities(logits).half().cpu())
+            codes = (
+                model.latent.bits(logits)
+                if drawn is None
+                else model.latent.draw(logits, torch.from_numpy(drawn[rows]).to(model.device))
+            )
+            bits.append(codes.cpu())
+    packed = np.packbits(torch.cat(bits).numpy(), axis=1, bitorder="big")
+    return {"bits": torch.from_numpy(packed), "probs": torch.cat(probabilities)}
 
 
 def encode(
@@ -155,7 +152,7 @@ def encode(
         split=dataset.split,
         index=np.arange(count, dtype=np.int64),
         family=model.config.model.latent,
-        cardinalities=np.full(model.dim, 2, np.int64),
+        cardinalities=model.latent.cardinalities,
         dataset=dataset.identity,
         model=weights_hash,
         created=started.isoformat(timespec="seconds"),

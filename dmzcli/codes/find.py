@@ -76,7 +76,7 @@ def find_prior(run: Run, name: str | None) -> Path:
 
 def can_sample(run: Run) -> bool:
     """Whether a run has all that sampling needs: a prior, or no latent."""
-    return run.config.model.latent == "none" or any(run.priors.glob("*/prior.json"))
+    return not run.config.model.dim or any(run.priors.glob("*/prior.json"))
 
 
 def find_run_for(prior: str, path: Path | None) -> Run:

@@ -43,9 +43,7 @@ def encode(
         )
     from dmzcli.runs.find import find_run, same_dataset
 
-    chosen = find_run(
-        run, dataset if run is None else None, lambda found: found.config.model.latent != "none"
-    )
+    chosen = find_run(run, dataset if run is None else None, lambda found: found.config.model.dim > 0)
     data = chosen.config.data
     if dataset is not None and not same_dataset(data.dataset, dataset):
         data = data.model_copy(update={"dataset": dataset, "data_dir": None})

@@ -119,7 +119,7 @@ def evaluate(
         if samples is not None:
             raise UserError(f"--reconstructions takes a run, not the samples {samples}", "name it with --run")
         common.refuse(context, _SCORING, "with --reconstructions")
-        chosen = find_run(run, fits=lambda found: found.config.model.latent != "none")
+        chosen = find_run(run, fits=lambda found: found.config.model.dim > 0)
         dataset = common.load_dataset(talk, reference_data(against, chosen, settings or (), data_dir))
         from dmzcli.evaluation.reconstruction import evaluate_reconstructions
 

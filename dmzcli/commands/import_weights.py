@@ -87,7 +87,7 @@ def import_weights(
     facts = {"run": str(where.path), **vars(outcome), "config": config.model_dump(mode="json")}
     target = "" if config.data.dataset else " DATASET"
     use = f"dmz train{target} --run {where.path} trains it"
-    if config.model.latent == "none":
+    if not config.model.dim:
         use += f"; dmz sample --run {where.path} samples it as it is"
     talk.result(
         facts,

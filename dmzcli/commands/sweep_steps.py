@@ -81,7 +81,7 @@ def sweep_steps(
     wrong = [part for part in numbers if not part.isdecimal() or int(part) < 1]
     if wrong or not numbers:
         raise UserError(f"--steps {steps} is no list of whole numbers", "such as --steps 4,8,10,20")
-    chosen = find_run(run, fits=lambda found: found.config.model.latent != "none" and can_sample(found))
+    chosen = find_run(run, fits=lambda found: found.config.model.dim > 0 and can_sample(found))
     where = pick(device)
     precision = computing_in(precision, where)
     names = common.listed(samplers)

@@ -11,7 +11,8 @@ import hashlib
 import json
 import re
 from collections.abc import Mapping
-from typing import Any, Literal
+from enum import Enum
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, PositiveInt, ValidationError, model_validator
 
@@ -22,6 +23,23 @@ Fit = Literal["exact", "pad", "resize", "crop", "resize-center", "d2c", "adm", "
 Precision = Literal["auto", "no", "bf16"]
 
 
+class Mark(Enum):
+    """What a setting says of itself, in the annotation of its field."""
+
+    YOUNGER = "came after the first runs"
+    FREE = "may differ between the runs of one experiment"
+    OPEN = "may still be chosen when imported weights are trained"
+
+
+# Left out of an experiment's facts at its default, so that what was written before (checkpoints, names with a digest,
+# metadata of weights) stays equal to what is written now.
+YOUNGER = Mark.YOUNGER
+# Changes how long, how fast and how often, not what is learnt; which images there are is the dataset's identity, which
+# a checkpoint holds beside the settings.
+FREE = Mark.FREE
+OPEN = Mark.OPEN
+
+
 class _Section(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
@@ -29,29 +47,28 @@ class _Section(BaseModel):
 class DataConfig(_Section):
     """Which images, and what they look like to the model."""
 
-    dataset: str = Field(
-        "digits",
-        description="a registered dataset, or the path of images; empty: imported, not chosen yet",
+    dataset: Annotated[str, OPEN] = Field(
+        "digits", description="a registered dataset, or the path of images; empty: imported, not chosen yet"
     )
-    data_dir: str | None = Field(None, description="where the dataset lies")
+    data_dir: Annotated[str | None, FREE] = Field(None, description="where the dataset lies")
     size: int | None = Field(None, ge=4, le=1024, description="height and width; empty: the images' own")
     channels: Literal[1, 3] | None = Field(None, description="1 grey, 3 colour; empty: the images' own")
-    fit: Fit = Field(
+    fit: Annotated[Fit, OPEN] = Field(
         "exact",
         description="how images of another size are fitted: exact refuses them; pad with zeros; resize; crop the "
         "centre square, then resize. Published crops of CelebA: d2c (DiffAE's: rows 57-184, columns 25-152), "
         "resize-center (the shorter side, then the centre), adm (halved by boxes, bicubic, the centre), squash (all of "
         "it, out of proportion)",
     )
-    side: Literal["A", "B"] | None = Field(
+    side: Annotated[Literal["A", "B"] | None, YOUNGER, OPEN] = Field(
         None, description="of pictures that hold a pair side by side: A left, B right"
     )
-    skip_bad: bool = Field(False, description="leave out pictures that cannot be read")
-    feed: Literal["auto", "resident", "stream"] = Field(
+    skip_bad: Annotated[bool, FREE] = Field(False, description="leave out pictures that cannot be read")
+    feed: Annotated[Literal["auto", "resident", "stream"], FREE] = Field(
         "auto",
         description="training images: resident on the device, streamed from memory or disk; auto: as they fit",
     )
-    flip: bool = Field(False, description="mirror half of the training images")
+    flip: Annotated[bool, OPEN] = Field(False, description="mirror half of the training images")
 
 
 class ModelConfig(_Section):
@@ -69,29 +86,29 @@ class ModelConfig(_Section):
         None, description="resolutions with cross-attention on the bits; empty: those of self-attention"
     )
     heads: int = Field(4, ge=1, description="attention heads")
-    head_channels: int | None = Field(
+    head_channels: Annotated[int | None, YOUNGER] = Field(
         None, ge=1, description="channels of one attention head; empty: as many as model.heads leaves"
     )
-    dropout: float = Field(0.0, ge=0, lt=1, description="dropout in the residual blocks")
+    dropout: Annotated[float, OPEN] = Field(0.0, ge=0, lt=1, description="dropout in the residual blocks")
     time_conditioning: Literal["scale-shift", "additive"] = Field(
         "scale-shift", description="how the time embedding enters a residual block"
     )
-    time_embedding: Literal["cos-sin", "sin-cos"] = Field(
+    time_embedding: Annotated[Literal["cos-sin", "sin-cos"], YOUNGER] = Field(
         "cos-sin", description="order of the time embedding's sinusoids; sin-cos is DDPM's"
     )
-    frequency_shift: float = Field(
+    frequency_shift: Annotated[float, YOUNGER] = Field(
         0.0, ge=0, le=1, description="frequencies are 10000^(-k / (channels / 2 - shift)); 1 is DDPM's"
     )
-    resampling: Literal["convolution", "residual"] = Field(
+    resampling: Annotated[Literal["convolution", "residual"], YOUNGER] = Field(
         "convolution", description="what changes the resolution: one convolution, or a residual block"
     )
-    downsampling_padding: Literal["symmetric", "end"] = Field(
+    downsampling_padding: Annotated[Literal["symmetric", "end"], YOUNGER] = Field(
         "symmetric", description="zeros around the image, or at its right and bottom only (DDPM's)"
     )
-    norm_groups: int = Field(
+    norm_groups: Annotated[int, YOUNGER] = Field(
         32, ge=1, description="groups of the normalisations, where they divide the channels"
     )
-    norm_epsilon: float = Field(
+    norm_epsilon: Annotated[float, YOUNGER] = Field(
         1e-5, gt=0, description="added to the variances that normalisations divide by"
     )
     latent: Latent = Field("bernoulli", description="the latent family; none is the plain diffusion model")
@@ -107,6 +124,14 @@ class ModelConfig(_Section):
     encoder_channels: tuple[PositiveInt, ...] | None = Field(
         None, description="channels of the encoder's stride-2 convolutions; empty: 32, 64, ... down to 2x2"
     )
+    backbone: Annotated[Literal["unet"], YOUNGER] = Field(
+        "unet", description="the denoising network: I-DDPM's U-Net"
+    )
+
+    @property
+    def dim(self) -> int:
+        """D, the number of bits; 0 for the plain diffusion model."""
+        return 0 if self.latent == "none" else self.bits
 
 
 class DiffusionConfig(_Section):
@@ -117,79 +142,50 @@ class DiffusionConfig(_Section):
     variance: Literal["learned-range", "fixed-small", "fixed-large"] = Field(
         "fixed-small", description="variance of the reverse steps"
     )
-    prediction: Literal["epsilon", "v", "x0"] = Field(
+    prediction: Annotated[Literal["epsilon", "v", "x0"], YOUNGER] = Field(
         "epsilon", description="what the network predicts: the noise, v, or the image"
     )
-    timestep_sampling: Literal["uniform", "loss-second-moment"] = Field(
+    timestep_sampling: Annotated[Literal["uniform", "loss-second-moment"], YOUNGER] = Field(
         "uniform", description="how training draws timesteps: evenly, or as often as their loss is large"
     )
-    perturbation: float = Field(0.0, ge=0, description="DDPM-IP's gamma: extra noise on the input only")
+    perturbation: Annotated[float, OPEN] = Field(
+        0.0, ge=0, description="DDPM-IP's gamma: extra noise on the input only"
+    )
 
 
 class TrainingConfig(_Section):
     """Optimisation, and how often what is written."""
 
-    steps: int = Field(20000, ge=1, description="optimiser steps")
-    batch_size: int = Field(128, ge=1, description="images per step, over all processes")
-    learning_rate: float = Field(1e-4, gt=0)
-    warmup: int = Field(0, ge=0, description="steps of linear learning-rate warm-up")
-    weight_decay: float = Field(0.0, ge=0)
-    gradient_clip: float = Field(1.0, ge=0, description="largest gradient norm; 0 switches it off")
-    ema: float = Field(0.9999, ge=0, lt=1, description="decay of the averaged weights")
-    precision: Precision = Field(
+    steps: Annotated[int, FREE] = Field(20000, ge=1, description="optimiser steps")
+    batch_size: Annotated[int, OPEN] = Field(128, ge=1, description="images per step, over all processes")
+    learning_rate: Annotated[float, OPEN] = Field(1e-4, gt=0)
+    warmup: Annotated[int, OPEN] = Field(0, ge=0, description="steps of linear learning-rate warm-up")
+    weight_decay: Annotated[float, OPEN] = Field(0.0, ge=0)
+    gradient_clip: Annotated[float, OPEN] = Field(
+        1.0, ge=0, description="largest gradient norm; 0 switches it off"
+    )
+    ema: Annotated[float, OPEN] = Field(0.9999, ge=0, lt=1, description="decay of the averaged weights")
+    precision: Annotated[Precision, FREE] = Field(
         "auto", description="auto: bf16 where the device has instructions for it, else no (float32)"
     )
-    accumulate: int = Field(
+    accumulate: Annotated[int, FREE] = Field(
         1, ge=1, description="parts that a process takes its batch in: less memory, the same step"
     )
-    checkpoint_activations: bool = Field(
+    checkpoint_activations: Annotated[bool, FREE] = Field(
         False, description="compute the U-Net's activations again for the backward pass: less memory, slower"
     )
-    compile: bool = Field(False, description="compile the U-Net: slow to start, then faster on a GPU")
-    channels_last: bool = Field(
+    compile: Annotated[bool, FREE] = Field(
+        False, description="compile the U-Net: slow to start, then faster on a GPU"
+    )
+    channels_last: Annotated[bool, FREE] = Field(
         False,
         description="keep the U-Net's channels next to each other in memory, as bf16 convolutions like it",
     )
     seed: int = Field(0, ge=0, lt=2**31)
-    log_every: int = Field(50, ge=1)
-    valid_every: int = Field(1000, ge=1)
-    sample_every: int = Field(5000, ge=1)
-    checkpoint_every: int = Field(1000, ge=1)
-
-
-# Fields younger than the first runs: left out of an experiment's facts at their defaults, so that what was
-# written before (checkpoints, names with a digest, metadata of weights) stays equal to what is written now.
-_YOUNGER = {
-    "data": {"side"},
-    "model": {
-        "head_channels",
-        "time_embedding",
-        "frequency_shift",
-        "resampling",
-        "downsampling_padding",
-        "norm_groups",
-        "norm_epsilon",
-    },
-    "diffusion": {"prediction", "timestep_sampling"},
-}
-
-# May differ between the runs of one experiment: they change how long, how fast and how often, not what is learnt;
-# which images there are is the dataset's identity, which a checkpoint holds beside the settings.
-_FREE = {
-    "data": {"data_dir", "skip_bad", "feed"},
-    "training": {
-        "steps",
-        "precision",
-        "accumulate",
-        "checkpoint_activations",
-        "compile",
-        "channels_last",
-        "log_every",
-        "valid_every",
-        "sample_every",
-        "checkpoint_every",
-    },
-}
+    log_every: Annotated[int, FREE] = Field(50, ge=1)
+    valid_every: Annotated[int, FREE] = Field(1000, ge=1)
+    sample_every: Annotated[int, FREE] = Field(5000, ge=1)
+    checkpoint_every: Annotated[int, FREE] = Field(1000, ge=1)
 
 
 class Config(_Section):
@@ -199,6 +195,17 @@ class Config(_Section):
     model: ModelConfig = ModelConfig()
     diffusion: DiffusionConfig = DiffusionConfig()
     training: TrainingConfig = TrainingConfig()
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """(C, H, W) of the images.
+
+        Raises:
+            ValueError: The settings are not resolved.
+        """
+        if self.data.size is None or self.data.channels is None:
+            raise ValueError("the images' shape is not known before Config.resolved")
+        return self.data.channels, self.data.size, self.data.size
 
     @model_validator(mode="after")
     def _parts_are_equal(self) -> Config:
@@ -253,13 +260,11 @@ class Config(_Section):
         Fields younger than the first runs are left out at their defaults.
         """
         tree = self.model_dump(mode="json")
-        for section, names in _FREE.items():
-            for name in names:
+        for key in known_keys():
+            section, name = key.split(".")
+            at_default = tree[section][name] == default(key)
+            if says(key, FREE) or (says(key, YOUNGER) and at_default):
                 tree[section].pop(name)
-        for section, names in _YOUNGER.items():
-            for name in names:
-                if tree[section][name] == default(f"{section}.{name}"):
-                    tree[section].pop(name)
         return tree
 
     def digest(self) -> str:
@@ -281,6 +286,12 @@ def default(key: str) -> Any:
     """The default of ``section.name``."""
     section, name = key.split(".")
     return fields()[section].model_fields[name].default
+
+
+def says(key: str, mark: Mark) -> bool:
+    """Whether the field ``section.name`` bears a mark."""
+    section, name = key.split(".")
+    return mark in fields()[section].model_fields[name].metadata
 
 
 def known_keys() -> list[str]:

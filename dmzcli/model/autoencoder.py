@@ -1,82 +1,28 @@
-r"""The autoencoder: q(z | x), and the denoiser ε_θ(x_t, t, z) that is conditioned on its bits.
+"""The autoencoder: q(z | x), and the denoiser ε_θ(x_t, t, z) that is conditioned on the code z.
 
-z ∈ {0, 1}^D. The encoder gives two logits a bit; q(z_i = 1 | x) is their softmax. In training a bit is a
-Gumbel-softmax pair (π_0, π_1), soft or hard with a straight-through gradient; in evaluation it is one-hot.
-
-References:
-    M. Proszewska, N. Malkin, N. Siddharth, 2025, arXiv 2506.00136 (DMZ).
-    E. Jang, S. Gu, B. Poole, "Categorical Reparameterization with Gumbel-Softmax", 2017, arXiv 1611.01144.
+M. Proszewska, N. Malkin, N. Siddharth, 2025, arXiv 2506.00136 (DMZ).
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import Any, cast
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from dmzcli.config import Config
 from dmzcli.errors import UserError
-from dmzcli.model.batch_norm import BatchNorm2d
-from dmzcli.model.layers import KeysValues
+from dmzcli.model import latents
+from dmzcli.model.backbone import Backbone
+from dmzcli.model.encoder import Encoder, encoder_channels
+from dmzcli.model.latents import Tokens
 from dmzcli.model.unet import UNet
 from dmzcli.system.randomness import derive
 
-
-def encoder_channels(size: int) -> tuple[int, ...]:
-    """The paper's channels of the stride-2 convolutions, 32, 64, … until 2×2 pixels are left.
-
-    Example:
-        >>> encoder_channels(32)
-        (32, 64, 128, 256)
-    """
-    channels: list[int] = []
-    while size > 2:
-        channels.append(32 << len(channels))
-        size = (size + 1) // 2
-    return tuple(channels)
-
-
-class Encoder(nn.Module):
-    """Images to logits: stride-2 convolutions with batch norm and leaky ReLU, then one linear layer.
-
-    Arguments:
-        in_channels: Channels of the image.
-        size: Height and width of the image.
-        channels: Of the convolutions, one each.
-        bits: D.
-    """
-
-    def __init__(self, in_channels: int, size: int, channels: Sequence[int], bits: int) -> None:
-        super().__init__()
-        layers: list[nn.Module] = []
-        for width in channels:
-            layers += [
-                nn.Conv2d(in_channels, width, 3, stride=2, padding=1),
-                BatchNorm2d(width),
-                nn.LeakyReLU(),
-            ]
-            in_channels, size = width, (size + 1) // 2
-        self.convolutions = nn.Sequential(*layers)
-        self.linear = nn.Linear(in_channels * size * size, 2 * bits)
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Logits (B, D, 2) of images (B, C, H, W) in [−1, 1]."""
-        return self.linear(self.convolutions(x).flatten(1)).unflatten(1, (-1, 2))
-
-
-class BitTokens(nn.Module):
-    """One token per bit: the expectation of a learnt pair of embeddings under (π_0, π_1)."""
-
-    def __init__(self, bits: int, width: int) -> None:
-        super().__init__()
-        self.embedding = nn.Parameter(torch.randn(bits, 2, width))
-
-    def forward(self, pairs: Tensor) -> Tensor:
-        return torch.einsum("bdk,dkw->bdw", pairs, self.embedding)
+BACKBONES: dict[str, type[Backbone]] = {"unet": UNet}
 
 
 class Autoencoder(nn.Module):
@@ -97,35 +43,20 @@ class Autoencoder(nn.Module):
             raise ValueError("a model is built from a resolved configuration: call Config.resolved first")
         self.config = config
         self.shape = (colours, size, size)
-        self.dim = 0 if model.latent == "none" else model.bits
-        single = model.tokens == "single"
+        self.latent = latents.create(model)
+        self.dim = self.latent.dim
         self.encoder = (
-            Encoder(colours, size, model.encoder_channels or encoder_channels(size), self.dim)
+            Encoder(colours, size, model.encoder_channels or encoder_channels(size), self.latent.logits_shape)
             if self.dim
             else None
         )
-        self.tokens = BitTokens(self.dim, model.token_width) if self.dim and not single else None
-        self.unet = UNet(
-            in_channels=colours,
-            out_channels=colours * (2 if config.diffusion.variance == "learned-range" else 1),
-            channels=model.channels,
-            multipliers=model.multipliers,
-            blocks=model.blocks,
-            attention=_factors(size, model.attention),
-            cross_attention=_factors(size, model.cross_attention) if self.dim else (),
-            heads=model.heads,
-            dropout=model.dropout,
-            scale_shift=model.time_conditioning == "scale-shift",
-            token_width=(2 * self.dim if single else model.token_width) if self.dim else None,
-            single_token=single,
-            head_channels=model.head_channels,
-            residual_resampling=model.resampling == "residual",
-            symmetric_padding=model.downsampling_padding == "symmetric",
-            norm_groups=model.norm_groups,
-            norm_epsilon=model.norm_epsilon,
-            frequency_shift=model.frequency_shift,
-            sine_first=model.time_embedding == "sin-cos",
-        )
+        self.tokens = self.latent.tokens()
+        self.unet = BACKBONES[model.backbone].of(config, self.tokens)  # the name is that of weights on disk
+
+    @property
+    def backbone(self) -> Backbone:
+        """The denoising network."""
+        return self.unet
 
     @property
     def device(self) -> torch.device:
@@ -140,41 +71,26 @@ class Autoencoder(nn.Module):
             raise UserError(f"{subject} {given}, the model takes {height}x{width}x{channels}", hint)
 
     def logits(self, x: Tensor) -> Tensor:
-        """Logits (B, D, 2) of images (B, C, H, W) in [−1, 1].
+        """Logits (B, *latent.logits_shape) of images (B, C, H, W) in [−1, 1].
 
         Raises:
             UserError: The model has no latent.
         """
-        if self.encoder is None:
-            raise UserError("a model with latent 'none' has no bits", "train one with --latent bernoulli")
-        return self.encoder(x)
+        return self.latent.hard(x) if self.encoder is None else self.encoder(x)
 
     def probabilities(self, x: Tensor) -> Tensor:
-        """q(z_i = 1 | x), float32 (B, D)."""
-        return self.logits(x).float().softmax(-1)[..., 1]
+        """q(z_i = 1 | x) of images (B, C, H, W), float32 (B, D)."""
+        return self.latent.probabilities(self.logits(x))
 
     def bits(self, x: Tensor) -> Tensor:
         """The most probable bits of images (B, C, H, W), uint8 (B, D)."""
-        return pick_bits(self.probabilities(x))
+        return self.latent.bits(self.logits(x))
 
-    def relax(self, logits: Tensor, gumbel: Tensor) -> Tensor:
-        """Training codes: Gumbel-softmax pairs (B, D, 2) for Gumbel(0, 1) noise of the same shape."""
-        soft = ((logits + gumbel) / self.config.model.temperature).softmax(-1)
-        if self.config.model.estimator == "soft":
-            return soft
-        hard = F.one_hot(soft.argmax(-1), 2).to(soft.dtype)
-        return hard + soft - soft.detach()
+    def context(self, codes: Tensor) -> Any:
+        """What the denoiser needs of codes (B, …), once for all steps."""
+        return self.backbone.context(cast(Tokens, self.tokens)(codes))
 
-    def context(self, pairs: Tensor) -> dict[str, KeysValues]:
-        """What the denoiser needs of the bits, once for all steps.
-
-        Arguments:
-            pairs: (B, D, 2), one-hot or relaxed.
-        """
-        tokens = pairs.flatten(1)[:, None] if self.tokens is None else self.tokens(pairs)
-        return self.unet.keys_values(tokens)
-
-    def bits_context(self, bits: Tensor | None) -> dict[str, KeysValues] | None:
+    def bits_context(self, bits: Tensor | None) -> Any:
         """The same from bits (B, D) of 0 and 1; ``None`` for a model without a latent.
 
         Raises:
@@ -187,7 +103,7 @@ class Autoencoder(nn.Module):
             raise UserError(
                 f"the model has {self.dim} bits, but {given} were given", "use bits of this model"
             )
-        return self.context(F.one_hot(bits.long(), 2).to(next(self.parameters()).dtype))
+        return self.context(self.latent.codes(bits).to(next(self.parameters()).dtype))
 
     def denoiser(self, bits: Tensor | None, precision: str = "no") -> Callable[[Tensor, Tensor], Tensor]:
         """The network with its bits bound: (x_t (B, C, H, W), t (B,)) → output (B, C or 2C, H, W).
@@ -204,9 +120,11 @@ class Autoencoder(nn.Module):
         context = self.bits_context(bits)
 
         def evaluate(x_t: Tensor, t: Tensor) -> Tensor:
-            t = t[:1] if t.stride() == (0,) else t  # one number for all images: its embedding is computed once
+            t = (
+                t[:1] if t.stride() == (0,) else t
+            )  # one number for all images: its embedding is computed once
             with torch.autocast(x_t.device.type, torch.bfloat16, enabled=precision == "bf16"):
-                return self.unet(x_t, t, context).to(x_t.dtype)
+                return self.backbone(x_t, t, context).to(x_t.dtype)
 
         return evaluate
 
@@ -219,43 +137,41 @@ class Autoencoder(nn.Module):
         if self.device.type != "cpu" or precision != "no" or self.shape[-1] < 32:
             yield
             return
-        self.unet.to(memory_format=torch.channels_last)
+        self.backbone.to(memory_format=torch.channels_last)
         try:
             yield
         finally:
-            self.unet.to(memory_format=torch.contiguous_format)
+            self.backbone.to(memory_format=torch.contiguous_format)
 
-    def codes(self, x0: Tensor, gumbel: Tensor | None) -> Tensor | None:
-        """What the denoiser sees of images in training: pairs (B, D, 2), or ``None`` without a latent.
+    def codes(self, x0: Tensor, noise: Tensor | None) -> Tensor | None:
+        """What the denoiser sees of images in training: codes (B, …), or ``None`` without a latent.
 
         Arguments:
             x0: Images (B, C, H, W).
-            gumbel: Gumbel noise (B, D, 2); ``None`` takes the most probable bits.
+            noise: Noise of the relaxation (B, *latent.noise_shape); ``None`` takes the most probable codes.
         """
         if self.dim == 0:
             return None
         logits = self.logits(x0)
-        if gumbel is None:
-            return F.one_hot(logits.argmax(-1), 2).to(logits.dtype)
-        return self.relax(logits, gumbel)
+        return self.latent.hard(logits) if noise is None else self.latent.relax(logits, noise)
 
     def forward(
-        self, x0: Tensor, x_t: Tensor, t: Tensor, gumbel: Tensor | None = None, pairs: Tensor | None = None
+        self, x0: Tensor, x_t: Tensor, t: Tensor, noise: Tensor | None = None, codes: Tensor | None = None
     ) -> Tensor:
-        """One training evaluation: encodes x_0, relaxes its bits, and denoises x_t given them.
+        """One training evaluation: encodes x_0, relaxes its code, and denoises x_t given it.
 
         Arguments:
             x0: Images (B, C, H, W).
             x_t: Their noisy versions.
             t: Timesteps (B,).
-            gumbel: Gumbel noise (B, D, 2); ``None`` takes the most probable bits (or the model has none).
-            pairs: What :meth:`codes` gave for these images, where it was called before.
+            noise: Noise of the relaxation; ``None`` takes the most probable codes (or the model has none).
+            codes: What :meth:`codes` gave for these images, where it was called before.
 
         Returns:
             The denoiser's output (B, C or 2C, H, W).
         """
-        pairs = self.codes(x0, gumbel) if pairs is None else pairs
-        return self.unet(x_t, t, None if pairs is None else self.context(pairs))
+        codes = self.codes(x0, noise) if codes is None else codes
+        return self.backbone(x_t, t, None if codes is None else self.context(codes))
 
 
 def build(config: Config) -> Autoencoder:
@@ -263,12 +179,3 @@ def build(config: Config) -> Autoencoder:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(derive("initialisation", config.training.seed))
         return Autoencoder(config)
-
-
-def _factors(size: int, resolutions: Sequence[int]) -> tuple[int, ...]:
-    return tuple(size // resolution for resolution in resolutions)
-
-
-def pick_bits(probabilities: Tensor) -> Tensor:
-    """The most probable bits of q(z | x), uint8; ties (exactly one half) go to 0."""
-    return (probabilities > 0.5).to(torch.uint8)

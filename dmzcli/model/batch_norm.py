@@ -1,8 +1,8 @@
-r"""Batch normalisation of a batch that several processes share.
+r"""Batch normalization of a batch that several processes share.
 
     y = γ (x − μ) / √(σ² + ε) + β,    μ, σ² over the images of all processes and their pixels.
 
-So the parts of a batch are normalised as the whole is in one process, on every device that torch's collective
+So the parts of a batch are normalized as the whole is in one process, on every device that torch's collective
 operations know; ``torch.nn.SyncBatchNorm`` computes the same on GPUs only.
 """
 

@@ -42,12 +42,12 @@ def timestep_embedding(t: Tensor, width: int, shift: float = 0.0, sine_first: bo
     return torch.cat(waves[::-1] if sine_first else waves, dim=1)
 
 
-def normalisation(channels: int, groups: int = 32, epsilon: float = 1e-5) -> nn.GroupNorm:
-    """Group normalisation, in as many groups as divide both ``groups`` and the channels."""
+def normalization(channels: int, groups: int = 32, epsilon: float = 1e-5) -> nn.GroupNorm:
+    """Group normalization, in as many groups as divide both ``groups`` and the channels."""
     return nn.GroupNorm(math.gcd(groups, channels), channels, eps=epsilon)
 
 
-Normalisation = Callable[[int], nn.GroupNorm]
+Normalization = Callable[[int], nn.GroupNorm]
 
 
 def zeroed(module: nn.Module) -> nn.Module:
@@ -65,14 +65,14 @@ class FreshSiLU(nn.SiLU):
 
 
 class ResBlock(nn.Module):
-    """Two normalised convolutions around the time embedding, plus a skip connection.
+    """Two normalized convolutions around the time embedding, plus a skip connection.
 
     Arguments:
         channels, out: Channels of the input and of the output.
         width: Of the time embedding.
         dropout: Its rate, before the second convolution.
         scale_shift: Whether the time embedding scales and shifts, or is added.
-        norm: Makes a normalisation of so many channels.
+        norm: Makes a normalization of so many channels.
         resampling: Halves (means of 2×2) or doubles (nearest neighbours) height and width on the way.
     """
 
@@ -83,7 +83,7 @@ class ResBlock(nn.Module):
         width: int,
         dropout: float,
         scale_shift: bool,
-        norm: Normalisation = normalisation,
+        norm: Normalization = normalization,
         resampling: Literal["down", "up"] | None = None,
     ) -> None:
         super().__init__()
@@ -119,7 +119,7 @@ class ResBlock(nn.Module):
 class AttentionBlock(nn.Module):
     """Self-attention over positions, heads of consecutive channels."""
 
-    def __init__(self, channels: int, heads: int, norm: Normalisation = normalisation) -> None:
+    def __init__(self, channels: int, heads: int, norm: Normalization = normalization) -> None:
         super().__init__()
         self.heads = heads
         self.norm = norm(channels)
@@ -144,7 +144,7 @@ class CrossAttention(nn.Module):
     """Attention of the image's positions on the tokens of the bits.
 
     With one token the softmax runs over a single key and is identically 1: the block is then a linear map
-    of the token, added at every position, and queries, keys and normalisation do not exist.
+    of the token, added at every position, and queries, keys and normalization do not exist.
     """
 
     def __init__(
@@ -153,7 +153,7 @@ class CrossAttention(nn.Module):
         heads: int,
         token_width: int,
         single: bool,
-        norm: Normalisation = normalisation,
+        norm: Normalization = normalization,
     ) -> None:
         super().__init__()
         self.heads, self.single = heads, single

@@ -11,6 +11,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from dmzcli.config import Config, assignments, given_only, merge, parse
+from dmzcli.config.experiment import OPEN, says
 from dmzcli.errors import UserError
 from dmzcli.model.autoencoder import build
 from dmzcli.pretrained.weights import EXPECTED, Foreign
@@ -18,9 +19,6 @@ from dmzcli.runs import Run
 from dmzcli.runs.plan import locate
 from dmzcli.runs.run import save_weights
 from dmzcli.system.files import sha256, write_json
-
-# What weights or configuration say, and yet training may change.
-OPEN = {"model.dropout"}
 
 
 @dataclass(frozen=True)
@@ -73,7 +71,7 @@ def prepare(
     for section, values in foreign.settings.items():
         for name, there in values.items():
             key, here = f"{section}.{name}", chosen.get(section, {}).get(name, there)
-            open_to_user = key in OPEN or (key in foreign.assumed and key != "model.heads")
+            open_to_user = says(key, OPEN) or (key in foreign.assumed and key != "model.heads")
             if not open_to_user and _text(there) != _text(here):
                 hint = "use --heads" if key == "model.heads" else "leave it out: the weights decide it"
                 raise UserError(f"{key} is {there!r} in {foreign.file}, not {here!r}", hint)
@@ -103,7 +101,7 @@ def import_weights(foreign: Foreign, config: Config, assumed: Mapping[str, Any],
     """
     _check_free(run)
     model = build(config)
-    state = model.unet.state_dict()
+    state = model.backbone.state_dict()
     wanted = {name: tuple(value.shape) for name, value in state.items() if not name.startswith("cross.")}
     found = {name: tuple(value.shape) for name, value in foreign.tensors.items()}
     if wanted != found:
@@ -113,7 +111,7 @@ def import_weights(foreign: Foreign, config: Config, assumed: Mapping[str, Any],
             f"where {wanted.get(name, 'nothing')} was expected",
             EXPECTED,
         )
-    model.unet.load_state_dict(state | foreign.tensors)
+    model.backbone.load_state_dict(state | foreign.tensors)
     outcome = Imported(
         source=foreign.file.name,
         sha256=sha256(foreign.file),

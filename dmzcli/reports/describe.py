@@ -48,7 +48,7 @@ def _run(path: Path) -> dict[str, Any]:
     facts: dict[str, Any] = {"what": "run", "path": str(path), "dataset": config.data.dataset}
     facts["images"] = f"{config.data.size}x{config.data.size}x{config.data.channels}"
     facts["latent"] = config.model.latent
-    facts["bits"] = 0 if config.model.latent == "none" else config.model.bits
+    facts["bits"] = config.model.dim
     if run.weights.exists():
         weights = _weights(run.weights)
         facts |= {

@@ -12,13 +12,13 @@ from dmzcli.config import (
     Config,
     assignments,
     default,
-    fields,
     given_only,
     merge,
     parse,
     preset,
     presets,
 )
+from dmzcli.config.experiment import OPEN, says
 from dmzcli.data.crops import FITS
 from dmzcli.data.formats.archives import stem
 from dmzcli.errors import UserError
@@ -64,8 +64,8 @@ class Plan:
             UserError: The directory holds another experiment.
         """
         if named is None:
-            assert config.data.size is not None and config.data.channels is not None
-            usual = self.base.resolved(config.data.size, config.data.channels)
+            channels, size, _ = config.shape
+            usual = self.base.resolved(size, channels)
             suffix = "" if usual.experiment() == config.experiment() else f"-{config.digest()}"
             named = ROOT / f"{self.name}{suffix}"
         run = Run(named)
@@ -112,18 +112,9 @@ class Plan:
         )
 
 
-# What the training of imported weights may still choose.
-_OPEN_AFTER_IMPORT = {
-    "data": {"dataset", "fit", "side", "flip"},
-    "model": {"dropout"},
-    "diffusion": {"perturbation"},
-    "training": set(fields()["training"].model_fields) - {"seed"},  # new layers were drawn from it
-}
-
-
 def _decided_by_import(experiment: Mapping[str, Any]) -> dict[str, Any]:
     return {
-        section: {k: v for k, v in values.items() if k not in _OPEN_AFTER_IMPORT[section]}
+        section: {k: v for k, v in values.items() if not says(f"{section}.{k}", OPEN)}
         for section, values in experiment.items()
     }
 

@@ -135,7 +135,7 @@ def find_plain(run: Run, root: Path = ROOT) -> Run | None:
     """The newest plain diffusion model of the same images, in ``root`` or beside ``run``; ``None`` if there is none."""
 
     def is_twin(other: Run) -> bool:
-        plain = other.config.model.latent == "none"
+        plain = not other.config.model.dim
         return plain and other.config.experiment()["data"] == run.config.experiment()["data"]
 
     found = {run.path.resolve(): run for place in (root, run.path.parent) for run in runs_in(place)}

@@ -20,7 +20,6 @@ from torch import Tensor, nn
 from torch.autograd.graph import saved_tensors_hooks
 
 from dmzcli.config import Config, parse
-from dmzcli.diffusion.process import Diffusion
 from dmzcli.model.autoencoder import Autoencoder
 from dmzcli.system.devices import computes_bf16, pick
 from dmzcli.training.feed import room
@@ -44,16 +43,14 @@ def flops(config: Config) -> int:
     """
     from torch.utils.flop_counter import FlopCounterMode
 
-    size, channels = config.data.size, config.data.channels
-    assert size is not None and channels is not None
     with torch.device("meta"):
         model = Autoencoder(config).train()
-        x, t = torch.empty(2, channels, size, size), torch.zeros(2, dtype=torch.long)
-        gumbel = torch.empty(2, model.dim, 2) if model.dim else None
+        x, t = torch.empty(2, *model.shape), torch.zeros(2, dtype=torch.long)
+        noise = torch.empty(2, *model.latent.noise_shape)
     # Two images: batch norm has no moments of one value. Attention is written out, so that it is counted everywhere.
     kernel = torch.nn.attention.sdpa_kernel(torch.nn.attention.SDPBackend.MATH)
     with FlopCounterMode(display=False) as counter, kernel:
-        model(x, x, t, gumbel).sum().backward()
+        model(x, x, t, noise).sum().backward()
     return int(counter.get_total_flops()) // 2
 
 
@@ -70,18 +67,14 @@ def estimate(config: Config) -> dict[str, Any]:
 
     with torch.device("meta"):
         model = Autoencoder(config).train()
-        model.unet.checkpointing = config.training.checkpoint_activations
-        batch, size, channels = config.training.batch_size, config.data.size, config.data.channels
-        assert size is not None and channels is not None
-        x = torch.empty(batch, channels, size, size)
-        t = torch.zeros(batch, dtype=torch.long)
-        gumbel = torch.empty(batch, model.dim, 2) if model.dim else None
+        model.backbone.checkpointing = config.training.checkpoint_activations
+        batch = config.training.batch_size
+        x, t = torch.empty(batch, *model.shape), torch.zeros(batch, dtype=torch.long)
+        noise = torch.empty(batch, *model.latent.noise_shape)
     kept = Kept(model)
     with kept.hooks():
-        pairs, part = model.codes(x, gumbel), slice(batch // config.training.accumulate)
-        output = model(x[part], x[part], t[part], pairs=None if pairs is None else pairs[part])
-    expected = channels * (2 if Diffusion(config.diffusion).config.variance == "learned-range" else 1)
-    assert output.shape[1] == expected
+        codes, part = model.codes(x, noise), slice(batch // config.training.accumulate)
+        model(x[part], x[part], t[part], codes=None if codes is None else codes[part])
     size_of_weights = sum(parameter.nbytes for parameter in model.parameters())
     memory = {"weights": size_of_weights, "gradients": size_of_weights, "optimiser": 2 * size_of_weights}
     memory |= {"average": size_of_weights, "activations": kept.most}
@@ -217,9 +210,8 @@ def _steps(config: Config, device: str | None) -> dict[str, Any]:
     from dmzcli.runs import Run
     from dmzcli.training.trainer import Trainer, accelerator
 
-    size, channels, batch = config.data.size, config.data.channels, config.training.batch_size
-    assert size is not None and channels is not None
-    images = np.random.default_rng(0).integers(0, 256, (batch, size, size, channels), np.uint8)
+    (channels, height, width), batch = config.shape, config.training.batch_size
+    images = np.random.default_rng(0).integers(0, 256, (batch, height, width, channels), np.uint8)
     data = Dataset(images=images, split=np.zeros(batch, np.uint8), name="noise", identity="noise")
     engine = accelerator(device, config.training.precision)
     trainer = Trainer(config, data, Run(Path("unused")), engine)

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from dmzcli.config import Config
 from dmzcli.diffusion.timesteps import LossSecondMoment
+from dmzcli.model import latents
 from dmzcli.system.randomness import stream, torch_stream
 
 
@@ -42,7 +43,7 @@ class Draw:
         weight: What each image's loss counts, 1 on average, (B,).
         noise: ε, the target, (B, C, H, W).
         perturbed: ε + γξ, what the input is made with (M. Ning et al. 2023, eq. 8).
-        gumbel: Gumbel(0, 1) noise (B, D, 2), or ``None`` without a latent.
+        codes: Noise of the latent's relaxation (B, …), or ``None`` without a latent.
         flip: Which images are mirrored, bool (B,).
     """
 
@@ -50,7 +51,7 @@ class Draw:
     weight: Tensor
     noise: Tensor
     perturbed: Tensor
-    gumbel: Tensor | None
+    codes: Tensor | None
     flip: Tensor
 
     def part(self, rank: int, ranks: int) -> Draw:
@@ -63,17 +64,14 @@ class Draw:
 
 def draw(
     config: Config,
-    dim: int,
     images: int,
     device: torch.device,
     *name: str | int,
     timesteps: LossSecondMoment | None = None,
 ) -> Draw:
     """Draws for ``images`` images from the stream ``name``; timesteps evenly, unless a sampler of them is given."""
-    if config.data.size is None or config.data.channels is None:
-        raise ValueError("data.size and data.channels must be resolved")
-    generator = torch_stream(device, *name)
-    shape = (images, config.data.channels, config.data.size, config.data.size)
+    generator, latent = torch_stream(device, *name), latents.create(config.model)
+    shape = (images, *config.shape)
 
     def normal() -> Tensor:
         return torch.randn(shape, generator=generator, device=device)
@@ -87,7 +85,6 @@ def draw(
     else:
         index, weight = timesteps.draw(uniform(images))
     noise, gamma = normal(), config.diffusion.perturbation
-    # rand gives 0 with probability 2^-24 and never 1; the clamp keeps both logarithms finite.
-    gumbel = -torch.log(-torch.log(uniform(images, dim, 2).clamp(1e-20, 1 - 1e-7))) if dim else None
+    codes = latent.noise(uniform(images, *latent.noise_shape)) if latent.dim else None
     perturbed = noise + gamma * normal() if gamma else noise
-    return Draw(index, weight, noise, perturbed, gumbel, uniform(images) < 0.5)
+    return Draw(index, weight, noise, perturbed, codes, uniform(images) < 0.5)

@@ -92,11 +92,11 @@ class Trainer:
         bare = build(config).to(engine.device)
         self.dim = bare.dim
         if training.channels_last:
-            bare.unet.to(memory_format=torch.channels_last)
+            bare.backbone.to(memory_format=torch.channels_last)
         self.average = Average(bare, training.ema)
-        bare.unet.checkpointing = training.checkpoint_activations
+        bare.backbone.checkpointing = training.checkpoint_activations
         if training.compile:
-            bare.unet.compile()
+            bare.backbone.compile()
         optimiser = torch.optim.AdamW(
             bare.parameters(), lr=training.learning_rate, weight_decay=training.weight_decay, fused=True
         )
@@ -253,17 +253,17 @@ class Trainer:
         training = self.config.training
         return training.learning_rate * min(1.0, (self.step + 1) / max(training.warmup, 1))
 
-    def losses(self, model: nn.Module, x0: Tensor, numbers: Draw, pairs: Tensor | None) -> dict[str, Tensor]:
+    def losses(self, model: nn.Module, x0: Tensor, numbers: Draw, codes: Tensor | None) -> dict[str, Tensor]:
         """The loss terms of images under given random numbers and codes, each (B,).
 
         Arguments:
             model: The autoencoder, or what wraps it.
             x0: Images (B, C, H, W).
             numbers: Of these images.
-            pairs: Their codes (B, D, 2); ``None`` takes their most probable bits (or there are none).
+            codes: Their codes (B, …); ``None`` takes the most probable ones (or there are none).
         """
         x_t = self.diffusion.add_noise(x0, numbers.index, numbers.perturbed)
-        output = model(x0, x_t, self.diffusion.model_timesteps(numbers.index), pairs=pairs)
+        output = model(x0, x_t, self.diffusion.model_timesteps(numbers.index), codes=codes)
         return self.diffusion.losses(output, x0, x_t, numbers.index, numbers.noise)
 
     def train_step(self) -> None:
@@ -271,9 +271,7 @@ class Trainer:
         training, engine = self.config.training, self.engine
         rank, ranks = engine.process_index, engine.num_processes
         named = ("step", training.seed, self.step)
-        whole = draw(
-            self.config, self.dim, training.batch_size, engine.device, *named, timesteps=self.timesteps
-        )
+        whole = draw(self.config, training.batch_size, engine.device, *named, timesteps=self.timesteps)
         numbers = whole.part(rank, ranks)
         x0 = self.feed(self.step, numbers.flip if self.config.data.flip else None)
         torch.manual_seed(derive("dropout", training.seed, self.step, rank))
@@ -302,13 +300,13 @@ class Trainer:
         """
         engine, parts = self.engine, self.config.training.accumulate
         with engine.autocast():
-            pairs = self.bare.codes(x0, numbers.gumbel)
+            codes = self.bare.codes(x0, numbers.codes)
         made: list[dict[str, Tensor]] = []
         owed = torch.zeros((), device=engine.device)
         for k in range(parts):
             part, last = numbers.part(k, parts), k == parts - 1
             rows = slice(k * len(x0) // parts, (k + 1) * len(x0) // parts)
-            own = None if pairs is None else pairs[rows]
+            own = None if codes is None else codes[rows]
             seen = own if own is None or last else own.detach().requires_grad_()
             # A launched process wraps the model even where it is the only one; Accelerate's no_sync knows only several.
             with nullcontext() if last else getattr(self.model, "no_sync", nullcontext)():
@@ -334,7 +332,7 @@ class Trainer:
         total, count = 0.0, 0
         for start in range(0, len(self.valid_images), 128):
             x0 = to_unit(self.valid_images[start : start + 128], self.engine.device)
-            numbers = draw(self.config, self.dim, len(x0), self.engine.device, "valid", start)
+            numbers = draw(self.config, len(x0), self.engine.device, "valid", start)
             total += self.losses(self.average.model, x0, numbers, None)["loss"].sum().item()
             count += len(x0)
         return total / count if count else None

@@ -93,9 +93,7 @@ def test_dry_run_writes_nothing(dmz, tiny_settings):
 
 
 def test_dry_run_tells_what_it_could_not_measure(dmz, tiny_settings, monkeypatch):
-    from dmzcli.training import feed as feeding
-
-    monkeypatch.setattr(feeding, "room", lambda device: 1000)
+    monkeypatch.setattr("dmzcli.training.cost.room", lambda device: 1000)
     text = make(dmz, "train", *tiny_settings, "--dry-run").out
     assert "parameters:" in text and "FLOPs per image" in text
     assert "an estimate by the tensors' shapes" in text

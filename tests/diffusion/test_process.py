@@ -14,7 +14,7 @@ from dmzcli.diffusion.samplers import create
 from dmzcli.diffusion.schedule import betas
 from dmzcli.diffusion.spacings import spaced_timesteps
 from dmzcli.diffusion.thresholds import clip, dynamic
-from dmzcli.model.unet import UNet
+from dmzcli.model.unet import UNet, UNetConfig
 
 IDDPM = Path(__file__).parents[1] / "iddpm"
 SPECS = {"ddim10": (10, "ddim"), "10": (10, "uniform"), "ddim20": (20, "ddim"), "20": (20, "uniform")}
@@ -29,7 +29,7 @@ def vectors():
 
 @pytest.fixture(scope="module")
 def unet():
-    network = UNet(3, 6, 32, (1, 2), 1, (2,))
+    network = UNet(UNetConfig(3, 6, 32, (1, 2), 1, (2,)))
     network.load_state_dict(load_file(IDDPM / "unet.safetensors"))
     return network.eval().requires_grad_(False)
 

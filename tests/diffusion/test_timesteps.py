@@ -78,7 +78,7 @@ def test_draws_carry_their_weights(tiny):
     losses = torch.linspace(0.1, 2, 50)
     for _ in range(HISTORY):
         made.update(torch.arange(50), losses)
-    numbers = draw(tiny(), 8, 16, torch.device("cpu"), "test", timesteps=made)
+    numbers = draw(tiny(), 16, torch.device("cpu"), "test", timesteps=made)
     np.testing.assert_allclose(numbers.weight, 1 / (50 * made.probabilities()[numbers.index]), rtol=1e-6)
     assert torch.equal(numbers.part(1, 2).weight, numbers.weight[8:])
-    assert (draw(tiny(), 8, 16, torch.device("cpu"), "test").weight == 1).all()
+    assert (draw(tiny(), 16, torch.device("cpu"), "test").weight == 1).all()

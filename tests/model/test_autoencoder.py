@@ -7,7 +7,9 @@ import torch.nn.functional as F
 
 from dmzcli.config import Config
 from dmzcli.errors import UserError
-from dmzcli.model.autoencoder import Autoencoder, BitTokens, Encoder, build, encoder_channels, pick_bits
+from dmzcli.model.autoencoder import Autoencoder, build
+from dmzcli.model.encoder import Encoder, encoder_channels
+from dmzcli.model.latents.bernoulli import BitTokens
 from dmzcli.training.draws import draw
 
 VARIANTS = {
@@ -41,9 +43,9 @@ def loss_of(config, model, step):
     process = Diffusion(config.diffusion)
     size, channels = config.data.size, config.data.channels
     x0 = torch.rand(8, channels, size, size, generator=torch.Generator().manual_seed(1)) * 2 - 1
-    numbers = draw(config, model.dim, 8, torch.device("cpu"), "test", step)
+    numbers = draw(config, 8, torch.device("cpu"), "test", step)
     x_t = process.add_noise(x0, numbers.index, numbers.perturbed)
-    output = model(x0, x_t, process.model_timesteps(numbers.index), numbers.gumbel)
+    output = model(x0, x_t, process.model_timesteps(numbers.index), numbers.codes)
     return process.losses(output, x0, x_t, numbers.index, numbers.noise)["loss"].mean()
 
 
@@ -115,7 +117,7 @@ def test_a_model_is_built_from_resolved_settings_only():
 def test_soft_codes_are_distributions_and_keep_the_gradient(tiny):
     model = build(tiny())
     logits = torch.randn(4, 8, 2, requires_grad=True)
-    soft = model.relax(logits, gumbel_like(logits))
+    soft = model.latent.relax(logits, gumbel_like(logits))
     assert (soft > 0).all() and torch.allclose(soft.sum(-1), torch.ones(4, 8), atol=1e-6)
     soft[..., 1].sum().backward()
     assert (logits.grad[..., 1] > 0).all()
@@ -128,7 +130,7 @@ def test_straight_through_is_hard_forward_and_soft_backward(tiny):
     gradients = []
     for model in (hard_model, soft_model):
         given = logits.clone().requires_grad_()
-        codes = model.relax(given, gumbel)
+        codes = model.latent.relax(given, gumbel)
         (codes * weights).sum().backward()
         gradients.append(given.grad)
         if model is hard_model:
@@ -141,7 +143,7 @@ def test_low_temperature_is_nearly_one_hot(tiny):
     model = build(tiny(model__temperature=1e-3))
     logits = torch.randn(100, 8, 2)
     gumbel = gumbel_like(logits)
-    soft = model.relax(logits, gumbel)
+    soft = model.latent.relax(logits, gumbel)
     gap = ((logits + gumbel)[..., 0] - (logits + gumbel)[..., 1]).abs()
     # The smaller entry is 1 / (1 + e^{gap / 1e-3}) < 1e-6 where the gap is over 0.014.
     assert (soft.min(-1).values[gap > 0.014] < 1e-6).all()
@@ -157,7 +159,7 @@ def test_argmax_of_the_relaxation_is_a_draw_from_q(tiny, temperature):
     logits[0, ::2] = logits[0, ::2].flip(-1)
     q = logits.softmax(-1)[0, :, 1].double()
     noise = draw_gumbel(tiny, count)
-    ones = model.relax(logits.expand(count, 8, 2), noise).argmax(-1).double().sum(0)
+    ones = model.latent.relax(logits.expand(count, 8, 2), noise).argmax(-1).double().sum(0)
     chi2 = ((ones - count * q) ** 2 / (count * q * (1 - q))).sum().item()
     # χ² of 8 degrees of freedom exceeds 26.1 with probability 0.001; the seed is fixed.
     assert chi2 < 26.1
@@ -165,7 +167,7 @@ def test_argmax_of_the_relaxation_is_a_draw_from_q(tiny, temperature):
 
 def draw_gumbel(tiny, count):
     """The noise that training uses."""
-    return draw(tiny(), 8, count, torch.device("cpu"), "chi2").gumbel
+    return draw(tiny(), count, torch.device("cpu"), "chi2").codes
 
 
 def test_evaluation_takes_the_most_probable_bits(tiny):
@@ -174,15 +176,17 @@ def test_evaluation_takes_the_most_probable_bits(tiny):
         torch.nn.init.normal_(parameter, std=0.3, generator=torch.Generator().manual_seed(parameter.numel()))
     x0, x_t, t = torch.rand(3, 1, 8, 8), torch.randn(3, 1, 8, 8), torch.tensor([1, 2, 3])
     with torch.no_grad():
-        bits = pick_bits(model.probabilities(x0))
+        bits = model.bits(x0)
         expected = model.unet(x_t, t, model.bits_context(bits))
         assert torch.equal(model(x0, x_t, t, None), expected)
         flipped = model.unet(x_t, t, model.bits_context(1 - bits))
     assert (flipped - expected).abs().max() > 1e-3  # the bits do reach the output
 
 
-def test_ties_are_zero():
-    assert pick_bits(torch.tensor([0.0, 0.5, 0.5 + 1e-6, 1.0])).tolist() == [0, 0, 1, 1]
+def test_ties_are_zero(tiny):
+    latent = build(tiny(model__bits=4)).latent
+    logits = torch.tensor([[[9.0, 0.0], [1.0, 1.0], [1.0, 1.0 + 1e-5], [0.0, 9.0]]])
+    assert latent.bits(logits).tolist() == [[0, 0, 1, 1]]
 
 
 def test_per_bit_tokens_are_expected_embeddings():
@@ -224,7 +228,7 @@ def test_encoder_has_the_papers_channels(size, channels):
 
 @pytest.mark.parametrize("size", [5, 8, 9])
 def test_encoder_takes_any_size(size):
-    encoder = Encoder(3, size, encoder_channels(size), 4)
+    encoder = Encoder(3, size, encoder_channels(size), (4, 2))
     assert encoder(torch.zeros(2, 3, size, size)).shape == (2, 4, 2)
 
 

@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from safetensors.torch import load_file
 
 from dmzcli.model.layers import CrossAttention, timestep_embedding
-from dmzcli.model.unet import UNet
+from dmzcli.model.unet import UNet, UNetConfig
 
 IDDPM = Path(__file__).parents[1] / "iddpm"
 
@@ -21,7 +21,7 @@ def vectors():
 
 
 def iddpm_unet(**changes):
-    return UNet(3, 6, 32, (1, 2), 1, (2,), **changes)
+    return UNet(UNetConfig(3, 6, 32, (1, 2), 1, (2,), **changes))
 
 
 def test_published_weights_load_and_compute_the_published_output(vectors, device):
@@ -42,7 +42,7 @@ def test_fresh_cross_attention_changes_nothing(vectors, single):
     unet.load_state_dict(state | imported)
     tokens = torch.randn(2, 1 if single else 5, 12)
     with torch.no_grad():
-        bits = unet.keys_values(tokens)
+        bits = unet.context(tokens)
         assert len(bits) == 7  # one block a level down, two a level up, and the middle
         with_bits = unet(vectors["x"], vectors["t"], bits)
         without = unet(vectors["x"], vectors["t"])
@@ -52,16 +52,20 @@ def test_fresh_cross_attention_changes_nothing(vectors, single):
 @pytest.mark.parametrize("single", [True, False])
 def test_trained_cross_attention_hears_the_bits(single):
     torch.manual_seed(0)
-    unet = UNet(1, 1, 8, (1, 2), 1, (2,), cross_attention=(2,), heads=2, token_width=6, single_token=single)
+    unet = UNet(
+        UNetConfig(
+            1, 1, 8, (1, 2), 1, (2,), cross_attention=(2,), heads=2, token_width=6, single_token=single
+        )
+    )
     for parameter in unet.parameters():  # the zero layers too
         torch.nn.init.normal_(parameter, std=0.1)
     x, t = torch.randn(2, 1, 8, 8), torch.tensor([3, 40])
     tokens = torch.randn(2, 1 if single else 4, 6)
     with torch.no_grad():
-        y = unet(x, t, unet.keys_values(tokens))
+        y = unet(x, t, unet.context(tokens))
         other = tokens.clone()
         other[1] += 1
-        changed = unet(x, t, unet.keys_values(other))
+        changed = unet(x, t, unet.context(other))
         without = unet(x, t)
     assert torch.equal(y[0], changed[0])  # an image hears its own bits only
     assert (y[1] - changed[1]).abs().max() > 1e-3
@@ -70,15 +74,17 @@ def test_trained_cross_attention_hears_the_bits(single):
 
 def test_keys_and_values_once_are_those_of_every_step():
     torch.manual_seed(0)
-    unet = UNet(1, 1, 8, (1, 2), 1, (2,), cross_attention=(1,), heads=2, token_width=6, single_token=False)
+    unet = UNet(
+        UNetConfig(1, 1, 8, (1, 2), 1, (2,), cross_attention=(1,), heads=2, token_width=6, single_token=False)
+    )
     for parameter in unet.parameters():
         torch.nn.init.normal_(parameter, std=0.1)
     tokens = torch.randn(3, 4, 6)
     with torch.no_grad():
-        cached = unet.keys_values(tokens)
+        cached = unet.context(tokens)
         for step in (0, 7, 30):
             x, t = torch.randn(3, 1, 8, 8), torch.full((3,), step)
-            assert torch.equal(unet(x, t, cached), unet(x, t, unet.keys_values(tokens)))
+            assert torch.equal(unet(x, t, cached), unet(x, t, unet.context(tokens)))
 
 
 def explicit_attention(block, x, tokens, key, query, norm):
@@ -133,13 +139,13 @@ def test_timestep_embedding_is_sinusoids(width):
 @pytest.mark.parametrize("multipliers", [(1,), (1, 2), (2, 1, 3)])
 @pytest.mark.parametrize("blocks", [1, 2])
 def test_output_has_the_shape_of_the_input(multipliers, blocks):
-    unet = UNet(3, 6, 8, multipliers, blocks, (1,), heads=2)
+    unet = UNet(UNetConfig(3, 6, 8, multipliers, blocks, (1,), heads=2))
     assert unet(torch.randn(2, 3, 16, 16), torch.tensor([1, 2])).shape == (2, 6, 16, 16)
 
 
 def test_images_of_a_batch_do_not_hear_each_other():
     torch.manual_seed(0)
-    unet = UNet(1, 1, 8, (1, 2), 1, (1, 2), heads=2)
+    unet = UNet(UNetConfig(1, 1, 8, (1, 2), 1, (1, 2), heads=2))
     for parameter in unet.parameters():
         torch.nn.init.normal_(parameter, std=0.2)
     x, t = torch.randn(4, 1, 8, 8), torch.tensor([0, 3, 9, 27])

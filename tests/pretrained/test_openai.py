@@ -14,7 +14,7 @@ from safetensors.torch import load_file, save_file
 
 from dmzcli.config import parse
 from dmzcli.errors import UserError
-from dmzcli.model.unet import UNet
+from dmzcli.model.unet import UNet, UNetConfig
 from dmzcli.pretrained import import_weights, prepare, read
 from dmzcli.runs import Run
 from dmzcli.system.files import sha256
@@ -96,7 +96,7 @@ ARCHITECTURES = {
 @pytest.mark.parametrize("name", ARCHITECTURES)
 def test_an_architecture_is_read_from_its_weights(name, order):
     options = ARCHITECTURES[name]
-    unet = scrambled(UNet(3, 6, 8, heads=2, **options))
+    unet = scrambled(UNet(UNetConfig(3, 6, 8, heads=2, **options)))
     state = unet.state_dict()
     if order == "by-role":  # all heads' q, then all k, then all v
         for key in [key for key in state if ".qkv." in key]:
@@ -119,7 +119,7 @@ def test_an_architecture_is_read_from_its_weights(name, order):
 def openai(**changes):
     """A small state dict for 8×8 grey images."""
     return scrambled(
-        UNet(1, 1, 8, **{"multipliers": (1, 2), "blocks": 1, "attention": (2,), **changes})
+        UNet(UNetConfig(1, 1, 8, **{"multipliers": (1, 2), "blocks": 1, "attention": (2,), **changes}))
     ).state_dict()
 
 
@@ -178,7 +178,7 @@ FILES = {
     ),
     "class-conditional": (saved({**openai(), "label_emb.weight": torch.ones(10, 32)}), "class-conditional"),
     "super-resolution": (
-        saved(scrambled(UNet(6, 3, 8, (1, 2), 1, ())).state_dict()),
+        saved(scrambled(UNet(UNetConfig(6, 3, 8, (1, 2), 1, ()))).state_dict()),
         "turns 6 channels into 3",
     ),
     "fractional multipliers": (saved(fractional()), "no multiple of the time embedding's 3"),

@@ -33,9 +33,9 @@ def test_order_is_a_function_of_seed_and_step():
 
 
 def test_draws_are_named(tiny):
-    first, again = (draw(tiny(), 8, 16, CPU, "step", 0, 5) for _ in range(2))
-    other = draw(tiny(), 8, 16, CPU, "step", 0, 6)
-    for name in ("index", "noise", "perturbed", "gumbel", "flip"):
+    first, again = (draw(tiny(), 16, CPU, "step", 0, 5) for _ in range(2))
+    other = draw(tiny(), 16, CPU, "step", 0, 6)
+    for name in ("index", "noise", "perturbed", "codes", "flip"):
         assert torch.equal(getattr(first, name), getattr(again, name))
         assert not torch.equal(getattr(first, name), getattr(other, name))
 
@@ -44,13 +44,13 @@ def test_draws_leave_global_randomness(tiny):
     torch.manual_seed(0)
     expected = torch.rand(2)
     torch.manual_seed(0)
-    draw(tiny(), 8, 16, CPU, "step", 0, 5)
+    draw(tiny(), 16, CPU, "step", 0, 5)
     assert torch.equal(torch.rand(2), expected)
 
 
 def test_draws_have_their_laws(tiny):
     count = 4000
-    numbers = draw(tiny(diffusion__perturbation=0.5), 8, count, CPU, "law")
+    numbers = draw(tiny(diffusion__perturbation=0.5), count, CPU, "law")
     pixels = count * 64
     # Five standard errors each: 1/√n of a mean of unit variance, √(2/n) of the variance.
     assert abs(numbers.noise.mean()) < 5 / math.sqrt(pixels)
@@ -60,9 +60,9 @@ def test_draws_have_their_laws(tiny):
     assert abs((extra * numbers.noise).mean()) < 5 / math.sqrt(pixels)  # independent
     # Gumbel(0, 1): mean 0.5772, variance π²/6 (kurtosis 5.4, so the variance's error is √(4.4/n)·π²/6).
     gumbels = count * 16
-    assert numbers.gumbel.shape == (count, 8, 2) and torch.isfinite(numbers.gumbel).all()
-    assert abs(numbers.gumbel.mean() - 0.57722) < 5 * math.pi / math.sqrt(6 * gumbels)
-    assert abs(numbers.gumbel.var() - math.pi**2 / 6) < 5 * math.pi**2 / 6 * math.sqrt(4.4 / gumbels)
+    assert numbers.codes.shape == (count, 8, 2) and torch.isfinite(numbers.codes).all()
+    assert abs(numbers.codes.mean() - 0.57722) < 5 * math.pi / math.sqrt(6 * gumbels)
+    assert abs(numbers.codes.var() - math.pi**2 / 6) < 5 * math.pi**2 / 6 * math.sqrt(4.4 / gumbels)
     # Timesteps: χ² over 50 cells; 49 degrees of freedom exceed 85.4 with probability 0.001.
     counts = torch.bincount(numbers.index, minlength=50).double()
     assert len(counts) == 50 and ((counts - count / 50) ** 2 / (count / 50)).sum() < 85.4
@@ -70,14 +70,14 @@ def test_draws_have_their_laws(tiny):
 
 
 def test_without_perturbation_and_latent_there_is_neither(tiny):
-    numbers = draw(tiny(model__latent="none"), 0, 4, CPU, "test")
-    assert numbers.perturbed is numbers.noise and numbers.gumbel is None
-    assert numbers.part(1, 2).gumbel is None
+    numbers = draw(tiny(model__latent="none"), 4, CPU, "test")
+    assert numbers.perturbed is numbers.noise and numbers.codes is None
+    assert numbers.part(1, 2).codes is None
 
 
 @pytest.mark.parametrize("ranks", [1, 2, 4, 8])
 def test_parts_make_the_whole(tiny, ranks):
-    whole = draw(tiny(), 8, 16, CPU, "test")
+    whole = draw(tiny(), 16, CPU, "test")
     parts = [whole.part(rank, ranks) for rank in range(ranks)]
-    for name in ("index", "weight", "noise", "perturbed", "gumbel", "flip"):
+    for name in ("index", "weight", "noise", "perturbed", "codes", "flip"):
         assert torch.equal(torch.cat([getattr(part, name) for part in parts]), getattr(whole, name))
