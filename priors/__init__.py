@@ -28,7 +28,7 @@ Example:
 
 from priors.base import Prior
 from priors.errors import PriorError
-from priors.fitting import Report, Rows, Run
+from priors.fit import Report, Rows, Run
 from priors.options import option
 from priors.registry import automatic, available, create, describe, load, parse_options, register
 

@@ -13,7 +13,7 @@ from priors import chain, orders
 from priors.base import Prior
 from priors.empirical import log_sum_exp
 from priors.errors import PriorError
-from priors.fitting import Bits, Rows, Run
+from priors.fit import Bits, Rows, Run
 from priors.options import option
 from priors.randomness import generator
 from priors.registry import register

@@ -21,7 +21,7 @@ from priors import options as opts
 from priors import storage
 from priors.checks import check_bits, check_integer, check_temperature
 from priors.errors import PriorError
-from priors.fitting import Bits, Progress, Report, Rows, Run, fingerprint, independent_nats, plain
+from priors.fit import Bits, Progress, Report, Rows, Run, fingerprint, independent_nats, plain
 from priors.randomness import block_uniforms, generator
 
 HELD_OUT = 0.1  # share of the rows that chooses where the caller gives no valid rows

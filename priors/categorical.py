@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from priors import regression, trees
 from priors.base import Prior
-from priors.fitting import Bits, Rows, Run
+from priors.fit import Bits, Rows, Run
 from priors.options import option
 from priors.registry import register
 from priors.storage import State

@@ -20,7 +20,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from priors.fitting import Rows
+from priors.fit import Rows
 from priors.regression import CHUNK, sigmoid
 
 Floats = NDArray[np.floating[Any]]

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from priors import trees
 from priors.chow_liu import variables
 from priors.em import EXPONENTIAL, MULTIPLY, Floats, MixturePrior
-from priors.fitting import Bits, Rows
+from priors.fit import Bits, Rows
 from priors.registry import register
 from priors.storage import State
 

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from priors.base import Prior
-from priors.fitting import Bits, Rows, Run
+from priors.fit import Bits, Rows, Run
 from priors.options import option
 from priors.randomness import generator
 from priors.registry import register

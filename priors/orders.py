@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from priors import trees
-from priors.fitting import Bits
+from priors.fit import Bits
 
 
 def find(

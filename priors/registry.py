@@ -18,7 +18,7 @@ from priors import options as opts
 from priors import storage
 from priors.base import Prior
 from priors.errors import PriorError, did_you_mean
-from priors.fitting import Report
+from priors.fit import Report
 
 GROUP = "dmz.priors"
 _KINDS: dict[str, type[Prior]] = {}

@@ -9,7 +9,7 @@ from __future__ import annotations
 import numpy as np
 
 from priors.em import Data, Found, MixturePrior, log_sum_exp
-from priors.fitting import Run
+from priors.fit import Run
 
 STARTS = 2  # runs that a choice averages
 SEARCH_SHARE = 0.6  # of the minutes that the choices may take

@@ -22,7 +22,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from priors.fitting import Bits, Rows, Run
+from priors.fit import Bits, Rows, Run
 from priors.randomness import generator
 from priors.storage import State
 

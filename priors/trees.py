@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.sparse import csr_matrix
 
-from priors.fitting import Bits
+from priors.fit import Bits
 from priors.storage import State
 
 Floats = NDArray[np.floating[Any]]

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from priors.base import Prior
-from priors.fitting import Bits, Rows, Run
+from priors.fit import Bits, Rows, Run
 from priors.registry import register
 from priors.storage import State
 

@@ -8,7 +8,7 @@ import pytest
 import priors
 from priors import chain
 from priors.autoregressive import best_weights
-from priors.fitting import Rows, independent_nats
+from priors.fit import Rows, independent_nats
 from priors.regression import log_sigmoid, sigmoid
 
 
