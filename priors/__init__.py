@@ -32,18 +32,7 @@ from priors.fit import Report, Rows, Run
 from priors.options import option
 from priors.registry import automatic, available, create, describe, load, parse_options, register
 
-# Importing a module of kinds registers them.
-from priors import (  # isort: skip  # noqa: F401
-    autoregressive,
-    bernoulli,
-    categorical,
-    chow_liu,
-    chow_liu_mixture,
-    empirical,
-    masked_diffusion,
-    mixture,
-    uniform,
-)
+from priors import kinds  # isort: skip  # noqa: F401  (importing them registers them)
 
 __all__ = [
     "Prior",

@@ -13,8 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from priors.checks import check_bits
-from priors.empirical import hamming
 from priors.errors import PriorError
+from priors.kinds.empirical import hamming
 from priors.randomness import generator
 
 BLOCK = 2048

@@ -9,7 +9,7 @@ import pytest
 from scipy.sparse.csgraph import minimum_spanning_tree
 
 import priors
-from priors import trees
+from priors.parts import trees
 
 
 def codes(dim: int) -> np.ndarray:

@@ -2,7 +2,7 @@ r"""A causal network over a sequence of bits: the logit of bit t sees bits befor
 
 Three paths add up to the logits z_t, x_s = 2 b_s − 1 ∈ {−1, 1}:
 
-- **linear**: a weight for every earlier position. It may be a sparse chain (:mod:`priors.chain`) that was fitted
+- **linear**: a weight for every earlier position. It may be a sparse chain (:mod:`.logistic_chain`) that was fitted
   before; then it stays as it is and the other paths start at zero, so that training goes on from the chain.
 - **position-specific** (no shared weights, for bits without a neighbourhood): masked residual layers
   h ← h + silu(M h), unit u of degree d(u) seeing positions s ≤ d(u). Germain et al., "MADE: masked

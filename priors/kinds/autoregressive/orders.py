@@ -7,8 +7,8 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from priors import trees
 from priors.fit import Bits
+from priors.parts import trees
 
 
 def find(

@@ -9,11 +9,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from priors import trees
 from priors.base import Prior
 from priors.errors import PriorError
 from priors.fit import Bits, Rows, Run
 from priors.options import option
+from priors.parts import trees
 from priors.registry import register
 from priors.storage import State
 

@@ -7,9 +7,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from priors import regression
-from priors.em import EXPONENTIAL, MULTIPLY, Floats, MixturePrior
 from priors.fit import Bits, Rows
+from priors.kinds.mixtures.em import EXPONENTIAL, MULTIPLY, Floats, MixturePrior
+from priors.parts import regression
 from priors.registry import register
 from priors.storage import State
 
@@ -24,12 +24,12 @@ class Mixture(MixturePrior):
 
     with the expected counts n of the expectation step, marginals p_i and ``smoothing`` a: latent class
     analysis, in the form of McLachlan and Peel ("Finite Mixture Models", 2000, section 5.8,
-    doi:10.1002/0471721182). What is given acts on the weights alone, as in :mod:`priors.em`.
+    doi:10.1002/0471721182). What is given acts on the weights alone, as in :mod:`priors.kinds.mixtures.em`.
 
     Arguments:
         dim: Number of bits, D.
         seed: Chooses the starts, and the held-out rows where none are given.
-        options: :class:`priors.em.MixtureOptions`.
+        options: :class:`priors.kinds.mixtures.em.MixtureOptions`.
     """
 
     kind = "mixture"

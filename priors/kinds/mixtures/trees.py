@@ -7,10 +7,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from priors import trees
-from priors.chow_liu import variables
-from priors.em import EXPONENTIAL, MULTIPLY, Floats, MixturePrior
 from priors.fit import Bits, Rows
+from priors.kinds.chow_liu import variables
+from priors.kinds.mixtures.em import EXPONENTIAL, MULTIPLY, Floats, MixturePrior
+from priors.parts import trees
 from priors.registry import register
 from priors.storage import State
 
@@ -34,7 +34,7 @@ class ChowLiuMixture(MixturePrior):
     Arguments:
         dim: Number of bits, D.
         seed: Chooses the starts, and the held-out rows where none are given.
-        options: :class:`priors.em.MixtureOptions`.
+        options: :class:`priors.kinds.mixtures.em.MixtureOptions`.
     """
 
     kind = "chow-liu-mixture"

@@ -6,7 +6,14 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from priors.causal import KERNEL, Attention, CausalNetwork, ConvolutionalPath, DensePath, GatedConvolution
+from priors.kinds.autoregressive.network import (
+    KERNEL,
+    Attention,
+    CausalNetwork,
+    ConvolutionalPath,
+    DensePath,
+    GatedConvolution,
+)
 
 
 class DenseSteps:

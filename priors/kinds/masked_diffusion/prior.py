@@ -17,7 +17,7 @@ from priors.registry import register
 from priors.storage import State
 
 if TYPE_CHECKING:
-    from priors.denoiser import Denoiser
+    from priors.kinds.masked_diffusion.network import Denoiser
 
 POWERS = (1.0, 1.5, 2.0, 3.0)
 VALID_DRAWS = 4  # masks per held-out row when training is scored
@@ -73,8 +73,8 @@ class MaskedDiffusion(Prior):
     _ends: list[int]
 
     def _fit(self, train: Rows, valid: Rows, run: Run) -> dict[str, Any]:
-        from priors.denoiser import boundaries, random_loss
-        from priors.training import RATE, Schedule, Trainer, log_odds, step_work
+        from priors.kinds.masked_diffusion.network import boundaries, random_loss
+        from priors.parts.training import RATE, Schedule, Trainer, log_odds, step_work
 
         made = self.options
         self._network = self._new_network(made.dropout, int(generator(self.seed, 5).integers(2**62)))
@@ -106,7 +106,7 @@ class MaskedDiffusion(Prior):
         """The mean training loss of held-out rows at masks fixed by the seed."""
         import torch
 
-        from priors.denoiser import loss, ranks
+        from priors.kinds.masked_diffusion.network import loss, ranks
 
         rng, total = generator(self.seed, 8), 0.0
         for _ in range(VALID_DRAWS):
@@ -120,7 +120,7 @@ class MaskedDiffusion(Prior):
     def _new_network(self, dropout: float, seed: int) -> Denoiser:
         import torch
 
-        from priors.denoiser import Denoiser
+        from priors.kinds.masked_diffusion.network import Denoiser
 
         made = self.options
         with torch.random.fork_rng(devices=[]):
@@ -128,8 +128,8 @@ class MaskedDiffusion(Prior):
             return Denoiser(self.dim, self.given_dim, made.hidden, made.layers, dropout)
 
     def _log_prob(self, rows: Rows) -> NDArray[np.float64]:
-        from priors.denoiser import bound, ranks
-        from priors.training import signs
+        from priors.kinds.masked_diffusion.network import bound, ranks
+        from priors.parts.training import signs
 
         x, given = signs(rows.bits, len(rows)), signs(rows.given, len(rows))
         orders = ranks(generator(self.seed, 9).random((self.options.orders, self.dim)))
@@ -142,8 +142,8 @@ class MaskedDiffusion(Prior):
     def _sample(self, u: NDArray[np.float32], given: Bits | None, temperature: float) -> Bits:
         import torch
 
-        from priors.denoiser import draw, ranks
-        from priors.training import signs
+        from priors.kinds.masked_diffusion.network import draw, ranks
+        from priors.parts.training import signs
 
         rank, uniforms = ranks(u[:, : self.dim]), torch.from_numpy(u[:, self.dim :].copy())
         drawn = draw(self._network, uniforms, signs(given, len(u)), rank, self._ends, temperature)

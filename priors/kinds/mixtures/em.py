@@ -19,10 +19,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from priors import regression
 from priors.base import Prior
 from priors.fit import Bits, Rows, Run
 from priors.options import option
+from priors.parts import regression
 from priors.randomness import generator
 from priors.storage import State
 
@@ -123,7 +123,7 @@ class MixturePrior(Prior):
     # Fitting.
 
     def _fit(self, train: Rows, valid: Rows, run: Run) -> dict[str, Any]:
-        from priors.search import Search
+        from priors.kinds.mixtures.search import Search
 
         most = max(1, len(train) // ROWS_PER_COMPONENT)
         grid = [k for k in self.grid if k <= most] or [most]

@@ -9,10 +9,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from priors import regression, trees
 from priors.base import Prior
 from priors.fit import Bits, Rows, Run
 from priors.options import option
+from priors.parts import regression, trees
 from priors.registry import register
 from priors.storage import State
 

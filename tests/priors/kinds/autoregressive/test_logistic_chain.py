@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 
 import priors
-from priors import chain
-from priors.autoregressive import best_weights
 from priors.fit import Rows, independent_nats
-from priors.regression import log_sigmoid, sigmoid
+from priors.kinds.autoregressive import logistic_chain as chain
+from priors.kinds.autoregressive.prior import best_weights
+from priors.parts.regression import log_sigmoid, sigmoid
 
 
 def drawn(n: int, bias: np.ndarray, weights: np.ndarray, seed: int) -> tuple[np.ndarray, float]:

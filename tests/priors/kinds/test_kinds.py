@@ -9,8 +9,8 @@ import pytest
 from sklearn.linear_model import LogisticRegression
 
 import priors
-from priors import regression
-from priors.categorical import group
+from priors.kinds.categorical import group
+from priors.parts import regression
 
 
 def two_groups(n: int, dim: int, seed: int = 0) -> np.ndarray:
@@ -119,8 +119,8 @@ def interrupted(kind: str, stop_at: float, folder: str, bits: np.ndarray, **opti
 def test_a_killed_fit_continues_to_the_same_prior(
     kind: str, options: dict[str, object], tmp_path: object, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("priors.training.SAVE_SECONDS", 0.0)
-    monkeypatch.setattr("priors.training.FEWEST", 5)
+    monkeypatch.setattr("priors.parts.training.SAVE_SECONDS", 0.0)
+    monkeypatch.setattr("priors.parts.training.FEWEST", 5)
     bits, folder = two_groups(300, 8), f"{tmp_path}/checkpoint"
     whole = priors.create(kind, dim=8, **options)
     whole.fit(bits)

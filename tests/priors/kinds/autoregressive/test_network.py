@@ -7,9 +7,9 @@ import pytest
 import torch
 
 import priors
-from priors.causal import CausalNetwork
-from priors.orders import tree_order
-from priors.stepping import draw
+from priors.kinds.autoregressive.cached_sampling import draw
+from priors.kinds.autoregressive.network import CausalNetwork
+from priors.kinds.autoregressive.orders import tree_order
 
 PATHS = {
     "both": {"hidden": 40, "channels": 8},

@@ -9,18 +9,19 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from priors import chain, orders
 from priors.base import Prior
-from priors.empirical import log_sum_exp
 from priors.errors import PriorError
 from priors.fit import Bits, Rows, Run
+from priors.kinds.autoregressive import logistic_chain as chain
+from priors.kinds.autoregressive import orders
+from priors.kinds.empirical import log_sum_exp
 from priors.options import option
 from priors.randomness import generator
 from priors.registry import register
 from priors.storage import State
 
 if TYPE_CHECKING:
-    from priors.causal import CausalNetwork
+    from priors.kinds.autoregressive.network import CausalNetwork
 
 
 LEAST_MEMBERS, MOST_MEMBERS = 4, 12  # where their number is open; the least share the minutes
@@ -77,7 +78,7 @@ class Autoregressive(Prior):
 
     .. math:: p(b \mid g) = \sum_m w_m \prod_t p_m(b_{o_m(t)} \mid b_{o_m(1)}, \dots, b_{o_m(t - 1)}, g)
 
-    A network (:mod:`priors.causal`) starts from independent bits, or from a sparse chain of logistic regressions,
+    A network (:mod:`.network`) starts from independent bits, or from a sparse chain of logistic regressions,
     which is hard to improve on where codes are few; the first two networks try both, the others take the better.
     It adds masked layers that share no weights (Germain et al., MADE, 2015, arXiv 1502.03509), since bits of a
     code have no neighbourhood of their own; the first, where the minutes allow, also gated causal convolutions and
@@ -119,7 +120,7 @@ class Autoregressive(Prior):
             )
 
     def _fit(self, train: Rows, valid: Rows, run: Run) -> dict[str, Any]:
-        from priors.training import RATE
+        from priors.parts.training import RATE
 
         made = self.options
         fixed = made.order is not None or made.ordering == "natural"
@@ -190,8 +191,8 @@ class Autoregressive(Prior):
         """
         import torch
 
-        from priors.causal import mean_loss
-        from priors.training import Schedule, Trainer, log_odds, step_work
+        from priors.kinds.autoregressive.network import mean_loss
+        from priors.parts.training import Schedule, Trainer, log_odds, step_work
 
         made, member = self.options, len(starts) - 1
         train, valid = Rows(train.bits[:, order], train.given), Rows(valid.bits[:, order], valid.given)
@@ -235,7 +236,7 @@ class Autoregressive(Prior):
     def _new_network(self, width: int, dropout: float, seed: int) -> CausalNetwork:
         import torch
 
-        from priors.causal import CausalNetwork
+        from priors.kinds.autoregressive.network import CausalNetwork
 
         made, hidden = self.options, self.options.hidden
         if hidden is None:
@@ -256,8 +257,8 @@ class Autoregressive(Prior):
     def _log_prob(self, rows: Rows) -> NDArray[np.float64]:
         import torch
 
-        from priors.causal import log_likelihood
-        from priors.training import signs
+        from priors.kinds.autoregressive.network import log_likelihood
+        from priors.parts.training import signs
 
         x, given = signs(rows.bits, len(rows)), signs(rows.given, len(rows))
         with torch.no_grad():
@@ -275,8 +276,8 @@ class Autoregressive(Prior):
     ) -> Bits:
         import torch
 
-        from priors.stepping import draw
-        from priors.training import signs
+        from priors.kinds.autoregressive.cached_sampling import draw
+        from priors.parts.training import signs
 
         out = np.empty((len(u), self.dim), np.uint8)
         member = np.searchsorted(np.cumsum(self._weights[:-1]), u[:, 0], side="right")

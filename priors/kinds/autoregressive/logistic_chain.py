@@ -21,7 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from priors.fit import Rows
-from priors.regression import CHUNK, sigmoid
+from priors.parts.regression import CHUNK, sigmoid
 
 Floats = NDArray[np.floating[Any]]
 STRENGTHS = (0.5, 0.25, 0.12, 0.06, 0.03, 0.015)  # penalties in units of 1 / √N, from strong to weak

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from priors.em import Data, Found, MixturePrior, log_sum_exp
 from priors.fit import Run
+from priors.kinds.mixtures.em import Data, Found, MixturePrior, log_sum_exp
 
 STARTS = 2  # runs that a choice averages
 SEARCH_SHARE = 0.6  # of the minutes that the choices may take
