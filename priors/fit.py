@@ -93,9 +93,14 @@ def plain(value: Any) -> Any:
     return value
 
 
+def marginals(bits: NDArray[Any]) -> NDArray[np.float64]:
+    """How often each bit is set (D,), smoothed by half a row each way."""
+    return (bits.sum(0, dtype=np.float64) + 0.5) / (len(bits) + 1)
+
+
 def independent_nats(train: Bits, valid: Bits) -> float:
-    """Mean log-likelihood of ``valid`` under the marginals of ``train``, smoothed by half a row each way."""
-    p = (train.sum(0, dtype=np.float64) + 0.5) / (len(train) + 1.0)
+    """Mean log-likelihood of ``valid`` under the smoothed marginals of ``train``."""
+    p = marginals(train)
     q = valid.mean(0, dtype=np.float64)
     return float(np.sum(q * np.log(p) + (1 - q) * np.log1p(-p)))
 

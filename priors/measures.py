@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from priors.checks import check_bits
 from priors.errors import PriorError
-from priors.kinds.empirical import hamming
+from priors.parts.numerics import hamming
 from priors.randomness import generator
 
 BLOCK = 2048

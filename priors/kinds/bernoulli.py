@@ -13,6 +13,7 @@ from priors.base import Prior
 from priors.fit import Bits, Rows, Run
 from priors.options import option
 from priors.parts import regression
+from priors.parts.numerics import log_sigmoid, sigmoid
 from priors.registry import register
 from priors.storage import State
 
@@ -64,9 +65,7 @@ class Bernoulli(Prior):
         smoothings = SMOOTHING if self.options.smoothing is None else (self.options.smoothing,)
         offsets = [np.log(ones + a) - np.log(n - ones + a) for a in smoothings]
         q = valid.bits.mean(0, dtype=np.float64)
-        scores = [
-            np.sum(q * regression.log_sigmoid(c) + (1 - q) * regression.log_sigmoid(-c)) for c in offsets
-        ]
+        scores = [np.sum(q * log_sigmoid(c) + (1 - q) * log_sigmoid(-c)) for c in offsets]
         best = int(np.argmax(scores))
         self._offset, self._weights = offsets[best], np.zeros((self.given_dim + 1, self.dim))
         chosen = {"smoothing": smoothings[best]}
@@ -85,7 +84,7 @@ class Bernoulli(Prior):
             weights = regression.fit(
                 train.given,
                 lambda rows: train.bits[rows],
-                regression.sigmoid,
+                sigmoid,
                 0.25,
                 self._offset,
                 penalty,
@@ -108,10 +107,10 @@ class Bernoulli(Prior):
 
     def _log_prob(self, rows: Rows) -> NDArray[np.float64]:
         signs = 2.0 * rows.bits - 1.0
-        return regression.log_sigmoid(signs * self._logits(rows.given)).sum(1)
+        return log_sigmoid(signs * self._logits(rows.given)).sum(1)
 
     def _sample(self, u: NDArray[np.float32], given: Bits | None, temperature: float) -> Bits:
-        return (u < regression.sigmoid(self._logits(given) / temperature)).astype(np.uint8)
+        return (u < sigmoid(self._logits(given) / temperature)).astype(np.uint8)
 
     def _state(self) -> State:
         return (

@@ -10,9 +10,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from priors.base import Prior
-from priors.fit import Bits, Rows, Run
+from priors.fit import Bits, Rows, Run, marginals
 from priors.options import option
 from priors.parts import regression, trees
+from priors.parts.numerics import Floats, log_softmax, softmax
 from priors.registry import register
 from priors.storage import State
 
@@ -134,13 +135,14 @@ class Categorical(Prior):
         """The best grouping and smoothing of blocks of one width, whatever is given."""
         groupings = ("adjacent", "information") if self.options.grouping is None else (self.options.grouping,)
         smoothings = SMOOTHING if self.options.smoothing is None else (self.options.smoothing,)
-        marginals = (train.bits.sum(0, dtype=np.float64) + 0.5) / (len(train) + 1)
         best_score, best, chosen = -np.inf, None, {}
         for grouping in groupings if width > 1 else groupings[:1]:
             blocks = group(information, width, grouping)
             counts, held = count(blocks, train.bits), count(blocks, valid.bits)
             for smoothing in smoothings:
-                theta = (counts + smoothing * blocks.independent(marginals)) / (len(train) + smoothing)
+                theta = (counts + smoothing * blocks.independent(marginals(train.bits))) / (
+                    len(train) + smoothing
+                )
                 logits = np.log(
                     np.maximum(theta, np.exp(NEVER)), where=theta > 0, out=np.full(theta.shape, NEVER)
                 )
@@ -162,8 +164,8 @@ class Categorical(Prior):
         def target(rows: slice) -> NDArray[np.bool_]:
             return (values[rows][:, :, None] == np.arange(size)).reshape(-1, self._logits.size)
 
-        def mean(logits: regression.Floats) -> regression.Floats:
-            return regression.softmax(logits.reshape(-1, *self._logits.shape)).reshape(logits.shape)
+        def mean(logits: Floats) -> Floats:
+            return softmax(logits.reshape(-1, *self._logits.shape)).reshape(logits.shape)
 
         best, score = penalties[0], -np.inf
         for i, penalty in enumerate(penalties):
@@ -180,15 +182,13 @@ class Categorical(Prior):
             best, score = penalty, new
         return best
 
-    def _log_tables(self, given: Bits | None, temperature: float = 1.0) -> NDArray[np.float64]:
+    def _log_tables(self, given: Bits | None, temperature: float = 1.0) -> Floats:
         """log p(v | g) of every block's values, (N, M, 2^b), or (1, M, 2^b) where nothing is given."""
         logits = self._logits[None]
         if given is not None:
             moved = regression.design(given).astype(np.float64) @ self._weights
             logits = logits + moved.reshape(-1, *self._logits.shape)
-        logits = logits / temperature
-        logits = logits - logits.max(-1, keepdims=True)
-        return logits - np.log(np.exp(logits).sum(-1, keepdims=True))
+        return log_softmax(logits / temperature)
 
     def _log_prob(self, rows: Rows) -> NDArray[np.float64]:
         tables, values = self._log_tables(rows.given), self._blocks.encode(rows.bits)

@@ -89,7 +89,7 @@ class ChowLiu(Prior):
 
     def _one_tree(self, train: Rows) -> Fit:
         """One tree, with the given bits among the parents."""
-        pairs = trees.pair_counts(variables(train))
+        pairs = trees.pair_counts(trees.variables(train))
 
         def fit(smoothing: float) -> tuple[trees.Trees, Bits, int]:
             shrunk = trees.shrink(pairs, len(train), trees.independent(pairs, len(train)), smoothing)
@@ -135,7 +135,7 @@ class ChowLiu(Prior):
         return which
 
     def _log_prob(self, rows: Rows) -> NDArray[np.float64]:
-        columns = variables(rows) if self._roots else rows.bits
+        columns = trees.variables(rows) if self._roots else rows.bits
         likelihood, which = trees.Likelihood(self._trees, self._roots), self._which(rows.given, len(rows))
         return likelihood(columns)[which, np.arange(len(rows))].astype(np.float64)
 
@@ -152,9 +152,3 @@ class ChowLiu(Prior):
 
     def _parameters(self) -> int:
         return trees.parameters(self._trees)
-
-
-def variables(rows: Rows) -> NDArray[np.float32]:
-    """v = (g, b), float32 (N, G + D)."""
-    bits = rows.bits.astype(np.float32)
-    return bits if rows.given is None else np.hstack([rows.given.astype(np.float32), bits])

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from priors.base import Prior
 from priors.fit import Bits, Rows, Run
 from priors.options import option
+from priors.parts.numerics import hamming, log_odds, log_sum_exp
 from priors.randomness import generator
 from priors.registry import register
 from priors.storage import State
@@ -97,8 +98,8 @@ class Empirical(Prior):
                 if apart is not None:
                     weights = apart * log_odds(given_flip)
                     kernel += weights
-                    totals[i] -= log_sum_exp(weights).sum()
-                totals[i] += log_sum_exp(kernel).sum()
+                    totals[i] -= log_sum_exp(weights, 1, overwrite=True).sum()
+                totals[i] += log_sum_exp(kernel, 1, overwrite=True).sum()
             run.progress((at + len(block)) / len(rows), "flip probabilities")
         return pairs[int(np.argmax(totals))]
 
@@ -113,8 +114,8 @@ class Empirical(Prior):
         kernel = hamming(rows.bits, self._codes).astype(np.float64) * log_odds(r)
         weights = self._log_weights(rows.given)
         kernel += weights
-        norm = np.log(len(self._codes)) if rows.given is None else log_sum_exp(weights)
-        return log_sum_exp(kernel) - norm + self.dim * np.log1p(-r)
+        norm = np.log(len(self._codes)) if rows.given is None else log_sum_exp(weights, 1, overwrite=True)
+        return log_sum_exp(kernel, 1, overwrite=True) - norm + self.dim * np.log1p(-r)
 
     def _sample(self, u: NDArray[np.float32], given: Bits | None, temperature: float) -> Bits:
         n = len(self._codes)
@@ -148,29 +149,3 @@ class Empirical(Prior):
     def _parameters(self) -> int:
         given = 0 if self._given is None else self._given.size + 1
         return self._codes.size + 1 + given
-
-
-def log_odds(p: float) -> float:
-    """log p / (1 − p)."""
-    return float(np.log(p) - np.log1p(-p))
-
-
-def hamming(a: Bits, b: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Hamming distances between the rows of ``a`` (R, D) and of ``b`` (N, D): (R, N).
-
-    |a − b| = |a| + |b| − 2 aᵀb; whole numbers below 2²⁴ are exact in float32.
-    """
-    left = a.astype(np.float32)
-    out = left @ b.T
-    out *= -2
-    out += left.sum(1)[:, None]
-    out += b.sum(1)
-    return out
-
-
-def log_sum_exp(x: NDArray[Any]) -> NDArray[np.float64]:
-    """log Σ_j exp x_ij of each row; overwrites ``x``."""
-    top = x.max(1, keepdims=True)
-    x -= top
-    np.exp(x, out=x)
-    return np.asarray(np.log(x.sum(1, dtype=np.float64)) + top[:, 0])

@@ -15,26 +15,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from priors.fit import Bits
+from priors.parts.numerics import Floats
 
 CHUNK = 16384  # rows of a product
 PENALTIES = (300.0, 100.0, 30.0, 10.0, 3.0, 1.0, 0.3)  # from strong to weak, for choices on valid
-Floats = NDArray[np.floating[Any]]
-
-
-def log_sigmoid(x: Floats) -> Floats:
-    """log σ(x), without overflow."""
-    return -np.logaddexp(0, -x)
-
-
-def sigmoid(x: Floats) -> Floats:
-    """σ(x) = 1 / (1 + e^−x), without overflow."""
-    return 0.5 * (1 + np.tanh(0.5 * x))
-
-
-def softmax(x: Floats) -> Floats:
-    """exp x_j / Σ_k exp x_k along the last axis, without overflow."""
-    powers = np.exp(x - x.max(-1, keepdims=True))
-    return powers / powers.sum(-1, keepdims=True)
 
 
 def design(given: Bits) -> NDArray[np.float32]:

@@ -22,7 +22,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from priors.fit import Bits, Rows, Run
+from priors.fit import Bits, Rows, Run, marginals
+from priors.parts.numerics import log_odds
 from priors.randomness import generator
 from priors.storage import State
 
@@ -53,7 +54,7 @@ class Schedule:
     most_steps: int
 
 
-def signs(bits: Bits | None, rows: int) -> Tensor:
+def sign_tensor(bits: Bits | None, rows: int) -> Tensor:
     """Bits as float (N, D) of −1 and 1; (N, 0) where there are none."""
     if bits is None:
         return torch.zeros(rows, 0)
@@ -74,10 +75,9 @@ def step_work(network: nn.Module, forward: float, train: int, valid: int, batch:
     return float(STEP + 3 * min(batch, train) * forward + update + valid / stretch * forward)
 
 
-def log_odds(bits: Bits) -> Tensor:
-    """The smoothed log-odds of the bits (N, D), (D,)."""
-    p = (bits.sum(0, dtype=np.float64) + 0.5) / (len(bits) + 1)
-    return torch.from_numpy(np.log(p) - np.log1p(-p))
+def marginal_log_odds(bits: Bits) -> Tensor:
+    """The log-odds (D,) of the smoothed marginals of bits (N, D)."""
+    return torch.from_numpy(log_odds(marginals(bits)))
 
 
 class Trainer:
@@ -105,8 +105,8 @@ class Trainer:
         run: Run,
     ) -> None:
         self._network, self._loss, self._score = network, loss, score
-        self._train = signs(train.bits, len(train)), signs(train.given, len(train))
-        self._valid = signs(valid.bits, len(valid)), signs(valid.given, len(valid))
+        self._train = sign_tensor(train.bits, len(train)), sign_tensor(train.given, len(train))
+        self._valid = sign_tensor(valid.bits, len(valid)), sign_tensor(valid.given, len(valid))
         self._schedule, self._seed, self._run = schedule, seed, run
         self._passes = -(-len(train) // schedule.batch)  # steps of a pass
         self._most = min(schedule.epochs * self._passes, schedule.most_steps)

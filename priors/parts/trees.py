@@ -17,10 +17,10 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.sparse import csr_matrix
 
-from priors.fit import Bits
+from priors.fit import Bits, Rows
+from priors.parts.numerics import Floats, sigmoid
 from priors.storage import State
 
-Floats = NDArray[np.floating[Any]]
 LEAST = 1e-9  # least probability of a cell, so that no logarithm is infinite
 MOST_ROWS, MOST_PRODUCTS = 2048, 2**23  # of a block, which bound its memory
 
@@ -47,6 +47,12 @@ def join(parts: list[Trees]) -> Trees:
     """All trees of several collections, in their order."""
     names = [field.name for field in dataclasses.fields(Trees)]
     return Trees(**{name: np.concatenate([getattr(part, name) for part in parts]) for name in names})
+
+
+def variables(rows: Rows) -> NDArray[np.float32]:
+    """v = (g, b), float32 (N, V)."""
+    bits = rows.bits.astype(np.float32)
+    return bits if rows.given is None else np.hstack([rows.given.astype(np.float32), bits])
 
 
 def pair_counts(
@@ -207,7 +213,7 @@ def sample(
     rows, dim = u.shape
     roots = 0 if given is None else given.shape[1]
     odds = (trees.table[..., 1] - trees.table[..., 0]) / temperature
-    p = (0.5 * (1 + np.tanh(0.5 * odds))).astype(np.float32).ravel()  # (K, D, 2), flattened
+    p = sigmoid(odds).astype(np.float32).ravel()  # (K, D, 2), flattened
     values = np.zeros((roots + dim + 1, rows), np.uint8)  # the last row stands for no parent: always 0
     if given is not None:
         values[:roots] = given.T

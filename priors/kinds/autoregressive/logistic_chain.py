@@ -15,15 +15,14 @@ step of its own for each regressor: 1 / (κ v_j), v_j its variance, κ = λ_max(
 from __future__ import annotations
 
 import dataclasses
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from priors.fit import Rows
-from priors.parts.regression import CHUNK, sigmoid
+from priors.parts.numerics import Floats, log_odds, sigmoid
+from priors.parts.regression import CHUNK
 
-Floats = NDArray[np.floating[Any]]
 STRENGTHS = (0.5, 0.25, 0.12, 0.06, 0.03, 0.015)  # penalties in units of 1 / √N, from strong to weak
 ROWS = 20_000  # rows of a fit
 STEPS = 60  # of one penalty at most, from the solution of the one before
@@ -47,14 +46,14 @@ class Chain:
 
     def loss(self, rows: Rows) -> float:
         """Mean −log p of rows whose bits are in the order of the chain, in nats."""
-        x, total = signs(rows), 0.0
+        x, total = signed_rows(rows), 0.0
         for at in range(0, len(x), CHUNK):
             z = x[at : at + CHUNK] @ self.weights.T + self.bias.astype(np.float32)
             total += float(np.logaddexp(0, -z * x[at : at + CHUNK, -len(self.bias) :]).sum(dtype=np.float64))
         return total / len(x)
 
 
-def signs(rows: Rows) -> NDArray[np.float32]:
+def signed_rows(rows: Rows) -> NDArray[np.float32]:
     """(y, x), float32 (N, G + T) of −1 and 1."""
     parts = [part for part in (rows.given, rows.bits) if part is not None]
     return np.hstack(parts).astype(np.float32) * 2 - 1
@@ -83,7 +82,7 @@ def fit(train: Rows, valid: Rows, most: float = np.inf) -> Chain:
     Returns:
         The chain.
     """
-    x = signs(train.take(slice(0, ROWS)))
+    x = signed_rows(train.take(slice(0, ROWS)))
     solver, best, least = _Solver(x, train.bits.shape[1]), None, np.inf
     for strength in STRENGTHS:
         solver.minimise(strength / np.sqrt(len(x)), _steps(train, most)[0])
@@ -107,7 +106,7 @@ class _Solver:
         self._variance = np.maximum(1 - self._mean**2, 1e-3)
         self._steps = 1 / (self._curvature() * self._variance)
         p = (x[:, width - dim :].sum(0, dtype=np.float64) / 2 + len(x) / 2 + 0.5) / (len(x) + 1)
-        self._bias = (np.log(p) - np.log1p(-p)).astype(np.float32)
+        self._bias = log_odds(p).astype(np.float32)
         self._weights = np.zeros((dim, width), np.float32)
 
     def _curvature(self) -> float:

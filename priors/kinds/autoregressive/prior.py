@@ -14,8 +14,8 @@ from priors.errors import PriorError
 from priors.fit import Bits, Rows, Run
 from priors.kinds.autoregressive import logistic_chain as chain
 from priors.kinds.autoregressive import orders
-from priors.kinds.empirical import log_sum_exp
 from priors.options import option
+from priors.parts.numerics import log_sum_exp
 from priors.randomness import generator
 from priors.registry import register
 from priors.storage import State
@@ -192,7 +192,7 @@ class Autoregressive(Prior):
         import torch
 
         from priors.kinds.autoregressive.network import mean_loss
-        from priors.parts.training import Schedule, Trainer, log_odds, step_work
+        from priors.parts.training import Schedule, Trainer, marginal_log_odds, step_work
 
         made, member = self.options, len(starts) - 1
         train, valid = Rows(train.bits[:, order], train.given), Rows(valid.bits[:, order], valid.given)
@@ -207,7 +207,7 @@ class Autoregressive(Prior):
             each = step_work(network, network.work(), len(train), len(valid), made.batch)
         first = 0.0
         if starts[-1] == "independent":
-            network.start_at(log_odds(train.bits))
+            network.start_at(marginal_log_odds(train.bits))
         else:
             first = chain.work(train, CHAIN_SHARE * share)
             if run.load() is None:
@@ -258,15 +258,15 @@ class Autoregressive(Prior):
         import torch
 
         from priors.kinds.autoregressive.network import log_likelihood
-        from priors.parts.training import signs
+        from priors.parts.training import sign_tensor
 
-        x, given = signs(rows.bits, len(rows)), signs(rows.given, len(rows))
+        x, given = sign_tensor(rows.bits, len(rows)), sign_tensor(rows.given, len(rows))
         with torch.no_grad():
             parts = [
                 log_likelihood(network, x[:, torch.from_numpy(order)], given).numpy()
                 for network, order in zip(self._networks, self._orders, strict=True)
             ]
-        return log_sum_exp(np.stack(parts, axis=1) + np.log(self._weights))
+        return log_sum_exp(np.stack(parts, axis=1) + np.log(self._weights), axis=1)
 
     def _width(self) -> int:
         return self.dim + 1
@@ -277,7 +277,7 @@ class Autoregressive(Prior):
         import torch
 
         from priors.kinds.autoregressive.cached_sampling import draw
-        from priors.parts.training import signs
+        from priors.parts.training import sign_tensor
 
         out = np.empty((len(u), self.dim), np.uint8)
         member = np.searchsorted(np.cumsum(self._weights[:-1]), u[:, 0], side="right")
@@ -285,7 +285,7 @@ class Autoregressive(Prior):
             rows = np.nonzero(member == m)[0]
             if len(rows):
                 uniforms = torch.from_numpy(np.ascontiguousarray(u[rows, 1:]))
-                context = signs(None if given is None else given[rows], len(rows))
+                context = sign_tensor(None if given is None else given[rows], len(rows))
                 drawn = draw(network, uniforms, context, temperature, cached).numpy()
                 out[np.ix_(rows, order)] = drawn
         return out

@@ -74,11 +74,11 @@ class MaskedDiffusion(Prior):
 
     def _fit(self, train: Rows, valid: Rows, run: Run) -> dict[str, Any]:
         from priors.kinds.masked_diffusion.network import boundaries, random_loss
-        from priors.parts.training import RATE, Schedule, Trainer, log_odds, step_work
+        from priors.parts.training import RATE, Schedule, Trainer, marginal_log_odds, step_work
 
         made = self.options
         self._network = self._new_network(made.dropout, int(generator(self.seed, 5).integers(2**62)))
-        self._network.bias.data.copy_(log_odds(train.bits))
+        self._network.bias.data.copy_(marginal_log_odds(train.bits))
         forward = sum(p.numel() for p in self._network.parameters())
         each = step_work(self._network, forward, len(train), VALID_DRAWS * len(valid), made.batch)
         most = max(1, int(made.minutes * 60 * RATE / each))
@@ -129,9 +129,9 @@ class MaskedDiffusion(Prior):
 
     def _log_prob(self, rows: Rows) -> NDArray[np.float64]:
         from priors.kinds.masked_diffusion.network import bound, ranks
-        from priors.parts.training import signs
+        from priors.parts.training import sign_tensor
 
-        x, given = signs(rows.bits, len(rows)), signs(rows.given, len(rows))
+        x, given = sign_tensor(rows.bits, len(rows)), sign_tensor(rows.given, len(rows))
         orders = ranks(generator(self.seed, 9).random((self.options.orders, self.dim)))
         parts = [bound(self._network, x, given, rank, self._ends).numpy() for rank in orders]
         return np.asarray(np.mean(parts, axis=0))
@@ -143,10 +143,10 @@ class MaskedDiffusion(Prior):
         import torch
 
         from priors.kinds.masked_diffusion.network import draw, ranks
-        from priors.parts.training import signs
+        from priors.parts.training import sign_tensor
 
         rank, uniforms = ranks(u[:, : self.dim]), torch.from_numpy(u[:, self.dim :].copy())
-        drawn = draw(self._network, uniforms, signs(given, len(u)), rank, self._ends, temperature)
+        drawn = draw(self._network, uniforms, sign_tensor(given, len(u)), rank, self._ends, temperature)
         return np.asarray(drawn.numpy())
 
     def _state(self) -> State:

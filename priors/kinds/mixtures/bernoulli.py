@@ -7,9 +7,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from priors.fit import Bits, Rows
+from priors.fit import Bits, Rows, marginals
 from priors.kinds.mixtures.em import EXPONENTIAL, MULTIPLY, Floats, MixturePrior
-from priors.parts import regression
+from priors.parts.numerics import log_odds, log_sigmoid, sigmoid
 from priors.registry import register
 from priors.storage import State
 
@@ -42,7 +42,7 @@ class Mixture(MixturePrior):
         return rows.bits.astype(np.float32)
 
     def _common(self, variables: NDArray[np.float32]) -> NDArray[np.float64]:
-        return (variables.sum(0, dtype=np.float64) + 0.5) / (len(variables) + 1.0)
+        return marginals(variables)
 
     def _step_seconds(self, rows: int, size: int) -> float:
         return rows * size * (2 * self.dim * MULTIPLY + EXPONENTIAL)
@@ -57,15 +57,15 @@ class Mixture(MixturePrior):
         counts = (shares @ variables).astype(np.float64)
         total = shares.sum(1, dtype=np.float64)[:, None]
         p = np.clip((counts + smoothing * common) / (total + smoothing), 1e-9, 1 - 1e-9)
-        return {"logits": np.log(p) - np.log1p(-p)}
+        return {"logits": log_odds(p)}
 
     def _evaluate(self, components: State, variables: NDArray[Any], dtype: Any) -> Floats:
         logits = components["logits"]
-        constant = regression.log_sigmoid(-logits).sum(1).astype(dtype)
+        constant = log_sigmoid(-logits).sum(1).astype(dtype)
         return logits.astype(dtype) @ variables.T.astype(dtype) + constant[:, None]
 
     def _draw(
         self, which: NDArray[np.intp], u: NDArray[np.float32], given: Bits | None, temperature: float
     ) -> Bits:
-        p = regression.sigmoid(self._components["logits"] / temperature).astype(np.float32)
+        p = sigmoid(self._components["logits"] / temperature).astype(np.float32)
         return (u < p[which]).astype(np.uint8)

@@ -23,6 +23,7 @@ from priors.base import Prior
 from priors.fit import Bits, Rows, Run
 from priors.options import option
 from priors.parts import regression
+from priors.parts.numerics import Floats, log_softmax, log_sum_exp, softmax
 from priors.randomness import generator
 from priors.storage import State
 
@@ -35,7 +36,6 @@ ROWS_PER_COMPONENT = 4
 SAVE_SECONDS = 20.0
 MULTIPLY, EXPONENTIAL = 3e-11, 3e-9  # seconds of a multiplication in a product, and of an exponential
 
-Floats = NDArray[np.floating[Any]]
 Data = tuple[NDArray[np.float32], Bits | None, NDArray[np.float32], Bits | None]
 
 
@@ -182,7 +182,7 @@ class MixturePrior(Prior):
                 components = self._maximise(variables, shares, smoothing, common)
                 gate = self._fit_gate(shares, given, None if now is None else now.gate, GATE_PENALTY, 10)
                 inside = self._evaluate(components, held, np.float32).astype(np.float64)
-                now = Found(components, gate, log_sum_exp(inside + log_gate(gate, held_given).T))
+                now = Found(components, gate, log_sum_exp(inside + log_gate(gate, held_given).T, 0))
                 step += 1
                 if best is None or now.valid.mean() > best.valid.mean() + LEAST_GAIN:
                     best, stale = now, 0
@@ -230,7 +230,7 @@ class MixturePrior(Prior):
         weights = regression.fit(
             given,
             lambda rows: shares[:, rows].T,
-            regression.softmax,
+            softmax,
             0.5,
             offset,
             penalty,
@@ -247,7 +247,7 @@ class MixturePrior(Prior):
         best, gate = found, found.gate
         for penalty in regression.PENALTIES:
             gate = self._fit_gate(shares, given, gate, penalty, 60)
-            score = log_sum_exp(inside + log_gate(gate, held_given).T)
+            score = log_sum_exp(inside + log_gate(gate, held_given).T, 0)
             if score.mean() > best.valid.mean():
                 best = Found(found.components, gate, score)
         return best
@@ -262,13 +262,13 @@ class MixturePrior(Prior):
 
     def _log_prob(self, rows: Rows) -> NDArray[np.float64]:
         inside = self._evaluate(self._components, self._variables(rows), np.float64)
-        return log_sum_exp(inside + self._log_weights(rows.given).T)
+        return log_sum_exp(inside + self._log_weights(rows.given).T, 0)
 
     def _width(self) -> int:
         return self.dim + 1
 
     def _sample(self, u: NDArray[np.float32], given: Bits | None, temperature: float) -> Bits:
-        weights = regression.softmax(self._log_weights(given) / temperature)
+        weights = softmax(self._log_weights(given) / temperature)
         cumulative = np.cumsum(weights, axis=1)
         if given is None:
             which = np.searchsorted(cumulative[0], u[:, 0] * cumulative[0, -1], side="right")
@@ -310,14 +310,7 @@ def _hard(index: NDArray[np.intp], size: int) -> NDArray[np.float32]:
     return shares
 
 
-def log_gate(gate: NDArray[np.float64], given: Bits | None) -> NDArray[np.float64]:
+def log_gate(gate: NDArray[np.float64], given: Bits | None) -> Floats:
     """log softmax of the gate's logits: (N, K), or (1, K) where nothing is given."""
     logits = gate if given is None else regression.design(given).astype(np.float64) @ gate
-    logits = logits - logits.max(1, keepdims=True)
-    return logits - np.log(np.exp(logits).sum(1, keepdims=True))
-
-
-def log_sum_exp(logs: Floats) -> NDArray[np.float64]:
-    """log Σ_k exp of each column of (K, N)."""
-    top = logs.max(0)
-    return np.log(np.exp(logs - top).sum(0)) + top
+    return log_softmax(logits)

@@ -9,7 +9,8 @@ from __future__ import annotations
 import numpy as np
 
 from priors.fit import Run
-from priors.kinds.mixtures.em import Data, Found, MixturePrior, log_sum_exp
+from priors.kinds.mixtures.em import Data, Found, MixturePrior
+from priors.parts.numerics import log_sum_exp
 
 STARTS = 2  # runs that a choice averages
 SEARCH_SHARE = 0.6  # of the minutes that the choices may take
@@ -64,7 +65,7 @@ class Search:
         each = np.stack([self.one(size, smoothing, start).valid for start in range(self._starts)])
         if not self._prior.options.average:
             return float(each.mean(1).max())
-        return float((log_sum_exp(each) - np.log(len(each))).mean())
+        return float((log_sum_exp(each, 0) - np.log(len(each))).mean())
 
     def climb(self, grid: list[int], smoothings: list[float]) -> tuple[int, float]:
         """More components while held-out codes gain; then another smoothing while they gain."""

@@ -8,7 +8,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from priors.fit import Bits, Rows
-from priors.kinds.chow_liu import variables
 from priors.kinds.mixtures.em import EXPONENTIAL, MULTIPLY, Floats, MixturePrior
 from priors.parts import trees
 from priors.registry import register
@@ -44,7 +43,7 @@ class ChowLiuMixture(MixturePrior):
     smoothings = (1.0, 3.0, 10.0, 30.0, 100.0)
 
     def _variables(self, rows: Rows) -> NDArray[np.float32]:
-        return variables(rows)
+        return trees.variables(rows)
 
     def _common(self, variables: NDArray[np.float32]) -> NDArray[np.float64]:
         pairs, n = trees.pair_counts(variables), len(variables)

@@ -11,6 +11,7 @@ from sklearn.linear_model import LogisticRegression
 import priors
 from priors.kinds.categorical import group
 from priors.parts import regression
+from priors.parts.numerics import sigmoid
 
 
 def two_groups(n: int, dim: int, seed: int = 0) -> np.ndarray:
@@ -33,9 +34,7 @@ def test_regression_agrees_with_sklearn() -> None:
     given = rng.integers(0, 2, (2000, 5), np.uint8)
     logits = given @ rng.normal(size=5) * 2 - 1
     bits = (rng.random(2000) < 1 / (1 + np.exp(-logits))).astype(np.uint8)[:, None]
-    ours = regression.fit(
-        given, lambda rows: bits[rows], regression.sigmoid, 0.25, np.zeros(1), 1e-3, steps=2000
-    )
+    ours = regression.fit(given, lambda rows: bits[rows], sigmoid, 0.25, np.zeros(1), 1e-3, steps=2000)
     theirs = LogisticRegression(C=1e3, tol=1e-8, max_iter=1000).fit(given, bits[:, 0])
     np.testing.assert_allclose(ours[1:, 0], theirs.coef_[0], atol=0.02)
     assert ours[0, 0] == pytest.approx(theirs.intercept_[0], abs=0.02)

@@ -9,7 +9,7 @@ import priors
 from priors.fit import Rows, independent_nats
 from priors.kinds.autoregressive import logistic_chain as chain
 from priors.kinds.autoregressive.prior import best_weights
-from priors.parts.regression import log_sigmoid, sigmoid
+from priors.parts.numerics import log_sigmoid, sigmoid
 
 
 def drawn(n: int, bias: np.ndarray, weights: np.ndarray, seed: int) -> tuple[np.ndarray, float]:
