@@ -29,7 +29,7 @@ class Mixture(MixturePrior):
     Arguments:
         dim: Number of bits, D.
         seed: Chooses the starts, and the held-out rows where none are given.
-        options: :class:`priors.kinds.mixtures.em.MixtureOptions`.
+        options: :class:`.search.MixtureOptions`.
     """
 
     kind = "mixture"
@@ -47,7 +47,7 @@ class Mixture(MixturePrior):
     def _step_seconds(self, rows: int, size: int) -> float:
         return rows * size * (2 * self.dim * MULTIPLY + EXPONENTIAL)
 
-    def _maximise(
+    def _maximize(
         self,
         variables: NDArray[np.float32],
         shares: NDArray[np.float32],

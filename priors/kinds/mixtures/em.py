@@ -1,4 +1,4 @@
-r"""Mixtures p(b | g) = Σ_k w_k(g) p_k(b | g), fitted by expectation maximisation from several starts.
+r"""Mixtures p(b | g) = Σ_k w_k(g) p_k(b | g), fitted by expectation maximization from several starts.
 
 The weights are w(g) = softmax(Wᵀ(1, g)), a constant where nothing is given: with given bits this is the
 mixture of experts of Jordan and Jacobs ("Hierarchical mixtures of experts and the EM algorithm", Neural
@@ -11,17 +11,17 @@ usually better than the best of them. So restarts are averaged unless told other
 
 from __future__ import annotations
 
-import dataclasses
+import functools
 import time
 from abc import abstractmethod
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from priors.base import Prior
 from priors.fit import Bits, Rows, Run
-from priors.options import option
+from priors.kinds.mixtures.search import Candidate, MixtureOptions, Search
 from priors.parts import regression
 from priors.parts.numerics import Floats, log_softmax, log_sum_exp, softmax
 from priors.randomness import generator
@@ -36,43 +36,23 @@ ROWS_PER_COMPONENT = 4
 SAVE_SECONDS = 20.0
 MULTIPLY, EXPONENTIAL = 3e-11, 3e-9  # seconds of a multiplication in a product, and of an exponential
 
-Data = tuple[NDArray[np.float32], Bits | None, NDArray[np.float32], Bits | None]
 
+class Data(NamedTuple):
+    """What a start sees: the variables and given bits of the rows fitted, and of those held out.
 
-@dataclasses.dataclass(frozen=True)
-class MixtureOptions:
-    """Options of the mixtures."""
+    Attributes:
+        train: float32 (N, V).
+        given: uint8 (N, G), or ``None``.
+        valid: float32 (M, V).
+        given_valid: uint8 (M, G), or ``None``.
+        common: What components are shrunk toward.
+    """
 
-    components: int | None = option(None, "components of a run; auto chooses on valid", low=1)
-    smoothing: float | None = option(
-        None, "codes' worth of shrinkage of a component toward all codes; auto chooses on valid", low=1e-6
-    )
-    restarts: int = option(8, "runs of expectation maximisation from different starts", low=1)
-    average: bool = option(True, "average the runs; else keep the one that is best on valid")
-    steps: int = option(60, "at most so many steps of a run", low=1)
-    minutes: float = option(
-        8.0, "a fit takes at most about so long, counted in arithmetic and not by a clock", low=0.01
-    )
-
-
-@dataclasses.dataclass(frozen=True)
-class Found:
-    """One run: its components' arrays, its gate (G + 1, K), and log p of the held-out rows (M,)."""
-
-    components: State
-    gate: NDArray[np.float64]
-    valid: NDArray[np.float64]
-
-    def state(self, prefix: str = "") -> State:
-        """The arrays by name."""
-        named = {**self.components, "gate": self.gate, "valid": self.valid}
-        return {prefix + name: array for name, array in named.items()}
-
-    @classmethod
-    def of(cls, state: State, prefix: str = "") -> Found:
-        """What :meth:`state` took apart."""
-        named = {name[len(prefix) :]: array for name, array in state.items() if name.startswith(prefix)}
-        return cls(gate=named.pop("gate"), valid=named.pop("valid"), components=named)
+    train: NDArray[np.float32]
+    given: Bits | None
+    valid: NDArray[np.float32]
+    given_valid: Bits | None
+    common: NDArray[np.float64]
 
 
 class MixturePrior(Prior):
@@ -97,7 +77,7 @@ class MixturePrior(Prior):
         """What components are shrunk toward: statistics of all rows."""
 
     @abstractmethod
-    def _maximise(
+    def _maximize(
         self,
         variables: NDArray[np.float32],
         shares: NDArray[np.float32],
@@ -123,8 +103,6 @@ class MixturePrior(Prior):
     # Fitting.
 
     def _fit(self, train: Rows, valid: Rows, run: Run) -> dict[str, Any]:
-        from priors.kinds.mixtures.search import Search
-
         most = max(1, len(train) // ROWS_PER_COMPONENT)
         grid = [k for k in self.grid if k <= most] or [most]
         if self.options.components is not None:
@@ -132,10 +110,16 @@ class MixturePrior(Prior):
         smoothings = list(self.smoothings)
         if self.options.smoothing is not None:
             smoothings = [self.options.smoothing]
-        data = (self._variables(train), train.given, self._variables(valid), valid.given)
-        search = Search(self, data, run)
+        variables, held = self._variables(train), self._variables(valid)
+        data = Data(variables, train.given, held, valid.given, self._common(variables))
+        search = Search(
+            functools.partial(self._one_run, data),
+            functools.partial(self._step_seconds, len(train) + len(valid)),
+            self.options,
+            run,
+        )
         size, smoothing = search.climb(grid, smoothings)
-        runs = search.runs(size, smoothing)
+        runs = search.candidates(size, smoothing)
         if not self.options.average:
             runs = [max(runs, key=lambda one: float(one.valid.mean()))]
         self._components = {
@@ -145,26 +129,20 @@ class MixturePrior(Prior):
         return {"components": size, "smoothing": smoothing, "runs": len(runs)}
 
     def _one_run(
-        self,
-        data: Data,
-        common: NDArray[np.float64],
-        size: int,
-        smoothing: float,
-        start: int,
-        steps: int,
-        run: Run,
-    ) -> tuple[Found, int]:
-        """Expectation maximisation from one start, and its steps; ends when held-out codes gain no more.
+        self, data: Data, size: int, smoothing: float, start: int, steps: int, run: Run
+    ) -> tuple[Candidate, int]:
+        """Expectation maximization from one start, and its steps; ends when held-out codes gain no more.
 
         A run that was stopped continues from its checkpoint to the same end.
         """
-        variables, given, held, held_given = data
-        kept, step, stale, best, now = run.load(), 0, 0, None, None
-        if kept is not None:
-            best, step = Found.of(kept[0], "best."), int(kept[1]["steps"])
-            if kept[1]["done"]:
+        step, stale, best, now = 0, 0, None, None
+        checkpoint = run.load()
+        if checkpoint is not None:
+            state, facts = checkpoint
+            best, step, stale = Candidate.from_state(state, "best."), int(facts["steps"]), int(facts["stale"])
+            if facts["done"]:
                 return best, step
-            now, stale = Found.of(kept[0], "now."), int(kept[1]["stale"])
+            now = Candidate.from_state(state, "now.")
 
         def save(done: bool) -> None:
             if best is not None and now is not None:
@@ -174,15 +152,7 @@ class MixturePrior(Prior):
         saved = time.monotonic()
         try:
             while step < steps and stale < PATIENCE and not (step and size == 1):
-                if now is None:
-                    rng = generator(self.seed, 3, size, start)
-                    shares = _hard(cluster(variables, size, rng), size)
-                else:
-                    shares = self._expect(now.components, now.gate, variables, given)
-                components = self._maximise(variables, shares, smoothing, common)
-                gate = self._fit_gate(shares, given, None if now is None else now.gate, GATE_PENALTY, 10)
-                inside = self._evaluate(components, held, np.float32).astype(np.float64)
-                now = Found(components, gate, log_sum_exp(inside + log_gate(gate, held_given).T, 0))
+                now = self._step(now, data, size, smoothing, start)
                 step += 1
                 if best is None or now.valid.mean() > best.valid.mean() + LEAST_GAIN:
                     best, stale = now, 0
@@ -196,9 +166,21 @@ class MixturePrior(Prior):
             save(False)
             raise
         assert best is not None
-        best = best if given is None else self._choose_gate(best, data)
+        best = best if data.given is None else self._choose_gate(best, data)
         save(True)
         return best, step
+
+    def _step(self, now: Candidate | None, data: Data, size: int, smoothing: float, start: int) -> Candidate:
+        """One expectation and maximization; the first expectation is a clustering of the rows."""
+        if now is None:
+            rng = generator(self.seed, 3, size, start)
+            shares = _hard(cluster(data.train, size, rng), size)
+        else:
+            shares = self._expect(now.components, now.gate, data.train, data.given)
+        components = self._maximize(data.train, shares, smoothing, data.common)
+        gate = self._fit_gate(shares, data.given, None if now is None else now.gate, GATE_PENALTY, 10)
+        inside = self._evaluate(components, data.valid, np.float32).astype(np.float64)
+        return Candidate(components, gate, log_sum_exp(inside + log_gate(gate, data.given_valid).T, 0))
 
     def _expect(
         self, components: State, gate: NDArray[np.float64], variables: NDArray[np.float32], given: Bits | None
@@ -239,17 +221,16 @@ class MixturePrior(Prior):
         )
         return weights + np.eye(len(weights), 1) * offset
 
-    def _choose_gate(self, found: Found, data: Data) -> Found:
-        """The run with the gate's penalty chosen on held-out codes."""
-        variables, given, held, held_given = data
-        shares = self._expect(found.components, found.gate, variables, given)
-        inside = self._evaluate(found.components, held, np.float64)
-        best, gate = found, found.gate
+    def _choose_gate(self, best: Candidate, data: Data) -> Candidate:
+        """The candidate with the gate's penalty chosen on held-out codes."""
+        shares = self._expect(best.components, best.gate, data.train, data.given)
+        inside = self._evaluate(best.components, data.valid, np.float64)
+        gate = best.gate
         for penalty in regression.PENALTIES:
-            gate = self._fit_gate(shares, given, gate, penalty, 60)
-            score = log_sum_exp(inside + log_gate(gate, held_given).T, 0)
+            gate = self._fit_gate(shares, data.given, gate, penalty, 60)
+            score = log_sum_exp(inside + log_gate(gate, data.given_valid).T, 0)
             if score.mean() > best.valid.mean():
-                best = Found(found.components, gate, score)
+                best = Candidate(best.components, gate, score)
         return best
 
     # The mixture of all runs.

@@ -25,7 +25,7 @@ class ChowLiuMixture(MixturePrior):
     .. math:: p(b \mid g) = \sum_k w_k(g) \prod_i p_k(b_i \mid v_{\pi_k(i)}), \qquad v = (g, b)
 
     fitted as in Meilă and Jordan ("Learning with mixtures of trees", Journal of Machine Learning Research 1,
-    2000, section 3, https://jmlr.org/papers/v1/meila00a.html): every maximisation step finds each
+    2000, section 3, https://jmlr.org/papers/v1/meila00a.html): every maximization step finds each
     component's Chow–Liu tree anew from its weighted pairwise marginals, here shrunk toward those of all
     codes by ``smoothing`` codes' worth, so that no component starves. Given bits act on the weights and may
     be parents.
@@ -33,7 +33,7 @@ class ChowLiuMixture(MixturePrior):
     Arguments:
         dim: Number of bits, D.
         seed: Chooses the starts, and the held-out rows where none are given.
-        options: :class:`priors.kinds.mixtures.em.MixtureOptions`.
+        options: :class:`.search.MixtureOptions`.
     """
 
     kind = "chow-liu-mixture"
@@ -54,7 +54,7 @@ class ChowLiuMixture(MixturePrior):
         active = rows * min(size, ACTIVE) * width**2 * MULTIPLY + size * width**2 * INFORMATION
         return active + rows * size * (width * (MULTIPLY + SPARSE) + EXPONENTIAL)
 
-    def _maximise(
+    def _maximize(
         self,
         variables: NDArray[np.float32],
         shares: NDArray[np.float32],
