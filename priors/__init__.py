@@ -28,13 +28,14 @@ Example:
 
 from priors.base import Prior
 from priors.errors import PriorError
-from priors.fit import Report, Rows, Run
+from priors.fit import Fit, Report, Rows, Run
 from priors.options import option
 from priors.registry import automatic, available, create, describe, load, parse_options, register
 
 from priors import kinds  # isort: skip  # noqa: F401  (importing them registers them)
 
 __all__ = [
+    "Fit",
     "Prior",
     "PriorError",
     "Report",

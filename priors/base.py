@@ -21,7 +21,7 @@ from priors import options as opts
 from priors import storage
 from priors.checks import check_bits, check_integer, check_temperature
 from priors.errors import PriorError
-from priors.fit import Bits, Progress, Report, Rows, Run, fingerprint, independent_nats, plain
+from priors.fit import Bits, Fit, Progress, Report, Rows, fingerprint, independent_nats, plain
 from priors.randomness import block_uniforms, generator
 
 HELD_OUT = 0.1  # share of the rows that chooses where the caller gives no valid rows
@@ -70,7 +70,7 @@ class Prior(ABC):
     # What a kind supplies.
 
     @abstractmethod
-    def _fit(self, train: Rows, valid: Rows, run: Run) -> dict[str, Any]:
+    def _fit(self, train: Rows, valid: Rows, fit: Fit) -> dict[str, Any]:
         """Fits to ``train``, chooses on ``valid``, returns what it chose; ``self.given_dim`` is set."""
 
     @abstractmethod
@@ -146,14 +146,14 @@ class Prior(ABC):
         if checkpoint is not None:
             parts = (self.kind, self.seed, self.options, train.bits, train.given, held.bits, held.given)
             identity = fingerprint(*parts)
-        run = Run(progress, None if checkpoint is None else Path(checkpoint), identity)
+        fit = Fit(progress, None if checkpoint is None else Path(checkpoint), identity)
         start = time.perf_counter()
-        run.progress(0.0, "fitting")
-        chosen = self._fit(train, held, run)
+        fit.progress(0.0, "fitting")
+        chosen = self._fit(train, held, fit)
         self._fitted = True
         seconds = time.perf_counter() - start
         self.report = self._measure(train, held, "held out" if valid is None else "given", seconds, chosen)
-        run.progress(1.0, "fitted")
+        fit.progress(1.0, "fitted")
         return self.report
 
     def log_prob(self, bits: Bits, given: Bits | None = None) -> NDArray[np.float64]:

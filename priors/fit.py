@@ -105,8 +105,8 @@ def independent_nats(train: Bits, valid: Bits) -> float:
     return float(np.sum(q * np.log(p) + (1 - q) * np.log1p(-p)))
 
 
-class Run:
-    """One fit under way: reports progress and keeps its checkpoint.
+class Fit:
+    """A fit under way: reports progress and keeps its checkpoint.
 
     Arguments:
         progress: Called with the fraction done in [0, 1] and a short message, or ``None``.
@@ -121,18 +121,18 @@ class Run:
         self._low, self._high = 0.0, 1.0
 
     def progress(self, fraction: float, message: str) -> None:
-        """Reports the fraction done of this run (or of the part that :meth:`part` made)."""
+        """Reports the fraction done of this fit, or of the part of one that :meth:`part` gave."""
         if self._progress is not None:
             fraction = min(max(fraction, 0.0), 1.0)
             self._progress(self._low + (self._high - self._low) * fraction, message)
 
-    def part(self, low: float, high: float, name: str | None = None) -> Run:
-        """A run for a stretch of this one; with a name it keeps a checkpoint of its own, else none."""
+    def part(self, low: float, high: float, name: str | None = None) -> Fit:
+        """A stretch of this fit; with a name it keeps a checkpoint of its own, else none."""
         folder = self.checkpoint / name if self.checkpoint is not None and name is not None else None
-        inner = Run(self._progress, folder, self._identity)
+        part = Fit(self._progress, folder, self._identity)
         span = self._high - self._low
-        inner._low, inner._high = self._low + span * low, self._low + span * high
-        return inner
+        part._low, part._high = self._low + span * low, self._low + span * high
+        return part
 
     def save(self, state: storage.State, facts: Mapping[str, Any]) -> None:
         """Saves a checkpoint, whole or not at all; nothing where no folder was asked for."""
@@ -149,6 +149,9 @@ class Run:
         except PriorError:
             return None
         return (state, header["facts"]) if header.get("identity") == self._identity else None
+
+
+Run = Fit  # the name that earlier kinds of other packages import
 
 
 def fingerprint(*parts: Any) -> str:

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from priors.base import Prior
-from priors.fit import Bits, Rows, Run
+from priors.fit import Bits, Fit, Rows
 from priors.options import option
 from priors.parts import regression
 from priors.parts.numerics import log_sigmoid, sigmoid
@@ -60,7 +60,7 @@ class Bernoulli(Prior):
     _offset: NDArray[np.float64]
     _weights: NDArray[np.float64]
 
-    def _fit(self, train: Rows, valid: Rows, run: Run) -> dict[str, Any]:
+    def _fit(self, train: Rows, valid: Rows, fit: Fit) -> dict[str, Any]:
         ones, n = train.bits.sum(0, dtype=np.float64), len(train)
         smoothings = SMOOTHING if self.options.smoothing is None else (self.options.smoothing,)
         offsets = [np.log(ones + a) - np.log(n - ones + a) for a in smoothings]
@@ -70,16 +70,16 @@ class Bernoulli(Prior):
         self._offset, self._weights = offsets[best], np.zeros((self.given_dim + 1, self.dim))
         chosen = {"smoothing": smoothings[best]}
         if train.given is not None:
-            chosen["penalty"] = self._fit_given(train, valid, run)
+            chosen["penalty"] = self._fit_given(train, valid, fit)
         return chosen
 
-    def _fit_given(self, train: Rows, valid: Rows, run: Run) -> float:
+    def _fit_given(self, train: Rows, valid: Rows, fit: Fit) -> float:
         """Fits the regressions; from the strongest penalty down while the held-out rows gain."""
         penalties = regression.PENALTIES if self.options.penalty is None else (self.options.penalty,)
         assert train.given is not None
         best, score, weights = penalties[0], -np.inf, None
         for i, penalty in enumerate(penalties):
-            part = run.part(i / len(penalties), (i + 1) / len(penalties))
+            part = fit.part(i / len(penalties), (i + 1) / len(penalties))
             tick = functools.partial(part.progress, message=f"penalty {penalty:g}")
             weights = regression.fit(
                 train.given,

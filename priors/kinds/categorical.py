@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from priors.base import Prior
-from priors.fit import Bits, Rows, Run, marginals
+from priors.fit import Bits, Fit, Rows, marginals
 from priors.options import option
 from priors.parts import regression, trees
 from priors.parts.numerics import Floats, log_softmax, softmax
@@ -109,7 +109,7 @@ class Categorical(Prior):
     _logits: NDArray[np.float64]  # (M, 2^b)
     _weights: NDArray[np.float64]  # (G + 1, M 2^b)
 
-    def _fit(self, train: Rows, valid: Rows, run: Run) -> dict[str, Any]:
+    def _fit(self, train: Rows, valid: Rows, fit: Fit) -> dict[str, Any]:
         widths: tuple[int, ...] = WIDTHS if train.given is None else WIDTHS_GIVEN
         if self.options.block is not None:
             widths = (self.options.block,)
@@ -117,7 +117,7 @@ class Categorical(Prior):
         information = trees.information(train.bits)
         best_score, best, chosen = -np.inf, None, {}
         for i, width in enumerate(widths):
-            part = run.part(i / len(widths), (i + 1) / len(widths))
+            part = fit.part(i / len(widths), (i + 1) / len(widths))
             facts = {"block": width, **self._fit_tables(width, information, train, valid)}
             if train.given is not None:
                 facts["penalty"] = self._fit_given(train, valid, part)
@@ -155,7 +155,7 @@ class Categorical(Prior):
         self._weights = np.zeros((self.given_dim + 1, self._logits.size))
         return chosen
 
-    def _fit_given(self, train: Rows, valid: Rows, run: Run) -> float:
+    def _fit_given(self, train: Rows, valid: Rows, fit: Fit) -> float:
         """The softmax regressions; from the strongest penalty down while the held-out rows gain."""
         assert train.given is not None
         values, size = self._blocks.encode(train.bits), self._blocks.values
@@ -169,7 +169,7 @@ class Categorical(Prior):
 
         best, score = penalties[0], -np.inf
         for i, penalty in enumerate(penalties):
-            part = run.part(i / len(penalties), (i + 1) / len(penalties))
+            part = fit.part(i / len(penalties), (i + 1) / len(penalties))
             tick = functools.partial(part.progress, message=f"penalty {penalty:g}")
             kept, offset = self._weights, self._logits.ravel()
             self._weights = regression.fit(

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from priors.base import Prior
 from priors.errors import PriorError
-from priors.fit import Bits, Rows, Run
+from priors.fit import Bits, Fit, Rows
 from priors.options import option
 from priors.parts import trees
 from priors.registry import register
@@ -19,7 +19,7 @@ from priors.storage import State
 
 SMOOTHING = (0.3, 1.0, 3.0, 10.0, 30.0, 100.0, 300.0)
 MOST_VALUES = 256  # distinct values of given that get a tree each
-Fit = Callable[[float], tuple[trees.Trees, Bits, int]]  # smoothing to trees, values, roots
+Candidates = Callable[[float], tuple[trees.Trees, Bits, int]]  # smoothing to trees, values, roots
 
 
 @dataclasses.dataclass(frozen=True)
@@ -67,37 +67,39 @@ class ChowLiu(Prior):
     _values: Bits  # packed distinct values of given, a tree for each; the last tree is the common one
     _roots: int  # given bits among the variables of the trees
 
-    def _fit(self, train: Rows, valid: Rows, run: Run) -> dict[str, Any]:
+    def _fit(self, train: Rows, valid: Rows, fit: Fit) -> dict[str, Any]:
         modes = ("parents",) if train.given is None else ("values", "parents")
         if train.given is not None and self.options.conditioning is not None:
             modes = (self.options.conditioning,)
         smoothings = SMOOTHING if self.options.smoothing is None else (self.options.smoothing,)
         best_score, best, chosen = -np.inf, None, {}
         for m, mode in enumerate(modes):
-            fit = self._one_tree(train) if mode == "parents" else self._tree_per_value(train, len(modes) == 1)
-            for s, smoothing in enumerate(smoothings if fit is not None else ()):
-                assert fit is not None
-                self._trees, self._values, self._roots = fit(smoothing)
+            trees_at = (
+                self._one_tree(train) if mode == "parents" else self._tree_per_value(train, len(modes) == 1)
+            )
+            for s, smoothing in enumerate(smoothings if trees_at is not None else ()):
+                assert trees_at is not None
+                self._trees, self._values, self._roots = trees_at(smoothing)
                 score = self._score(valid)
                 if score > best_score:
                     best_score, best = score, (self._trees, self._values, self._roots)
                     chosen = {"smoothing": smoothing, **({"conditioning": mode} if self.given_dim else {})}
-                run.progress((m + (s + 1) / len(smoothings)) / len(modes), f"tree, smoothing {smoothing:g}")
+                fit.progress((m + (s + 1) / len(smoothings)) / len(modes), f"tree, smoothing {smoothing:g}")
         assert best is not None
         self._trees, self._values, self._roots = best
         return chosen
 
-    def _one_tree(self, train: Rows) -> Fit:
+    def _one_tree(self, train: Rows) -> Candidates:
         """One tree, with the given bits among the parents."""
         pairs = trees.pair_counts(trees.variables(train))
 
-        def fit(smoothing: float) -> tuple[trees.Trees, Bits, int]:
+        def trees_at(smoothing: float) -> tuple[trees.Trees, Bits, int]:
             shrunk = trees.shrink(pairs, len(train), trees.independent(pairs, len(train)), smoothing)
             return trees.fit_tree(shrunk, self.given_dim), np.zeros((0, 0), np.uint8), self.given_dim
 
-        return fit
+        return trees_at
 
-    def _tree_per_value(self, train: Rows, alone: bool) -> Fit | None:
+    def _tree_per_value(self, train: Rows, alone: bool) -> Candidates | None:
         """A tree for each distinct value of given; ``None`` or an error where they are too many."""
         assert train.given is not None
         values, index = np.unique(np.packbits(train.given, axis=1), axis=0, return_inverse=True)
@@ -114,14 +116,14 @@ class ChowLiu(Prior):
         total = np.sum(counts, axis=0)
         common = trees.shrink(total, len(train), trees.independent(total, len(train)), 1.0)
 
-        def fit(smoothing: float) -> tuple[trees.Trees, Bits, int]:
+        def trees_at(smoothing: float) -> tuple[trees.Trees, Bits, int]:
             parts = [
                 trees.fit_tree(trees.shrink(pairs, int((index == v).sum()), common, smoothing), 0)
                 for v, pairs in enumerate(counts)
             ]
             return trees.join([*parts, trees.fit_tree(common, 0)]), values, 0
 
-        return fit
+        return trees_at
 
     def _which(self, given: Bits | None, rows: int) -> NDArray[np.intp]:
         """The tree of each row."""
@@ -130,8 +132,8 @@ class ChowLiu(Prior):
             packed = np.packbits(given, axis=1)
             stacked = np.concatenate([self._values, packed])
             _, first, index = np.unique(stacked, axis=0, return_index=True, return_inverse=True)
-            found = first[index.reshape(-1)[len(self._values) :]]
-            which = np.where(found < len(self._values), found, which)
+            place = first[index.reshape(-1)[len(self._values) :]]
+            which = np.where(place < len(self._values), place, which)
         return which
 
     def _log_prob(self, rows: Rows) -> NDArray[np.float64]:

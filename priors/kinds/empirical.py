@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from priors.base import Prior
-from priors.fit import Bits, Rows, Run
+from priors.fit import Bits, Fit, Rows
 from priors.options import option
 from priors.parts.numerics import hamming, log_odds, log_sum_exp
 from priors.randomness import generator
@@ -68,22 +68,22 @@ class Empirical(Prior):
     _flip: float
     _given_flip: float
 
-    def _fit(self, train: Rows, valid: Rows, run: Run) -> dict[str, Any]:
+    def _fit(self, train: Rows, valid: Rows, fit: Fit) -> dict[str, Any]:
         self._codes = train.bits.astype(np.float32)
         self._given = None if train.given is None else train.given.astype(np.float32)
         pick = generator(self.seed, 2).permutation(len(valid))[:CHOOSING_ROWS]
         some = valid.take(np.sort(pick))
         flips = FLIPS if self.options.flip is None else (self.options.flip,)
         given_flips = GIVEN_FLIPS if self.options.given_flip is None else (self.options.given_flip,)
-        self._flip, self._given_flip = self._choose(some, flips, (0.5,), run.part(0.0, 0.4))
+        self._flip, self._given_flip = self._choose(some, flips, (0.5,), fit.part(0.0, 0.4))
         if self._given is None:
             return {"flip": self._flip}
-        _, self._given_flip = self._choose(some, (self._flip,), given_flips, run.part(0.4, 0.6))
-        self._flip, _ = self._choose(some, flips, (self._given_flip,), run.part(0.6, 1.0))
+        _, self._given_flip = self._choose(some, (self._flip,), given_flips, fit.part(0.4, 0.6))
+        self._flip, _ = self._choose(some, flips, (self._given_flip,), fit.part(0.6, 1.0))
         return {"flip": self._flip, "given_flip": self._given_flip}
 
     def _choose(
-        self, rows: Rows, flips: tuple[float, ...], given_flips: tuple[float, ...], run: Run
+        self, rows: Rows, flips: tuple[float, ...], given_flips: tuple[float, ...], fit: Fit
     ) -> tuple[float, float]:
         """The pair of flip probabilities under which the rows are most likely; in single precision."""
         pairs = [(flip, given_flip) for flip in flips for given_flip in given_flips]
@@ -100,7 +100,7 @@ class Empirical(Prior):
                     kernel += weights
                     totals[i] -= log_sum_exp(weights, 1, overwrite=True).sum()
                 totals[i] += log_sum_exp(kernel, 1, overwrite=True).sum()
-            run.progress((at + len(block)) / len(rows), "flip probabilities")
+            fit.progress((at + len(block)) / len(rows), "flip probabilities")
         return pairs[int(np.argmax(totals))]
 
     def _log_weights(self, given: Bits | None) -> NDArray[np.float64]:

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from priors.base import Prior
-from priors.fit import Bits, Rows, Run
+from priors.fit import Bits, Fit, Rows
 from priors.registry import register
 from priors.storage import State
 
@@ -26,7 +26,7 @@ class Uniform(Prior):
     summary = "every code equally likely; fits nothing"
     automatic = True
 
-    def _fit(self, train: Rows, valid: Rows, run: Run) -> dict[str, Any]:
+    def _fit(self, train: Rows, valid: Rows, fit: Fit) -> dict[str, Any]:
         return {}
 
     def _log_prob(self, rows: Rows) -> NDArray[np.float64]:

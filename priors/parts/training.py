@@ -22,7 +22,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from priors.fit import Bits, Rows, Run, marginals
+from priors.fit import Bits, Fit, Rows, marginals
 from priors.parts.numerics import log_odds
 from priors.randomness import generator
 from priors.storage import State
@@ -90,7 +90,7 @@ class Trainer:
         train, valid: Rows.
         schedule: :class:`Schedule`.
         seed: Of order, dropout and masks.
-        run: Progress and checkpoint.
+        fit: Progress and checkpoint.
     """
 
     def __init__(
@@ -102,12 +102,12 @@ class Trainer:
         valid: Rows,
         schedule: Schedule,
         seed: int,
-        run: Run,
+        fit: Fit,
     ) -> None:
         self._network, self._loss, self._score = network, loss, score
         self._train = sign_tensor(train.bits, len(train)), sign_tensor(train.given, len(train))
         self._valid = sign_tensor(valid.bits, len(valid)), sign_tensor(valid.given, len(valid))
-        self._schedule, self._seed, self._run = schedule, seed, run
+        self._schedule, self._seed, self._fit = schedule, seed, fit
         self._passes = -(-len(train) // schedule.batch)  # steps of a pass
         self._most = min(schedule.epochs * self._passes, schedule.most_steps)
         self._learnt = [p for p in network.parameters() if p.requires_grad]
@@ -199,11 +199,11 @@ class Trainer:
         facts = self._facts
         done = max(facts["step"] / self._most, facts["falls"] / (FALLS + 1))
         epochs = facts["step"] / self._passes
-        self._run.progress(done, f"epoch {epochs:.0f}, held-out {facts['least']:.3f} nats")
+        self._fit.progress(done, f"epoch {epochs:.0f}, held-out {facts['least']:.3f} nats")
 
     def _keep(self) -> None:
         """Takes the state at the end of a stretch, which is what a checkpoint holds."""
-        if self._run.checkpoint is None:
+        if self._fit.checkpoint is None:
             return
         state = {}
         for part, values in (
@@ -218,10 +218,10 @@ class Trainer:
 
     def _save(self) -> None:
         if self._kept is not None:
-            self._run.save(*self._kept)
+            self._fit.save(*self._kept)
 
     def _resume(self) -> None:
-        kept = self._run.load()
+        kept = self._fit.load()
         if kept is None:
             return
         self._kept = kept

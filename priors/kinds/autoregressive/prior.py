@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from priors.base import Prior
 from priors.errors import PriorError
-from priors.fit import Bits, Rows, Run
+from priors.fit import Bits, Fit, Rows
 from priors.kinds.autoregressive import logistic_chain as chain
 from priors.kinds.autoregressive import orders
 from priors.options import option
@@ -119,7 +119,7 @@ class Autoregressive(Prior):
                 f"'channels', {width}"
             )
 
-    def _fit(self, train: Rows, valid: Rows, run: Run) -> dict[str, Any]:
+    def _fit(self, train: Rows, valid: Rows, fit: Fit) -> dict[str, Any]:
         from priors.parts.training import RATE
 
         made = self.options
@@ -141,7 +141,7 @@ class Autoregressive(Prior):
             high = done + (1 - done) / self._members_left(tried, len(networks), spent, budget)
             starts.append(made.start or next_start(starts, [float(log.mean()) for log in logs]))
             network, work = self._fit_member(
-                starts, order, dropout, share, train, valid, run.part(done, high, f"member-{len(networks)}")
+                starts, order, dropout, share, train, valid, fit.part(done, high, f"member-{len(networks)}")
             )
             spent, done = spent + work, high
             networks.append(network)
@@ -177,7 +177,7 @@ class Autoregressive(Prior):
         share: float,
         train: Rows,
         valid: Rows,
-        run: Run,
+        fit: Fit,
     ) -> tuple[CausalNetwork, float]:
         """The next network, trained on codes in its order, and the multiplications that it took.
 
@@ -187,7 +187,7 @@ class Autoregressive(Prior):
             dropout: In training.
             share: Multiplications that it should take at most.
             train, valid: Rows in the order of the bits.
-            run: Progress and checkpoint.
+            fit: Progress and checkpoint.
         """
         import torch
 
@@ -210,7 +210,7 @@ class Autoregressive(Prior):
             network.start_at(marginal_log_odds(train.bits))
         else:
             first = chain.work(train, CHAIN_SHARE * share)
-            if run.load() is None:
+            if fit.load() is None:
                 start = chain.fit(train, valid, CHAIN_SHARE * share)
                 network.start_at(torch.from_numpy(start.bias), torch.from_numpy(start.weights))
             network.linear.requires_grad_(False)
@@ -229,7 +229,7 @@ class Autoregressive(Prior):
                 max(0, int((share - first) / each)),
             ),
             int(generator(self.seed, 6, member).integers(2**62)),
-            run,
+            fit,
         )
         return network, first + trainer.train() * each
 

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from priors.base import Prior
-from priors.fit import Bits, Rows, Run
+from priors.fit import Bits, Fit, Rows
 from priors.options import option
 from priors.randomness import generator
 from priors.registry import register
@@ -72,7 +72,7 @@ class MaskedDiffusion(Prior):
     _network: Denoiser
     _ends: list[int]
 
-    def _fit(self, train: Rows, valid: Rows, run: Run) -> dict[str, Any]:
+    def _fit(self, train: Rows, valid: Rows, fit: Fit) -> dict[str, Any]:
         from priors.kinds.masked_diffusion.network import boundaries, random_loss
         from priors.parts.training import RATE, Schedule, Trainer, marginal_log_odds, step_work
 
@@ -90,7 +90,7 @@ class MaskedDiffusion(Prior):
             valid,
             Schedule(made.epochs, made.batch, made.rate, made.decay, made.patience, most),
             int(generator(self.seed, 6).integers(2**62)),
-            run.part(0.0, 0.98, "network"),
+            fit.part(0.0, 0.98, "network"),
         )
         trainer.train()
         some = valid.take(slice(0, 2000))

@@ -20,7 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from priors.base import Prior
-from priors.fit import Bits, Rows, Run
+from priors.fit import Bits, Fit, Rows
 from priors.kinds.mixtures.search import Candidate, MixtureOptions, Search
 from priors.parts import regression
 from priors.parts.numerics import Floats, log_softmax, log_sum_exp, softmax
@@ -102,7 +102,7 @@ class MixturePrior(Prior):
 
     # Fitting.
 
-    def _fit(self, train: Rows, valid: Rows, run: Run) -> dict[str, Any]:
+    def _fit(self, train: Rows, valid: Rows, fit: Fit) -> dict[str, Any]:
         most = max(1, len(train) // ROWS_PER_COMPONENT)
         grid = [k for k in self.grid if k <= most] or [most]
         if self.options.components is not None:
@@ -116,7 +116,7 @@ class MixturePrior(Prior):
             functools.partial(self._one_run, data),
             functools.partial(self._step_seconds, len(train) + len(valid)),
             self.options,
-            run,
+            fit,
         )
         size, smoothing = search.climb(grid, smoothings)
         runs = search.candidates(size, smoothing)
@@ -129,14 +129,14 @@ class MixturePrior(Prior):
         return {"components": size, "smoothing": smoothing, "runs": len(runs)}
 
     def _one_run(
-        self, data: Data, size: int, smoothing: float, start: int, steps: int, run: Run
+        self, data: Data, size: int, smoothing: float, start: int, steps: int, fit: Fit
     ) -> tuple[Candidate, int]:
         """Expectation maximization from one start, and its steps; ends when held-out codes gain no more.
 
         A run that was stopped continues from its checkpoint to the same end.
         """
         step, stale, best, now = 0, 0, None, None
-        checkpoint = run.load()
+        checkpoint = fit.load()
         if checkpoint is not None:
             state, facts = checkpoint
             best, step, stale = Candidate.from_state(state, "best."), int(facts["steps"]), int(facts["stale"])
@@ -147,7 +147,7 @@ class MixturePrior(Prior):
         def save(done: bool) -> None:
             if best is not None and now is not None:
                 state = {**now.state("now."), **best.state("best.")}
-                run.save(state, {"steps": step, "stale": stale, "done": done})
+                fit.save(state, {"steps": step, "stale": stale, "done": done})
 
         saved = time.monotonic()
         try:
@@ -161,7 +161,7 @@ class MixturePrior(Prior):
                 if time.monotonic() - saved > SAVE_SECONDS:
                     save(False)
                     saved = time.monotonic()
-                run.progress(step / steps, f"{size} components, start {start + 1}, step {step}")
+                fit.progress(step / steps, f"{size} components, start {start + 1}, step {step}")
         except BaseException:
             save(False)
             raise

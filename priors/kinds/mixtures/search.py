@@ -12,7 +12,7 @@ from collections.abc import Callable
 import numpy as np
 from numpy.typing import NDArray
 
-from priors.fit import Run
+from priors.fit import Fit
 from priors.options import option
 from priors.parts.numerics import log_sum_exp
 from priors.storage import State
@@ -73,17 +73,17 @@ class Search:
             and its part of the fit, to the candidate and the steps taken.
         step_seconds: Components to the estimated seconds of a step.
         options: :class:`MixtureOptions`.
-        run: Progress and checkpoint.
+        fit: Progress and checkpoint.
     """
 
     def __init__(
         self,
-        one_run: Callable[[int, float, int, int, Run], tuple[Candidate, int]],
+        one_run: Callable[[int, float, int, int, Fit], tuple[Candidate, int]],
         step_seconds: Callable[[int], float],
         options: MixtureOptions,
-        run: Run,
+        fit: Fit,
     ) -> None:
-        self._one_run, self._step_seconds, self._options, self._run = one_run, step_seconds, options, run
+        self._one_run, self._step_seconds, self._options, self._fit = one_run, step_seconds, options, fit
         self._candidates: dict[tuple[int, float, int], Candidate] = {}
         self._total, self._spent, self._done = options.minutes * 60, 0.0, 0.0
         self._starts = min(STARTS, options.restarts)
@@ -105,7 +105,7 @@ class Search:
         if key not in self._candidates:
             seconds, steps = self._cost(size)
             high = min(0.98, max(self._done, (self._spent + seconds * steps) / self._total))
-            part = self._run.part(self._done, high, f"{size}-{smoothing:g}-{start}")
+            part = self._fit.part(self._done, high, f"{size}-{smoothing:g}-{start}")
             self._candidates[key], taken = self._one_run(size, smoothing, start, steps, part)
             self._spent += seconds * taken
             self._done = high
