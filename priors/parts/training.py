@@ -13,7 +13,6 @@ is put back as it was.
 from __future__ import annotations
 
 import copy
-import dataclasses
 import time
 from collections.abc import Callable
 from typing import Any
@@ -24,6 +23,7 @@ from torch import Tensor, nn
 
 from priors.fit import Bits, Fit, Rows, marginals
 from priors.parts.numerics import log_odds
+from priors.parts.training_options import TrainingOptions
 from priors.randomness import generator
 from priors.storage import State
 
@@ -37,21 +37,6 @@ SAVE_SECONDS = 20.0
 RATE = 2e10  # multiplications a second, on two cores
 STEP = 2e7  # the calls of a step take as long as so many multiplications
 UPDATE = 30.0  # a step of AdamW, of the average and of the masks takes as long as so many multiplications
-
-
-@dataclasses.dataclass(frozen=True)
-class Schedule:
-    """How a network is trained; the fields mean what the options of the network kinds say.
-
-    ``most_steps`` bounds the steps beside ``epochs``.
-    """
-
-    epochs: int
-    batch: int
-    rate: float
-    decay: float
-    patience: int
-    most_steps: int
 
 
 def sign_tensor(bits: Bits | None, rows: int) -> Tensor:
@@ -80,7 +65,7 @@ def marginal_log_odds(bits: Bits) -> Tensor:
     return torch.from_numpy(log_odds(marginals(bits)))
 
 
-class Trainer:
+class NetworkTrainer:
     """Trains a network to the least mean loss on held-out rows.
 
     Arguments:
@@ -88,8 +73,9 @@ class Trainer:
         loss: Signs (N, D) and given signs (N, G) to a mean loss, with torch's own randomness.
         score: The network, held-out signs and given signs to a mean loss without randomness.
         train, valid: Rows.
-        schedule: :class:`Schedule`.
-        seed: Of order, dropout and masks.
+        options: How it is trained; ``minutes`` counts through ``most_steps`` alone.
+        most_steps: The most steps, in addition to ``epochs``.
+        seed: Seed of the rows' order, of dropout and of masks.
         fit: Progress and checkpoint.
     """
 
@@ -100,26 +86,27 @@ class Trainer:
         score: Callable[[Tensor, Tensor], float],
         train: Rows,
         valid: Rows,
-        schedule: Schedule,
+        options: TrainingOptions,
+        most_steps: int,
         seed: int,
         fit: Fit,
     ) -> None:
         self._network, self._loss, self._score = network, loss, score
         self._train = sign_tensor(train.bits, len(train)), sign_tensor(train.given, len(train))
         self._valid = sign_tensor(valid.bits, len(valid)), sign_tensor(valid.given, len(valid))
-        self._schedule, self._seed, self._fit = schedule, seed, fit
-        self._passes = -(-len(train) // schedule.batch)  # steps of a pass
-        self._most = min(schedule.epochs * self._passes, schedule.most_steps)
-        self._learnt = [p for p in network.parameters() if p.requires_grad]
+        self._options, self._seed, self._fit = options, seed, fit
+        self._passes = -(-len(train) // options.batch)  # steps of a pass
+        self._most = min(options.epochs * self._passes, most_steps)
+        self._trained = [p for p in network.parameters() if p.requires_grad]
         self._optimizer = torch.optim.AdamW(
-            self._learnt, lr=schedule.rate, weight_decay=schedule.decay, fused=True
+            self._trained, lr=options.rate, weight_decay=options.decay, fused=True
         )
         self._average = copy.deepcopy(network.state_dict())
         self._best = copy.deepcopy(network.state_dict())
         self._facts: dict[str, Any] = {
             "stretch": 0, "step": 0, "least": float("inf"), "stale": 0, "falls": 0, "done": False,
         }  # fmt: skip
-        self._kept: tuple[State, dict[str, Any]] | None = None
+        self._checkpoint: tuple[State, dict[str, Any]] | None = None
 
     def train(self) -> int:
         """Trains to the end, from the checkpoint where there is one; returns the steps taken."""
@@ -136,7 +123,7 @@ class Trainer:
                         self._save()
                         saved = time.monotonic()
             facts["done"] = True
-            self._keep()
+            self._take()
         finally:
             self._save()
         self._network.load_state_dict(self._best)
@@ -149,7 +136,7 @@ class Trainer:
         seed = int(generator(self._seed, 4, facts["stretch"]).integers(2**62))
         torch.manual_seed(seed)
         self._network.train()
-        rate = self._schedule.rate * FALL ** facts["falls"]
+        rate = self._options.rate * FALL ** facts["falls"]
         values = list(self._network.state_dict().values())
         averages = [self._average[name] for name in self._network.state_dict()]
         length = int(np.clip(self._passes, FEWEST, MOST))
@@ -158,13 +145,13 @@ class Trainer:
             epoch, at = divmod(step, self._passes)
             if epoch != of:
                 order, of = torch.from_numpy(generator(self._seed, 10, epoch).permutation(len(x))), epoch
-            rows = order[at * self._schedule.batch : (at + 1) * self._schedule.batch]
+            rows = order[at * self._options.batch : (at + 1) * self._options.batch]
             for group in self._optimizer.param_groups:
                 group["lr"] = rate * min(1.0, (step + 1) / WARM_UP)
             loss = self._loss(x[rows], given[rows])
             self._optimizer.zero_grad()
             loss.backward()
-            nn.utils.clip_grad_norm_(self._learnt, CLIP)
+            nn.utils.clip_grad_norm_(self._trained, CLIP)
             self._optimizer.step()
             facts["step"] = step + 1
             self._report()
@@ -186,14 +173,14 @@ class Trainer:
             self._best = copy.deepcopy(self._average)
         else:
             facts["stale"] += 1
-        if facts["stale"] >= self._schedule.patience:
+        if facts["stale"] >= self._options.patience:
             self._network.load_state_dict(self._best)
             self._average = copy.deepcopy(self._best)
             facts["done"] = facts["falls"] == FALLS
             facts["stale"], facts["falls"] = 0, min(facts["falls"] + 1, FALLS)
         elif facts["falls"] < FALLS and facts["step"] >= DEADLINES[facts["falls"]] * self._most:
             facts["stale"], facts["falls"] = 0, facts["falls"] + 1
-        self._keep()
+        self._take()
 
     def _report(self) -> None:
         facts = self._facts
@@ -201,7 +188,7 @@ class Trainer:
         epochs = facts["step"] / self._passes
         self._fit.progress(done, f"epoch {epochs:.0f}, held-out {facts['least']:.3f} nats")
 
-    def _keep(self) -> None:
+    def _take(self) -> None:
         """Takes the state at the end of a stretch, which is what a checkpoint holds."""
         if self._fit.checkpoint is None:
             return
@@ -214,18 +201,17 @@ class Trainer:
             state.update({f"{part}.{name}": value.clone().numpy() for name, value in values.items()})
         for index, moments in self._optimizer.state_dict()["state"].items():
             state.update({f"adam.{index}.{name}": value.clone().numpy() for name, value in moments.items()})
-        self._kept = state, dict(self._facts)
+        self._checkpoint = state, dict(self._facts)
 
     def _save(self) -> None:
-        if self._kept is not None:
-            self._fit.save(*self._kept)
+        if self._checkpoint is not None:
+            self._fit.save(*self._checkpoint)
 
     def _resume(self) -> None:
-        kept = self._fit.load()
-        if kept is None:
+        self._checkpoint = self._fit.load()
+        if self._checkpoint is None:
             return
-        self._kept = kept
-        state, self._facts = kept[0], dict(kept[1])
+        state, self._facts = self._checkpoint[0], dict(self._checkpoint[1])
         parts: dict[str, dict[str, Tensor]] = {"now": {}, "average": {}, "best": {}, "adam": {}}
         for key, array in state.items():
             part, name = key.split(".", 1)

@@ -58,7 +58,7 @@ class Ring:
         return self._convolution.gate(y, [self._past[(t - i * d) % self._size] for i in range(KERNEL)])
 
 
-class KeysValues:
+class KVCache:
     """The keys and values of all positions so far."""
 
     def __init__(self, attention: Attention, like: Tensor, dim: int) -> None:
@@ -84,8 +84,8 @@ class ConvolutionalSteps:
         self._path, self._signs = path, inputs[:, inputs.shape[1] - dim :]
         given, like = inputs[:, : inputs.shape[1] - dim], inputs.new_zeros(len(inputs), channels)
         self._given = path.given(given) if path.given is not None else like
-        self._blocks: list[Ring | KeysValues] = [Ring(c, like) for c in path.convolutions]  # type: ignore
-        self._blocks.append(KeysValues(path.attention, like, dim))
+        self._blocks: list[Ring | KVCache] = [Ring(c, like) for c in path.convolutions]  # type: ignore
+        self._blocks.append(KVCache(path.attention, like, dim))
 
     def step(self, t: int) -> Tensor:
         """Logit t (R,) once the signs before t are there."""

@@ -16,6 +16,7 @@ from priors.kinds.autoregressive import logistic_chain as chain
 from priors.kinds.autoregressive import orders
 from priors.options import option
 from priors.parts.numerics import log_sum_exp
+from priors.parts.training_options import TrainingOptions
 from priors.randomness import generator
 from priors.registry import register
 from priors.storage import State
@@ -33,8 +34,8 @@ WEIGHT_STEPS = 100
 
 
 @dataclasses.dataclass(frozen=True)
-class AutoregressiveOptions:
-    """Options of :class:`Autoregressive`."""
+class _Architecture:
+    """The networks, and how many of them."""
 
     members: int | None = option(
         None, "networks, each with an order of its own, that are averaged; auto by the minutes", low=1
@@ -62,14 +63,14 @@ class AutoregressiveOptions:
     dropout: float | None = option(
         None, "share of units dropped in training; auto by rows", low=0.0, high=0.95
     )
+
+
+@dataclasses.dataclass(frozen=True)
+class AutoregressiveOptions(TrainingOptions, _Architecture):
+    """Options of :class:`Autoregressive`."""
+
     epochs: int = option(200, "at most so many passes over the rows a network; 0 leaves the chain", low=0)
-    batch: int = option(100, "rows of a training step", low=1)
     rate: float = option(2e-3, "learning rate", low=1e-7)
-    decay: float = option(0.01, "weight decay", low=0.0)
-    patience: int = option(4, "evaluations without a gain before the rate falls", low=1)
-    minutes: float = option(
-        8.0, "a fit takes about so long on two cores, counted in arithmetic and not by a clock", low=0.01
-    )
 
 
 @register
@@ -106,55 +107,55 @@ class Autoregressive(Prior):
         super().__init__(dim, seed, **options)
         # A bit is a dozen small products for each network, whose calls cost more than their work on few rows.
         self.sample_rows = int(np.clip(2**19 // dim, 512, 4096))
-        made = self.options
-        if made.order is not None and sorted(made.order) != list(range(dim)):
+        order, heads = self.options.order, self.options.heads
+        if order is not None and sorted(order) != list(range(dim)):
             raise PriorError(
                 f"option 'order' of the prior '{self.kind}' is no permutation of 0 to {dim - 1}",
                 "name every bit once, from 0",
             )
-        width = CHANNELS if made.channels is None else made.channels
-        if width % made.heads:
+        width = CHANNELS if self.options.channels is None else self.options.channels
+        if width % heads:
             raise PriorError(
-                f"option 'heads' of the prior '{self.kind}' is {made.heads}; expected a divisor of "
+                f"option 'heads' of the prior '{self.kind}' is {heads}; expected a divisor of "
                 f"'channels', {width}"
             )
 
     def _fit(self, train: Rows, valid: Rows, fit: Fit) -> dict[str, Any]:
         from priors.parts.training import RATE
 
-        made = self.options
-        fixed = made.order is not None or made.ordering == "natural"
-        most = made.members or (1 if fixed else MOST_MEMBERS)
-        tried = most if made.start else max(most, len(STARTS))  # a single network is the better of two
-        budget = made.minutes * 60 * RATE
-        share = budget / (max(made.members, tried) if made.members else min(tried, LEAST_MEMBERS))
-        dropout = default_dropout(len(train)) if made.dropout is None else made.dropout
+        options = self.options
+        fixed = options.order is not None or options.ordering == "natural"
+        most = options.members or (1 if fixed else MOST_MEMBERS)
+        tried = most if options.start else max(most, len(STARTS))  # a single network is the better of two
+        budget = options.minutes * 60 * RATE
+        share = budget / (max(options.members, tried) if options.members else min(tried, LEAST_MEMBERS))
+        dropout = default_dropout(len(train)) if options.dropout is None else options.dropout
         spent, done = 0.0, 0.0
         logs: list[NDArray[np.float64]] = []
         networks: list[CausalNetwork] = []
-        found: list[NDArray[np.int64]] = []
+        member_orders: list[NDArray[np.int64]] = []
         starts: list[str] = []
         while len(networks) < tried:
             member = min(len(networks), most - 1)
             rng = generator(self.seed, 7, member)
-            order = orders.find(made.order, made.ordering, member, train.bits, rng)
+            order = orders.find(options.order, options.ordering, member, train.bits, rng)
             high = done + (1 - done) / self._members_left(tried, len(networks), spent, budget)
-            starts.append(made.start or next_start(starts, [float(log.mean()) for log in logs]))
+            starts.append(options.start or next_start(starts, [float(log.mean()) for log in logs]))
             network, work = self._fit_member(
                 starts, order, dropout, share, train, valid, fit.part(done, high, f"member-{len(networks)}")
             )
             spent, done = spent + work, high
             networks.append(network)
-            found.append(order)
+            member_orders.append(order)
             self._networks, self._orders, self._weights = [network], order[None], np.ones(1)
             logs.append(self._log_probs(valid))
-            if made.members is None and spent + spent / len(networks) > budget:
+            if options.members is None and spent + spent / len(networks) > budget:
                 break
         keep = range(len(networks))
         if most == 1:
             best = int(np.argmax([log.mean() for log in logs]))
             keep = range(best, best + 1)
-        self._networks, self._orders = [networks[m] for m in keep], np.stack([found[m] for m in keep])
+        self._networks, self._orders = [networks[m] for m in keep], np.stack([member_orders[m] for m in keep])
         self._weights = best_weights(np.stack([logs[m] for m in keep]))
         return {
             "dropout": dropout,
@@ -164,10 +165,10 @@ class Autoregressive(Prior):
         }
 
     @staticmethod
-    def _members_left(most: int, made: int, spent: float, budget: float) -> float:
+    def _members_left(most: int, done: int, spent: float, budget: float) -> float:
         """An estimate of how many members are still to come, for the progress."""
-        left = most - made
-        return max(1.0, min(left, (budget - spent) / (spent / made))) if spent else float(left)
+        left = most - done
+        return max(1.0, min(left, (budget - spent) / (spent / done))) if spent else float(left)
 
     def _fit_member(
         self,
@@ -192,19 +193,19 @@ class Autoregressive(Prior):
         import torch
 
         from priors.kinds.autoregressive.network import mean_loss
-        from priors.parts.training import Schedule, Trainer, marginal_log_odds, step_work
+        from priors.parts.training import NetworkTrainer, marginal_log_odds, step_work
 
-        made, member = self.options, len(starts) - 1
+        options, member = self.options, len(starts) - 1
         train, valid = Rows(train.bits[:, order], train.given), Rows(valid.bits[:, order], valid.given)
         seed = int(generator(self.seed, 5, member).integers(2**62))
-        width = made.channels
+        width = options.channels
         if width is None:
             width = CHANNELS if member == 0 else 0
         network = self._new_network(width, dropout, seed)
-        each = step_work(network, network.work(), len(train), len(valid), made.batch)
-        if made.channels is None and width and share < PASSES * -(-len(train) // made.batch) * each:
+        each = step_work(network, network.work(), len(train), len(valid), options.batch)
+        if options.channels is None and width and share < PASSES * -(-len(train) // options.batch) * each:
             network = self._new_network(0, dropout, seed)
-            each = step_work(network, network.work(), len(train), len(valid), made.batch)
+            each = step_work(network, network.work(), len(train), len(valid), options.batch)
         first = 0.0
         if starts[-1] == "independent":
             network.start_at(marginal_log_odds(train.bits))
@@ -214,20 +215,14 @@ class Autoregressive(Prior):
                 start = chain.fit(train, valid, CHAIN_SHARE * share)
                 network.start_at(torch.from_numpy(start.bias), torch.from_numpy(start.weights))
             network.linear.requires_grad_(False)
-        trainer = Trainer(
+        trainer = NetworkTrainer(
             network,
             functools.partial(mean_loss, network),
             functools.partial(mean_loss, network),
             train,
             valid,
-            Schedule(
-                made.epochs,
-                made.batch,
-                made.rate,
-                made.decay,
-                made.patience,
-                max(0, int((share - first) / each)),
-            ),
+            options,
+            max(0, int((share - first) / each)),
             int(generator(self.seed, 6, member).integers(2**62)),
             fit,
         )
@@ -238,7 +233,7 @@ class Autoregressive(Prior):
 
         from priors.kinds.autoregressive.network import CausalNetwork
 
-        made, hidden = self.options, self.options.hidden
+        options, hidden = self.options, self.options.hidden
         if hidden is None:
             hidden = int(np.clip(8 * self.dim, *HIDDEN))
         with torch.random.fork_rng(devices=[]):
@@ -247,10 +242,10 @@ class Autoregressive(Prior):
                 self.dim,
                 self.given_dim,
                 hidden,
-                made.layers,
+                options.layers,
                 width,
-                made.convolutions,
-                made.heads,
+                options.convolutions,
+                options.heads,
                 dropout,
             )
 

@@ -7,9 +7,11 @@ from __future__ import annotations
 
 import itertools
 import math
+from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -31,7 +33,7 @@ class Residual(nn.Module):
         return h + self.out(inner)
 
 
-class Denoiser(nn.Module):
+class MaskedNetwork(nn.Module):
     """Log-odds of all bits from those that are shown.
 
     Arguments:
@@ -59,11 +61,11 @@ class Denoiser(nn.Module):
         return self.leave(F.silu(self.norm(h))) + self.bias
 
 
-def loss(network: Denoiser, x: Tensor, given: Tensor, count: Tensor, rank: Tensor) -> Tensor:
+def loss(network: MaskedNetwork, x: Tensor, given: Tensor, count: Tensor, rank: Tensor) -> Tensor:
     """The bound's estimate D / (D − n) Σ_hidden −log p(b_i | shown) of each row, (N,).
 
     Arguments:
-        network: The denoiser.
+        network: The network.
         x: Signs (N, D).
         given: Signs (N, G).
         count: n, how many bits are shown, (N,) from 0 to D − 1.
@@ -74,7 +76,7 @@ def loss(network: Denoiser, x: Tensor, given: Tensor, count: Tensor, rank: Tenso
     return terms.sum(1) * x.shape[1] / (x.shape[1] - count)
 
 
-def random_loss(network: Denoiser, x: Tensor, given: Tensor) -> Tensor:
+def random_loss(network: MaskedNetwork, x: Tensor, given: Tensor) -> Tensor:
     """The mean loss at counts spread evenly over the batch and at random ranks, from torch's generator."""
     rows, dim = x.shape
     level = (torch.randperm(rows) + torch.rand(rows)) / rows
@@ -87,13 +89,13 @@ def boundaries(dim: int, steps: int, power: float) -> list[int]:
     steps = min(steps, dim)
     ends = [0]
     for s in range(1, steps + 1):
-        wanted = round(dim * (s / steps) ** power)
-        ends.append(min(max(wanted, ends[-1] + 1), dim - (steps - s)))
+        close = round(dim * (s / steps) ** power)
+        ends.append(min(max(close, ends[-1] + 1), dim - (steps - s)))
     return ends
 
 
 @torch.no_grad()
-def bound(network: Denoiser, x: Tensor, given: Tensor, rank: Tensor, ends: list[int]) -> Tensor:
+def bound(network: MaskedNetwork, x: Tensor, given: Tensor, rank: Tensor, ends: list[int]) -> Tensor:
     """log p(b | order) of the codes when bits are drawn by ``rank`` (D,) in the steps ``ends``: (N,)."""
     total = torch.zeros(len(x), dtype=torch.float64)
     for low, high in itertools.pairwise(ends):
@@ -105,7 +107,7 @@ def bound(network: Denoiser, x: Tensor, given: Tensor, rank: Tensor, ends: list[
 
 @torch.no_grad()
 def draw(
-    network: Denoiser, u: Tensor, given: Tensor, rank: Tensor, ends: list[int], temperature: float
+    network: MaskedNetwork, u: Tensor, given: Tensor, rank: Tensor, ends: list[int], temperature: float
 ) -> Tensor:
     """Draws codes: in each step the bits of the next ranks, independently given those before; uint8 (R, D)."""
     x = torch.zeros_like(u)
@@ -116,6 +118,6 @@ def draw(
     return (x > 0).to(torch.uint8)
 
 
-def ranks(uniforms: np.ndarray) -> Tensor:
+def ranks(uniforms: NDArray[np.floating[Any]]) -> Tensor:
     """The rank of each number in its row: a permutation per row, (R, D)."""
     return torch.from_numpy(uniforms.argsort(1, kind="stable").argsort(1, kind="stable"))

@@ -12,34 +12,32 @@ from numpy.typing import NDArray
 from priors.base import Prior
 from priors.fit import Bits, Fit, Rows
 from priors.options import option
+from priors.parts.training_options import TrainingOptions
 from priors.randomness import generator
 from priors.registry import register
 from priors.storage import State
 
 if TYPE_CHECKING:
-    from priors.kinds.masked_diffusion.network import Denoiser
+    from priors.kinds.masked_diffusion.network import MaskedNetwork
 
 POWERS = (1.0, 1.5, 2.0, 3.0)
 VALID_DRAWS = 4  # masks per held-out row when training is scored
 
 
 @dataclasses.dataclass(frozen=True)
-class MaskedDiffusionOptions:
-    """Options of :class:`MaskedDiffusion`."""
+class _Architecture:
+    """The network, and the steps in which it reveals bits."""
 
     steps: int = option(32, "steps of sampling; bits of one step are drawn in parallel", low=1)
     orders: int = option(4, "orders that the bound averages over", low=1)
     hidden: int = option(512, "units of a layer", low=1)
     layers: int = option(3, "residual blocks", low=1)
     dropout: float = option(0.1, "share of units dropped in training", low=0.0, high=0.95)
-    epochs: int = option(200, "at most so many passes over the rows", low=1)
-    batch: int = option(100, "rows of a training step", low=1)
-    rate: float = option(1e-3, "learning rate", low=1e-7)
-    decay: float = option(0.01, "weight decay", low=0.0)
-    patience: int = option(4, "evaluations without a gain before the rate falls", low=1)
-    minutes: float = option(
-        8.0, "a fit takes about so long on two cores, counted in arithmetic and not by a clock", low=0.01
-    )
+
+
+@dataclasses.dataclass(frozen=True)
+class MaskedDiffusionOptions(TrainingOptions, _Architecture):
+    """Options of :class:`MaskedDiffusion`."""
 
 
 @register
@@ -69,26 +67,27 @@ class MaskedDiffusion(Prior):
     sample_rows = 1024
     log_prob_rows = 1024
 
-    _network: Denoiser
+    _network: MaskedNetwork
     _ends: list[int]
 
     def _fit(self, train: Rows, valid: Rows, fit: Fit) -> dict[str, Any]:
         from priors.kinds.masked_diffusion.network import boundaries, random_loss
-        from priors.parts.training import RATE, Schedule, Trainer, marginal_log_odds, step_work
+        from priors.parts.training import RATE, NetworkTrainer, marginal_log_odds, step_work
 
-        made = self.options
-        self._network = self._new_network(made.dropout, int(generator(self.seed, 5).integers(2**62)))
+        options = self.options
+        self._network = self._new_network(options.dropout, int(generator(self.seed, 5).integers(2**62)))
         self._network.bias.data.copy_(marginal_log_odds(train.bits))
         forward = sum(p.numel() for p in self._network.parameters())
-        each = step_work(self._network, forward, len(train), VALID_DRAWS * len(valid), made.batch)
-        most = max(1, int(made.minutes * 60 * RATE / each))
-        trainer = Trainer(
+        each = step_work(self._network, forward, len(train), VALID_DRAWS * len(valid), options.batch)
+        most = max(1, int(options.minutes * 60 * RATE / each))
+        trainer = NetworkTrainer(
             self._network,
             functools.partial(random_loss, self._network),
             self._held_out_loss,
             train,
             valid,
-            Schedule(made.epochs, made.batch, made.rate, made.decay, made.patience, most),
+            options,
+            most,
             int(generator(self.seed, 6).integers(2**62)),
             fit.part(0.0, 0.98, "network"),
         )
@@ -96,10 +95,10 @@ class MaskedDiffusion(Prior):
         some = valid.take(slice(0, 2000))
         scores = []
         for power in POWERS:
-            self._ends = boundaries(self.dim, made.steps, power)
+            self._ends = boundaries(self.dim, options.steps, power)
             scores.append(self._score(some))
         power = POWERS[int(np.argmax(scores))]
-        self._ends = boundaries(self.dim, made.steps, power)
+        self._ends = boundaries(self.dim, options.steps, power)
         return {"power": power, "steps": len(self._ends) - 1}
 
     def _held_out_loss(self, x: Any, given: Any) -> float:
@@ -117,15 +116,15 @@ class MaskedDiffusion(Prior):
                 total += float(loss(self._network, block, context, count, rank).double().sum())
         return total / (VALID_DRAWS * len(x))
 
-    def _new_network(self, dropout: float, seed: int) -> Denoiser:
+    def _new_network(self, dropout: float, seed: int) -> MaskedNetwork:
         import torch
 
-        from priors.kinds.masked_diffusion.network import Denoiser
+        from priors.kinds.masked_diffusion.network import MaskedNetwork
 
-        made = self.options
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
-            return Denoiser(self.dim, self.given_dim, made.hidden, made.layers, dropout)
+            size = self.options.hidden, self.options.layers
+            return MaskedNetwork(self.dim, self.given_dim, *size, dropout)
 
     def _log_prob(self, rows: Rows) -> NDArray[np.float64]:
         from priors.kinds.masked_diffusion.network import bound, ranks
