@@ -33,7 +33,8 @@ class Prior(ABC):
 
     Arguments:
         dim: Number of bits of a code, D.
-        seed: Seed of everything random in the fit.
+        seed: Seed of the fit's randomness: the rows held out where no ``valid`` is passed, and whatever else a
+            kind draws, such as starts, orders of the bits, weights and masks.
         options: Fields of the kind's ``Options``.
 
     Raises:

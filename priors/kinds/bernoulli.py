@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-import functools
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -14,6 +14,7 @@ from priors.fit import Bits, Fit, Rows
 from priors.options import option
 from priors.parts import regression
 from priors.parts.numerics import log_sigmoid, sigmoid
+from priors.parts.regression import Weights
 from priors.registry import register
 from priors.storage import State
 
@@ -45,11 +46,6 @@ class Bernoulli(Prior):
     product each, shrunk toward the common one. The paper's prior is this one with p_i = 1/2
     (Proszewska, Malkin, Siddharth, "On Designing Diffusion Autoencoders for Efficient Generation and
     Representation Learning", 2025, arXiv 2506.00136).
-
-    Arguments:
-        dim: Number of bits, D.
-        seed: Chooses the held-out rows where none are given; the fit itself is deterministic.
-        options: :class:`BernoulliOptions`.
     """
 
     kind = "bernoulli"
@@ -70,34 +66,23 @@ class Bernoulli(Prior):
         self._offset, self._weights = offsets[best], np.zeros((self.given_dim + 1, self.dim))
         chosen = {"smoothing": smoothings[best]}
         if train.given is not None:
-            chosen["penalty"] = self._fit_given(train, valid, fit)
+            chosen["penalty"] = self._fit_given(train.given, train, valid, fit)
         return chosen
 
-    def _fit_given(self, train: Rows, valid: Rows, fit: Fit) -> float:
-        """Fits the regressions; from the strongest penalty down while the held-out rows gain."""
-        penalties = regression.PENALTIES if self.options.penalty is None else (self.options.penalty,)
-        assert train.given is not None
-        best, score, weights = penalties[0], -np.inf, None
-        for i, penalty in enumerate(penalties):
-            part = fit.part(i / len(penalties), (i + 1) / len(penalties))
-            tick = functools.partial(part.progress, message=f"penalty {penalty:g}")
-            weights = regression.fit(
-                train.given,
-                lambda rows: train.bits[rows],
-                sigmoid,
-                0.25,
-                self._offset,
-                penalty,
-                weights,
-                tick=tick,
+    def _fit_given(self, given: Bits, train: Rows, valid: Rows, fit: Fit) -> float:
+        """Fits the regressions on ``given``; returns their penalty."""
+
+        def regress(penalty: float, start: Weights | None, tick: Callable[[float], None]) -> Weights:
+            return regression.fit(
+                given, lambda rows: train.bits[rows], sigmoid, 0.25, self._offset, penalty, start, tick=tick
             )
-            kept, self._weights = self._weights, weights
-            new = self._score(valid)
-            if new <= score:
-                self._weights = kept
-                break
-            best, score = penalty, new
-        return best
+
+        def score(weights: Weights) -> float:
+            self._weights = weights
+            return self._score(valid)
+
+        penalty, self._weights = regression.best_penalty(self.options.penalty, regress, score, fit)
+        return penalty
 
     def _logits(self, given: Bits | None) -> NDArray[np.float64]:
         """l(g), (N, D), or (1, D) without given bits."""

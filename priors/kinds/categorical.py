@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-import functools
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -14,6 +14,7 @@ from priors.fit import Bits, Fit, Rows, marginals
 from priors.options import option
 from priors.parts import regression, trees
 from priors.parts.numerics import Floats, log_softmax, softmax
+from priors.parts.regression import Weights
 from priors.registry import register
 from priors.storage import State
 
@@ -91,11 +92,6 @@ class Categorical(Prior):
     posterior mean of a Dirichlet prior (Gelman et al., "Bayesian Data Analysis", third edition, 2013,
     equation 3.3). W is 0 without given bits, else a penalised softmax regression per block. Blocks are
     adjacent bits, or grown greedily by mutual information; b, grouping and a are chosen on held-out codes.
-
-    Arguments:
-        dim: Number of bits, D.
-        seed: Chooses the held-out rows where none are given; the fit itself is deterministic.
-        options: :class:`CategoricalOptions`.
     """
 
     kind = "categorical"
@@ -120,7 +116,7 @@ class Categorical(Prior):
             part = fit.part(i / len(widths), (i + 1) / len(widths))
             facts = {"block": width, **self._fit_tables(width, information, train, valid)}
             if train.given is not None:
-                facts["penalty"] = self._fit_given(train, valid, part)
+                facts["penalty"] = self._fit_given(train.given, train, valid, part)
             score = self._score(valid)
             part.progress(1.0, f"blocks of {width}")
             if score > best_score:
@@ -155,11 +151,9 @@ class Categorical(Prior):
         self._weights = np.zeros((self.given_dim + 1, self._logits.size))
         return chosen
 
-    def _fit_given(self, train: Rows, valid: Rows, fit: Fit) -> float:
-        """The softmax regressions; from the strongest penalty down while the held-out rows gain."""
-        assert train.given is not None
-        values, size = self._blocks.encode(train.bits), self._blocks.values
-        penalties = regression.PENALTIES if self.options.penalty is None else (self.options.penalty,)
+    def _fit_given(self, given: Bits, train: Rows, valid: Rows, fit: Fit) -> float:
+        """Fits the softmax regressions on ``given``; returns their penalty."""
+        values, size, offset = self._blocks.encode(train.bits), self._blocks.values, self._logits.ravel()
 
         def target(rows: slice) -> NDArray[np.bool_]:
             return (values[rows][:, :, None] == np.arange(size)).reshape(-1, self._logits.size)
@@ -167,20 +161,15 @@ class Categorical(Prior):
         def mean(logits: Floats) -> Floats:
             return softmax(logits.reshape(-1, *self._logits.shape)).reshape(logits.shape)
 
-        best, score = penalties[0], -np.inf
-        for i, penalty in enumerate(penalties):
-            part = fit.part(i / len(penalties), (i + 1) / len(penalties))
-            tick = functools.partial(part.progress, message=f"penalty {penalty:g}")
-            kept, offset = self._weights, self._logits.ravel()
-            self._weights = regression.fit(
-                train.given, target, mean, 0.5, offset, penalty, kept, steps=100, tick=tick
-            )
-            new = self._score(valid)
-            if new <= score:
-                self._weights = kept
-                break
-            best, score = penalty, new
-        return best
+        def regress(penalty: float, start: Weights | None, tick: Callable[[float], None]) -> Weights:
+            return regression.fit(given, target, mean, 0.5, offset, penalty, start, steps=100, tick=tick)
+
+        def score(weights: Weights) -> float:
+            self._weights = weights
+            return self._score(valid)
+
+        penalty, self._weights = regression.best_penalty(self.options.penalty, regress, score, fit)
+        return penalty
 
     def _log_tables(self, given: Bits | None, temperature: float = 1.0) -> Floats:
         """log p(v | g) of every block's values, (N, M, 2^b), or (1, M, 2^b) where nothing is given."""

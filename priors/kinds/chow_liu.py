@@ -51,11 +51,6 @@ class ChowLiu(Prior):
     With given bits there are two exact conditionals, and the held-out codes choose: ``values``, a tree for
     each distinct value of g, its marginals shrunk toward the common ones (labels; values that were never
     seen get the common tree); ``parents``, one tree in which given bits may be parents (arbitrary bits).
-
-    Arguments:
-        dim: Number of bits, D.
-        seed: Chooses the held-out rows where none are given; the fit itself is deterministic.
-        options: :class:`ChowLiuOptions`.
     """
 
     kind = "chow-liu"

@@ -49,11 +49,6 @@ class Empirical(Prior):
     and Aitken ("Multivariate binary discrimination by the kernel method", Biometrika 63, 1976,
     doi:10.1093/biomet/63.3.413, equation 2), and with given bits the conditional of the joint density.
     Samples are near copies of fitted codes, so it bounds what resampling can reach; it is no model.
-
-    Arguments:
-        dim: Number of bits, D.
-        seed: Chooses held-out rows; the fit itself is deterministic.
-        options: :class:`EmpiricalOptions`.
     """
 
     kind = "empirical"

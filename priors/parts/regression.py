@@ -8,22 +8,51 @@ serves all targets and a step is two matrix products. Nesterov's momentum with r
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from priors.fit import Bits
+from priors.fit import Bits, Fit
 from priors.parts.numerics import Floats
 
 CHUNK = 16384  # rows of a product
 PENALTIES = (300.0, 100.0, 30.0, 10.0, 3.0, 1.0, 0.3)  # from strong to weak, for choices on valid
+Weights = NDArray[np.float64]
 
 
 def design(given: Bits) -> NDArray[np.float32]:
     """The regressors (1, g), float32 (N, G + 1)."""
     return np.hstack([np.ones((len(given), 1), np.float32), given.astype(np.float32)])
+
+
+def best_penalty(
+    asked: float | None,
+    regress: Callable[[float, Weights | None, Callable[[float], None]], Weights],
+    score: Callable[[Weights], float],
+    fit: Fit,
+) -> tuple[float, Weights]:
+    """The penalty and weights that held-out rows prefer: from strong to weak while they gain.
+
+    Arguments:
+        asked: The one penalty to use, or ``None``.
+        regress: Penalty, weights of the stronger penalty before and progress to weights.
+        score: Weights to the mean log-likelihood of held-out rows.
+        fit: Progress.
+    """
+    penalties = PENALTIES if asked is None else (asked,)
+    best, weights, most = penalties[0], None, -np.inf
+    for i, penalty in enumerate(penalties):
+        part = fit.part(i / len(penalties), (i + 1) / len(penalties))
+        weaker = regress(penalty, weights, functools.partial(part.progress, message=f"penalty {penalty:g}"))
+        gained = score(weaker)
+        if weights is not None and gained <= most:
+            break
+        best, weights, most = penalty, weaker, gained
+    assert weights is not None
+    return best, weights
 
 
 def fit(
@@ -33,10 +62,10 @@ def fit(
     curvature: float,
     offset: NDArray[np.float64],
     penalty: float,
-    start: NDArray[np.float64] | None = None,
+    start: Weights | None = None,
     steps: int = 200,
     tick: Callable[[float], None] | None = None,
-) -> NDArray[np.float64]:
+) -> Weights:
     r"""Minimises :math:`\sum_n -\log p(y_n \mid g_n) + \tfrac{\lambda}{2} \lVert W \rVert^2`.
 
     Arguments:
@@ -47,7 +76,7 @@ def fit(
         offset: c, float64 (O,).
         penalty: λ > 0; toward infinity the fit becomes the offset alone.
         start: W to start from.
-        steps: At most so many.
+        steps: The most steps.
         tick: Called with the fraction of the steps done.
 
     Returns:

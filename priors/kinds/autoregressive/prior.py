@@ -87,11 +87,6 @@ class Autoregressive(Prior):
     al. ("A deep and tractable density estimator", 2014, arXiv 1310.1757, equation 13); the weights are those of
     the greatest likelihood of held-out codes. Sampling keeps the units, convolution inputs, keys and values of
     earlier bits, so D bits take D small steps.
-
-    Arguments:
-        dim: Number of bits, D.
-        seed: Of orders, weights and training.
-        options: :class:`AutoregressiveOptions`.
     """
 
     kind = "autoregressive"

@@ -53,11 +53,6 @@ class MaskedDiffusion(Prior):
     ("Autoregressive diffusion models", 2021, arXiv 2110.02037, equations 5 and 8), the absorbing case of
     Austin et al. (2021, arXiv 2107.03006). ``log_prob`` is this lower bound, averaged over ``orders`` ranks
     fixed by the seed, and not the likelihood. n_s ∝ s^power; the power is chosen on held-out codes.
-
-    Arguments:
-        dim: Number of bits, D.
-        seed: Of weights, training and the bound's ranks.
-        options: :class:`MaskedDiffusionOptions`.
     """
 
     kind = "masked-diffusion"

@@ -25,11 +25,6 @@ class Mixture(MixturePrior):
     with the expected counts n of the expectation step, marginals p_i and ``smoothing`` a: latent class
     analysis, in the form of McLachlan and Peel ("Finite Mixture Models", 2000, section 5.8,
     doi:10.1002/0471721182). What is given acts on the weights alone, as in :mod:`priors.kinds.mixtures.em`.
-
-    Arguments:
-        dim: Number of bits, D.
-        seed: Chooses the starts, and the held-out rows where none are given.
-        options: :class:`.search.MixtureOptions`.
     """
 
     kind = "mixture"

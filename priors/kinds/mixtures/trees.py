@@ -29,11 +29,6 @@ class ChowLiuMixture(MixturePrior):
     component's Chow–Liu tree anew from its weighted pairwise marginals, here shrunk toward those of all
     codes by ``smoothing`` codes' worth, so that no component starves. Given bits act on the weights and may
     be parents.
-
-    Arguments:
-        dim: Number of bits, D.
-        seed: Chooses the starts, and the held-out rows where none are given.
-        options: :class:`.search.MixtureOptions`.
     """
 
     kind = "chow-liu-mixture"
