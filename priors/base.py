@@ -15,13 +15,13 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 import numpy as np
-from numpy.typing import NDArray
 
 from priors import options as opts
 from priors import storage
+from priors.arrays import Bits, Float32, Float64
 from priors.checks import check_bits, check_integer, check_temperature
 from priors.errors import PriorError
-from priors.fit import Bits, Fit, Progress, Report, Rows, fingerprint, independent_nats, plain
+from priors.fit import Fit, Progress, Report, Rows, fingerprint, independent_nats, plain
 from priors.randomness import block_uniforms, generator
 
 HELD_OUT = 0.1  # share of the rows that chooses where the caller gives no valid rows
@@ -75,11 +75,11 @@ class Prior(ABC):
         """Fits to ``train``, chooses on ``valid``, returns what it chose; ``self.given_dim`` is set."""
 
     @abstractmethod
-    def _log_prob(self, rows: Rows) -> NDArray[np.float64]:
+    def _log_prob(self, rows: Rows) -> Float64:
         """log p(b | g) of at most ``log_prob_rows`` rows, in nats."""
 
     @abstractmethod
-    def _sample(self, u: NDArray[np.float32], given: Bits | None, temperature: float) -> Bits:
+    def _sample(self, u: Float32, given: Bits | None, temperature: float) -> Bits:
         """Codes (R, D) from uniform numbers (R, W): row i from row i of ``u`` and of ``given`` alone."""
 
     @abstractmethod
@@ -157,7 +157,7 @@ class Prior(ABC):
         fit.progress(1.0, "fitted")
         return self.report
 
-    def log_prob(self, bits: Bits, given: Bits | None = None) -> NDArray[np.float64]:
+    def log_prob(self, bits: Bits, given: Bits | None = None) -> Float64:
         """log p(b), or log p(b | g), of each code.
 
         Arguments:
@@ -174,9 +174,7 @@ class Prior(ABC):
         bits = check_bits("bits", bits, self.dim)
         return self._log_probs(Rows(bits, self._check_given(given, len(bits))))
 
-    def sample(
-        self, n: int, seed: int = 0, given: Bits | None = None, temperature: float = 1.0
-    ) -> NDArray[np.uint8]:
+    def sample(self, n: int, seed: int = 0, given: Bits | None = None, temperature: float = 1.0) -> Bits:
         """Draws codes; row i depends on (seed, i, given_i) alone, so fewer rows are a prefix of more.
 
         Arguments:
@@ -239,7 +237,7 @@ class Prior(ABC):
 
     # Inside.
 
-    def _log_probs(self, rows: Rows) -> NDArray[np.float64]:
+    def _log_probs(self, rows: Rows) -> Float64:
         """log p(b | g) of any number of rows, in blocks."""
         size = self.log_prob_rows
         parts = [self._log_prob(rows.take(slice(at, at + size))) for at in range(0, len(rows), size)]

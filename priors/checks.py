@@ -7,8 +7,8 @@ from typing import Any
 
 import numpy as np
 
+from priors.arrays import Bits
 from priors.errors import PriorError
-from priors.fit import Bits
 
 
 def check_bits(name: str, value: Any, width: int | None, rows: int | None = None, least: int = 1) -> Bits:

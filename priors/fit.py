@@ -12,9 +12,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from priors import storage
+from priors.arrays import Bits, Float64
 from priors.errors import PriorError
 
-Bits = NDArray[np.uint8]
 Progress = Callable[[float, str], None]
 
 
@@ -93,7 +93,7 @@ def plain(value: Any) -> Any:
     return value
 
 
-def marginals(bits: NDArray[Any]) -> NDArray[np.float64]:
+def marginals(bits: NDArray[Any]) -> Float64:
     """How often each bit is set (D,), smoothed by half a row each way."""
     return (bits.sum(0, dtype=np.float64) + 0.5) / (len(bits) + 1)
 

@@ -10,8 +10,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 
+from priors.arrays import Bits, Integers
 from priors.checks import check_bits
 from priors.errors import PriorError
 from priors.parts.numerics import hamming
@@ -35,7 +35,7 @@ class TwoSample:
     n: int
 
 
-def two_sample_accuracy(samples: NDArray[np.uint8], held_out: NDArray[np.uint8], seed: int = 0) -> TwoSample:
+def two_sample_accuracy(samples: Bits, held_out: Bits, seed: int = 0) -> TwoSample:
     """Trains a classifier to tell samples from held-out codes, and measures it on others.
 
     D. Lopez-Paz, M. Oquab, "Revisiting Classifier Two-Sample Tests", 2017, arXiv 1610.06545. The classifier is
@@ -76,7 +76,7 @@ def two_sample_accuracy(samples: NDArray[np.uint8], held_out: NDArray[np.uint8],
     return TwoSample(float(np.concatenate(right).mean()), float(0.5 / np.sqrt(n)), n)
 
 
-def nearest_distances(codes: NDArray[np.uint8], references: NDArray[np.uint8]) -> NDArray[np.int64]:
+def nearest_distances(codes: Bits, references: Bits) -> Integers:
     """The Hamming distance of each code to its nearest reference, int64 (N,).
 
     Arguments:

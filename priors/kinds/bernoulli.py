@@ -7,14 +7,13 @@ from collections.abc import Callable
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
+from priors.arrays import Bits, Float32, Float64
 from priors.base import Prior
-from priors.fit import Bits, Fit, Rows
+from priors.fit import Fit, Rows
 from priors.options import option
 from priors.parts import regression
 from priors.parts.numerics import log_sigmoid, sigmoid
-from priors.parts.regression import Weights
 from priors.registry import register
 from priors.storage import State
 
@@ -53,8 +52,8 @@ class Bernoulli(Prior):
     automatic = True
     Options = BernoulliOptions
 
-    _offset: NDArray[np.float64]
-    _weights: NDArray[np.float64]
+    _offset: Float64
+    _weights: Float64
 
     def _fit(self, train: Rows, valid: Rows, fit: Fit) -> dict[str, Any]:
         ones, n = train.bits.sum(0, dtype=np.float64), len(train)
@@ -72,29 +71,29 @@ class Bernoulli(Prior):
     def _fit_given(self, given: Bits, train: Rows, valid: Rows, fit: Fit) -> float:
         """Fits the regressions on ``given``; returns their penalty."""
 
-        def regress(penalty: float, start: Weights | None, tick: Callable[[float], None]) -> Weights:
+        def regress(penalty: float, start: Float64 | None, tick: Callable[[float], None]) -> Float64:
             return regression.fit(
                 given, lambda rows: train.bits[rows], sigmoid, 0.25, self._offset, penalty, start, tick=tick
             )
 
-        def score(weights: Weights) -> float:
+        def score(weights: Float64) -> float:
             self._weights = weights
             return self._score(valid)
 
         penalty, self._weights = regression.best_penalty(self.options.penalty, regress, score, fit)
         return penalty
 
-    def _logits(self, given: Bits | None) -> NDArray[np.float64]:
+    def _logits(self, given: Bits | None) -> Float64:
         """l(g), (N, D), or (1, D) without given bits."""
         if given is None:
             return self._offset[None]
         return self._offset + regression.design(given).astype(np.float64) @ self._weights
 
-    def _log_prob(self, rows: Rows) -> NDArray[np.float64]:
+    def _log_prob(self, rows: Rows) -> Float64:
         signs = 2.0 * rows.bits - 1.0
         return log_sigmoid(signs * self._logits(rows.given)).sum(1)
 
-    def _sample(self, u: NDArray[np.float32], given: Bits | None, temperature: float) -> Bits:
+    def _sample(self, u: Float32, given: Bits | None, temperature: float) -> Bits:
         return (u < sigmoid(self._logits(given) / temperature)).astype(np.uint8)
 
     def _state(self) -> State:

@@ -9,12 +9,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from priors.arrays import Bits, Float32, Float64, Floats, Integers
 from priors.base import Prior
-from priors.fit import Bits, Fit, Rows, marginals
+from priors.fit import Fit, Rows, marginals
 from priors.options import option
 from priors.parts import regression, trees
-from priors.parts.numerics import Floats, log_softmax, softmax
-from priors.parts.regression import Weights
+from priors.parts.numerics import draw_index, log_softmax, softmax
 from priors.registry import register
 from priors.storage import State
 
@@ -46,7 +46,7 @@ class CategoricalOptions:
 class Blocks:
     """Bits cut into blocks: ``bits`` int64 (M, b) holds the bits of each block, D where a block is short."""
 
-    bits: NDArray[np.int64]
+    bits: Integers
     dim: int
 
     @property
@@ -54,7 +54,7 @@ class Blocks:
         """2^b."""
         return 1 << self.bits.shape[1]
 
-    def encode(self, codes: Bits) -> NDArray[np.int64]:
+    def encode(self, codes: Bits) -> Integers:
         """The value of each block, int64 (N, M); the first bit of a block is the highest."""
         padded = np.hstack([codes, np.zeros((len(codes), 1), np.uint8)])
         out = np.zeros((len(codes), len(self.bits)), np.int64)
@@ -62,7 +62,7 @@ class Blocks:
             out = 2 * out + padded[:, column]
         return out
 
-    def decode(self, values: NDArray[np.int64]) -> Bits:
+    def decode(self, values: Integers) -> Bits:
         """The codes of block values (N, M): uint8 (N, D)."""
         padded = np.zeros((len(values), self.dim + 1), np.uint8)
         width = self.bits.shape[1]
@@ -70,7 +70,7 @@ class Blocks:
             padded[:, column] = (values >> (width - 1 - j)) & 1
         return padded[:, : self.dim]
 
-    def independent(self, p: NDArray[np.float64]) -> NDArray[np.float64]:
+    def independent(self, p: Float64) -> Float64:
         """Probabilities (M, 2^b) of independent bits with marginals ``p`` (D,)."""
         marginal = np.append(p, 0.0)[self.bits]  # a missing bit is always 0
         table = np.ones((len(self.bits), 1))
@@ -102,8 +102,8 @@ class Categorical(Prior):
     log_prob_rows = 1024
 
     _blocks: Blocks
-    _logits: NDArray[np.float64]  # (M, 2^b)
-    _weights: NDArray[np.float64]  # (G + 1, M 2^b)
+    _logits: Float64  # (M, 2^b)
+    _weights: Float64  # (G + 1, M 2^b)
 
     def _fit(self, train: Rows, valid: Rows, fit: Fit) -> dict[str, Any]:
         widths: tuple[int, ...] = WIDTHS if train.given is None else WIDTHS_GIVEN
@@ -125,9 +125,7 @@ class Categorical(Prior):
         self._blocks, self._logits, self._weights = best
         return chosen
 
-    def _fit_tables(
-        self, width: int, information: NDArray[np.float64], train: Rows, valid: Rows
-    ) -> dict[str, Any]:
+    def _fit_tables(self, width: int, information: Float64, train: Rows, valid: Rows) -> dict[str, Any]:
         """The best grouping and smoothing of blocks of one width, whatever is given."""
         groupings = ("adjacent", "information") if self.options.grouping is None else (self.options.grouping,)
         smoothings = SMOOTHING if self.options.smoothing is None else (self.options.smoothing,)
@@ -161,10 +159,10 @@ class Categorical(Prior):
         def mean(logits: Floats) -> Floats:
             return softmax(logits.reshape(-1, *self._logits.shape)).reshape(logits.shape)
 
-        def regress(penalty: float, start: Weights | None, tick: Callable[[float], None]) -> Weights:
+        def regress(penalty: float, start: Float64 | None, tick: Callable[[float], None]) -> Float64:
             return regression.fit(given, target, mean, 0.5, offset, penalty, start, steps=100, tick=tick)
 
-        def score(weights: Weights) -> float:
+        def score(weights: Float64) -> float:
             self._weights = weights
             return self._score(valid)
 
@@ -179,19 +177,15 @@ class Categorical(Prior):
             logits = logits + moved.reshape(-1, *self._logits.shape)
         return log_softmax(logits / temperature)
 
-    def _log_prob(self, rows: Rows) -> NDArray[np.float64]:
+    def _log_prob(self, rows: Rows) -> Float64:
         tables, values = self._log_tables(rows.given), self._blocks.encode(rows.bits)
         row = np.zeros(1, np.int64) if rows.given is None else np.arange(len(rows))
         return tables[row[:, None], np.arange(len(self._logits)), values].sum(1)
 
-    def _sample(self, u: NDArray[np.float32], given: Bits | None, temperature: float) -> Bits:
-        cumulative = np.cumsum(np.exp(self._log_tables(given, temperature)), axis=-1)
-        if given is None:
-            pairs = zip(cumulative[0], u.T, strict=True)
-            values = np.stack([np.searchsorted(c, x * c[-1], side="right") for c, x in pairs], axis=1)
-        else:
-            values = (cumulative <= u[:, :, None] * cumulative[..., -1:]).sum(-1)
-        return self._blocks.decode(np.minimum(values, self._blocks.values - 1))
+    def _sample(self, u: Float32, given: Bits | None, temperature: float) -> Bits:
+        tables = np.exp(self._log_tables(given, temperature))
+        draws = [draw_index(tables[:, m], u[:, m]) for m in range(len(self._logits))]
+        return self._blocks.decode(np.stack(draws, axis=1))
 
     def _width(self) -> int:
         return len(self._logits)
@@ -212,7 +206,7 @@ class Categorical(Prior):
         return free * (1 + (self.given_dim + 1 if self.given_dim else 0))
 
 
-def group(information: NDArray[np.float64], width: int, grouping: str) -> Blocks:
+def group(information: Float64, width: int, grouping: str) -> Blocks:
     """Cuts D bits into blocks of ``width``: in their order, or each grown from the pair that shares most.
 
     Arguments:
@@ -238,7 +232,7 @@ def group(information: NDArray[np.float64], width: int, grouping: str) -> Blocks
     return Blocks(padded.reshape(-1, width).astype(np.int64), dim)
 
 
-def count(blocks: Blocks, bits: Bits) -> NDArray[np.float64]:
+def count(blocks: Blocks, bits: Bits) -> Float64:
     """How often each block has each value, (M, 2^b)."""
     values, size = blocks.encode(bits), blocks.values
     flat = (values + size * np.arange(values.shape[1])).ravel()

@@ -9,9 +9,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from priors.arrays import Bits, Float32, Float64
 from priors.base import Prior
 from priors.errors import PriorError
-from priors.fit import Bits, Fit, Rows
+from priors.fit import Fit, Rows
 from priors.options import option
 from priors.parts import trees
 from priors.registry import register
@@ -131,12 +132,12 @@ class ChowLiu(Prior):
             which = np.where(place < len(self._values), place, which)
         return which
 
-    def _log_prob(self, rows: Rows) -> NDArray[np.float64]:
+    def _log_prob(self, rows: Rows) -> Float64:
         columns = trees.variables(rows) if self._roots else rows.bits
         likelihood, which = trees.Likelihood(self._trees, self._roots), self._which(rows.given, len(rows))
         return likelihood(columns)[which, np.arange(len(rows))].astype(np.float64)
 
-    def _sample(self, u: NDArray[np.float32], given: Bits | None, temperature: float) -> Bits:
+    def _sample(self, u: Float32, given: Bits | None, temperature: float) -> Bits:
         which = self._which(given, len(u))
         return trees.sample(self._trees, which, u, given if self._roots else None, temperature)
 

@@ -6,12 +6,12 @@ import dataclasses
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
+from priors.arrays import Bits, Float32, Float64
 from priors.base import Prior
-from priors.fit import Bits, Fit, Rows
+from priors.fit import Fit, Rows
 from priors.options import option
-from priors.parts.numerics import hamming, log_odds, log_sum_exp
+from priors.parts.numerics import draw_index, hamming, log_odds, log_sum_exp
 from priors.randomness import generator
 from priors.registry import register
 from priors.storage import State
@@ -58,8 +58,8 @@ class Empirical(Prior):
     sample_rows = 256
     log_prob_rows = 64
 
-    _codes: NDArray[np.float32]
-    _given: NDArray[np.float32] | None
+    _codes: Float32
+    _given: Float32 | None
     _flip: float
     _given_flip: float
 
@@ -98,13 +98,13 @@ class Empirical(Prior):
             fit.progress((at + len(block)) / len(rows), "flip probabilities")
         return pairs[int(np.argmax(totals))]
 
-    def _log_weights(self, given: Bits | None) -> NDArray[np.float64]:
+    def _log_weights(self, given: Bits | None) -> Float64:
         """Log weight of every fitted code, (R, N), or (1, 1) without given bits; not normalised."""
         if given is None or self._given is None:
             return np.zeros((1, 1))
         return hamming(given, self._given).astype(np.float64) * log_odds(self._given_flip)
 
-    def _log_prob(self, rows: Rows) -> NDArray[np.float64]:
+    def _log_prob(self, rows: Rows) -> Float64:
         r = self._flip
         kernel = hamming(rows.bits, self._codes).astype(np.float64) * log_odds(r)
         weights = self._log_weights(rows.given)
@@ -112,14 +112,13 @@ class Empirical(Prior):
         norm = np.log(len(self._codes)) if rows.given is None else log_sum_exp(weights, 1, overwrite=True)
         return log_sum_exp(kernel, 1, overwrite=True) - norm + self.dim * np.log1p(-r)
 
-    def _sample(self, u: NDArray[np.float32], given: Bits | None, temperature: float) -> Bits:
+    def _sample(self, u: Float32, given: Bits | None, temperature: float) -> Bits:
         n = len(self._codes)
         if given is None:
             centre = np.minimum((u[:, 0].astype(np.float64) * n).astype(np.int64), n - 1)
         else:
             weights = self._log_weights(given) / temperature
-            cumulative = np.cumsum(np.exp(weights - weights.max(1, keepdims=True)), axis=1)
-            centre = (cumulative <= u[:, :1] * cumulative[:, -1:]).sum(1).clip(max=n - 1)
+            centre = draw_index(np.exp(weights - weights.max(1, keepdims=True)), u[:, 0])
         odds = (self._flip / (1 - self._flip)) ** (1 / temperature)
         flip = u[:, 1:] < odds / (1 + odds)
         return (self._codes[centre].astype(np.uint8) ^ flip).astype(np.uint8)

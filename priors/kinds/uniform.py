@@ -5,10 +5,10 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
+from priors.arrays import Bits, Float32, Float64
 from priors.base import Prior
-from priors.fit import Bits, Fit, Rows
+from priors.fit import Fit, Rows
 from priors.registry import register
 from priors.storage import State
 
@@ -29,10 +29,10 @@ class Uniform(Prior):
     def _fit(self, train: Rows, valid: Rows, fit: Fit) -> dict[str, Any]:
         return {}
 
-    def _log_prob(self, rows: Rows) -> NDArray[np.float64]:
+    def _log_prob(self, rows: Rows) -> Float64:
         return np.full(len(rows), -self.dim * np.log(2.0))
 
-    def _sample(self, u: NDArray[np.float32], given: Bits | None, temperature: float) -> Bits:
+    def _sample(self, u: Float32, given: Bits | None, temperature: float) -> Bits:
         return (u < 0.5).astype(np.uint8)
 
     def _state(self) -> State:

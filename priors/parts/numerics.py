@@ -7,9 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from priors.fit import Bits
-
-Floats = NDArray[np.floating[Any]]
+from priors.arrays import Bits, Float32, Float64, Floats
 
 
 def sigmoid(x: Floats) -> Floats:
@@ -39,7 +37,7 @@ def log_softmax(x: Floats) -> Floats:
     return x - np.log(np.exp(x).sum(-1, keepdims=True))
 
 
-def log_sum_exp(x: Floats, axis: int, overwrite: bool = False) -> NDArray[np.float64]:
+def log_sum_exp(x: Floats, axis: int, overwrite: bool = False) -> Float64:
     """log Σ_j exp x_j along an axis; with ``overwrite`` the work is done in ``x``, which saves its memory.
 
     Example:
@@ -52,7 +50,17 @@ def log_sum_exp(x: Floats, axis: int, overwrite: bool = False) -> NDArray[np.flo
     return np.asarray(np.log(powers.sum(axis, dtype=np.float64)) + top.squeeze(axis))
 
 
-def hamming(a: Bits, b: NDArray[np.float32]) -> NDArray[np.float32]:
+def draw_index(weights: Floats, u: Floats) -> NDArray[np.intp]:
+    """An index per row, drawn by uniform numbers u (R,), as likely as its weight in (R, K), or (1, K) for all rows."""
+    cumulative = np.cumsum(weights, axis=1)
+    if len(weights) == 1:
+        index = np.searchsorted(cumulative[0], u * cumulative[0, -1], side="right")
+    else:
+        index = (cumulative <= u[:, None] * cumulative[:, -1:]).sum(1)
+    return np.minimum(index, weights.shape[1] - 1)
+
+
+def hamming(a: Bits, b: Float32) -> Float32:
     """Hamming distances between the rows of ``a`` (R, D) and of ``b`` (N, D): (R, N).
 
     |a − b| = |a| + |b| − 2 aᵀb; whole numbers below 2²⁴ are exact in float32.

@@ -15,31 +15,30 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from priors.fit import Bits, Fit
-from priors.parts.numerics import Floats
+from priors.arrays import Bits, Float32, Float64, Floats
+from priors.fit import Fit
 
 CHUNK = 16384  # rows of a product
 PENALTIES = (300.0, 100.0, 30.0, 10.0, 3.0, 1.0, 0.3)  # from strong to weak, for choices on valid
-Weights = NDArray[np.float64]
 
 
-def design(given: Bits) -> NDArray[np.float32]:
+def design(given: Bits) -> Float32:
     """The regressors (1, g), float32 (N, G + 1)."""
     return np.hstack([np.ones((len(given), 1), np.float32), given.astype(np.float32)])
 
 
 def best_penalty(
     asked: float | None,
-    regress: Callable[[float, Weights | None, Callable[[float], None]], Weights],
-    score: Callable[[Weights], float],
+    regress: Callable[[float, Float64 | None, Callable[[float], None]], Float64],
+    score: Callable[[Float64], float],
     fit: Fit,
-) -> tuple[float, Weights]:
+) -> tuple[float, Float64]:
     """The penalty and weights that held-out rows prefer: from strong to weak while they gain.
 
     Arguments:
         asked: The one penalty to use, or ``None``.
         regress: Penalty, weights of the stronger penalty before and progress to weights.
-        score: Weights to the mean log-likelihood of held-out rows.
+        score: Float64 to the mean log-likelihood of held-out rows.
         fit: Progress.
     """
     penalties = PENALTIES if asked is None else (asked,)
@@ -60,12 +59,12 @@ def fit(
     target: Callable[[slice], NDArray[Any]],
     mean: Callable[[Floats], Floats],
     curvature: float,
-    offset: NDArray[np.float64],
+    offset: Float64,
     penalty: float,
-    start: Weights | None = None,
+    start: Float64 | None = None,
     steps: int = 200,
     tick: Callable[[float], None] | None = None,
-) -> Weights:
+) -> Float64:
     r"""Minimises :math:`\sum_n -\log p(y_n \mid g_n) + \tfrac{\lambda}{2} \lVert W \rVert^2`.
 
     Arguments:

@@ -21,7 +21,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from priors.fit import Bits, Fit, Rows, marginals
+from priors.arrays import Bits
+from priors.fit import Fit, Rows, marginals
 from priors.parts.numerics import log_odds
 from priors.parts.training_options import TrainingOptions
 from priors.randomness import generator

@@ -17,8 +17,9 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.sparse import csr_matrix
 
-from priors.fit import Bits, Rows
-from priors.parts.numerics import Floats, sigmoid
+from priors.arrays import Bits, Float32, Float64, Floats
+from priors.fit import Rows
+from priors.parts.numerics import sigmoid
 from priors.storage import State
 
 LEAST = 1e-9  # least probability of a cell, so that no logarithm is infinite
@@ -37,7 +38,7 @@ class Trees:
 
     parent: NDArray[np.int32]
     order: NDArray[np.int32]
-    table: NDArray[np.float64]
+    table: Float64
 
     def __len__(self) -> int:
         return len(self.parent)
@@ -49,29 +50,25 @@ def join(parts: list[Trees]) -> Trees:
     return Trees(**{name: np.concatenate([getattr(part, name) for part in parts]) for name in names})
 
 
-def variables(rows: Rows) -> NDArray[np.float32]:
+def variables(rows: Rows) -> Float32:
     """v = (g, b), float32 (N, V)."""
     bits = rows.bits.astype(np.float32)
     return bits if rows.given is None else np.hstack([rows.given.astype(np.float32), bits])
 
 
-def pair_counts(
-    variables: NDArray[np.float32], weights: NDArray[np.float32] | None = None
-) -> NDArray[np.float64]:
+def pair_counts(variables: Float32, weights: Float32 | None = None) -> Float64:
     """Σ_n w_n v_n v_nᵀ (V, V): how often both are set; the diagonal counts single variables."""
     if weights is not None:
         variables = variables * np.sqrt(weights)[:, None]
     return (variables.T @ variables).astype(np.float64)
 
 
-def shrink(
-    counts: NDArray[np.float64], n: float, toward: NDArray[np.float64], weight: float
-) -> NDArray[np.float64]:
+def shrink(counts: Float64, n: float, toward: Float64, weight: float) -> Float64:
     """Pairwise marginals from counts of ``n`` codes, shrunk by ``weight`` codes' worth of ``toward``."""
     return (counts + weight * toward) / (n + weight)
 
 
-def independent(pairs: NDArray[np.float64], n: float) -> NDArray[np.float64]:
+def independent(pairs: Float64, n: float) -> Float64:
     """Pairwise marginals of independent variables with the smoothed marginals of ``pairs``, (V, V)."""
     single = (np.diag(pairs) + 0.5) / (n + 1)
     product = np.outer(single, single)
@@ -79,7 +76,7 @@ def independent(pairs: NDArray[np.float64], n: float) -> NDArray[np.float64]:
     return product
 
 
-def _cells(pairs: NDArray[np.float64]) -> NDArray[np.float64]:
+def _cells(pairs: Float64) -> Float64:
     """p(v_i = x, v_j = y) at [x, y, i, j] from p(v_i = 1, v_j = 1)."""
     single = np.diag(pairs)
     p10 = single[:, None] - pairs
@@ -87,7 +84,7 @@ def _cells(pairs: NDArray[np.float64]) -> NDArray[np.float64]:
     return np.maximum(np.array([[p00, p10.T], [p10, pairs]]), LEAST)
 
 
-def mutual_information(pairs: NDArray[np.float64]) -> NDArray[np.float64]:
+def mutual_information(pairs: Float64) -> Float64:
     """I(v_i; v_j) in nats (V, V) from the pairwise marginals p(v_i = 1, v_j = 1), to about 1e-6.
 
     The logarithms are those of float32, which take a tenth of the time.
@@ -102,13 +99,13 @@ def mutual_information(pairs: NDArray[np.float64]) -> NDArray[np.float64]:
     return out
 
 
-def information(bits: Bits) -> NDArray[np.float64]:
+def information(bits: Bits) -> Float64:
     """The mutual information of every pair of bits (D, D), in nats, from codes (N, D)."""
     pairs = pair_counts(bits.astype(np.float32))
     return mutual_information(shrink(pairs, len(bits), independent(pairs, len(bits)), 1.0))
 
 
-def spanning_tree(weights: NDArray[np.float64], roots: int) -> tuple[NDArray[np.int32], NDArray[np.int32]]:
+def spanning_tree(weights: Float64, roots: int) -> tuple[NDArray[np.int32], NDArray[np.int32]]:
     """The spanning tree of maximum weight, grown from the first ``roots`` variables (Prim).
 
     Arguments:
@@ -135,7 +132,7 @@ def spanning_tree(weights: NDArray[np.float64], roots: int) -> tuple[NDArray[np.
     return parent[roots:], np.array(order, np.int32)
 
 
-def fit_tree(pairs: NDArray[np.float64], roots: int) -> Trees:
+def fit_tree(pairs: Float64, roots: int) -> Trees:
     """The Chow–Liu tree of pairwise marginals p(v_i = 1, v_j = 1), (V, V), as one of :class:`Trees`."""
     parent, order = spanning_tree(mutual_information(pairs), roots)
     rows = np.arange(roots, len(pairs))
@@ -195,9 +192,7 @@ class Likelihood:
         return out + self._constant[:, None]
 
 
-def sample(
-    trees: Trees, which: NDArray[np.intp], u: NDArray[np.float32], given: Bits | None, temperature: float
-) -> Bits:
+def sample(trees: Trees, which: NDArray[np.intp], u: Float32, given: Bits | None, temperature: float) -> Bits:
     """Draws a code per row from the row's tree, bit after bit in its order.
 
     Arguments:

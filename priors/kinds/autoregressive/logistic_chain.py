@@ -17,10 +17,10 @@ from __future__ import annotations
 import dataclasses
 
 import numpy as np
-from numpy.typing import NDArray
 
+from priors.arrays import Float32, Float64, Floats
 from priors.fit import Rows
-from priors.parts.numerics import Floats, log_odds, sigmoid
+from priors.parts.numerics import log_odds, sigmoid
 from priors.parts.regression import CHUNK
 
 STRENGTHS = (0.5, 0.25, 0.12, 0.06, 0.03, 0.015)  # penalties in units of 1 / √N, from strong to weak
@@ -40,8 +40,8 @@ class Chain:
         strength: The penalty times √N.
     """
 
-    bias: NDArray[np.float64]
-    weights: NDArray[np.float32]
+    bias: Float64
+    weights: Float32
     strength: float
 
     def loss(self, rows: Rows) -> float:
@@ -53,7 +53,7 @@ class Chain:
         return total / len(x)
 
 
-def signed_rows(rows: Rows) -> NDArray[np.float32]:
+def signed_rows(rows: Rows) -> Float32:
     """(y, x), float32 (N, G + T) of −1 and 1."""
     parts = [part for part in (rows.given, rows.bits) if part is not None]
     return np.hstack(parts).astype(np.float32) * 2 - 1
@@ -98,7 +98,7 @@ def fit(train: Rows, valid: Rows, most: float = np.inf) -> Chain:
 class _Solver:
     """Proximal steps on centred regressors; keeps its solution as a start for the next penalty."""
 
-    def __init__(self, x: NDArray[np.float32], dim: int) -> None:
+    def __init__(self, x: Float32, dim: int) -> None:
         self._x, self._dim, width = x, dim, x.shape[1]
         position = np.concatenate([np.full(width - dim, -1), np.arange(dim)])
         self._mask = (position < np.arange(dim)[:, None]).astype(np.float32)
@@ -124,7 +124,7 @@ class _Solver:
             v = total
         return 0.25 * 1.1 * max(value, 1.0)
 
-    def _gradient(self, weights: NDArray[np.float32], bias: NDArray[np.float32]) -> tuple[Floats, Floats]:
+    def _gradient(self, weights: Float32, bias: Float32) -> tuple[Floats, Floats]:
         """Of the mean loss, by centred weights and by their bias."""
         by_weights, by_bias = np.zeros_like(weights), np.zeros_like(bias)
         for at in range(0, len(self._x), CHUNK):
@@ -154,7 +154,7 @@ class _Solver:
             momentum, weights, bias = following, new, new_bias
         self._weights, self._bias = weights, bias
 
-    def chain(self) -> tuple[NDArray[np.float64], NDArray[np.float32]]:
+    def chain(self) -> tuple[Float64, Float32]:
         """Bias and weights for regressors that are not centred."""
         bias = self._bias.astype(np.float64) - self._weights.astype(np.float64) @ self._mean
         return bias, self._weights.copy()

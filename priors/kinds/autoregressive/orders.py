@@ -5,15 +5,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
-from numpy.typing import NDArray
 
-from priors.fit import Bits
+from priors.arrays import Bits, Integers
 from priors.parts import trees
 
 
 def find(
     given: Sequence[int] | None, ordering: str, member: int, bits: Bits, rng: np.random.Generator
-) -> NDArray[np.int64]:
+) -> Integers:
     """The order of a member of an ensemble, a permutation (D,).
 
     Arguments:
@@ -31,7 +30,7 @@ def find(
     return tree_order(bits, rng) if ordering == "tree" else rng.permutation(dim)
 
 
-def tree_order(bits: Bits, rng: np.random.Generator) -> NDArray[np.int64]:
+def tree_order(bits: Bits, rng: np.random.Generator) -> Integers:
     """Bits in the order of a walk down the Chow–Liu tree from a random root, branches in random order."""
     dim = bits.shape[1]
     parent, _ = trees.spanning_tree(trees.information(bits), 0)

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
 
+from priors.arrays import Bits, Float32, Float64, Integers
 from priors.base import Prior
 from priors.errors import PriorError
-from priors.fit import Bits, Fit, Rows
+from priors.fit import Fit, Rows
 from priors.kinds.autoregressive import logistic_chain as chain
 from priors.kinds.autoregressive import orders
 from priors.options import option
@@ -73,6 +73,15 @@ class AutoregressiveOptions(TrainingOptions, _Architecture):
     rate: float = option(2e-3, "learning rate", low=1e-7)
 
 
+class _Member(NamedTuple):
+    """A network, its order (D,), what it started from, and log p of the held-out rows (M,)."""
+
+    network: CausalNetwork
+    order: Integers
+    start: str
+    valid: Float64
+
+
 @register
 class Autoregressive(Prior):
     r"""The weighted average of products of conditionals, each from a causal network with an order of its own.
@@ -94,9 +103,9 @@ class Autoregressive(Prior):
     Options = AutoregressiveOptions
     log_prob_rows = 512
 
-    _orders: NDArray[np.int64]  # (M, D)
+    _orders: Integers  # (M, D)
     _networks: list[CausalNetwork]
-    _weights: NDArray[np.float64]  # (M,)
+    _weights: Float64  # (M,)
 
     def __init__(self, dim: int, seed: int = 0, **options: Any) -> None:
         super().__init__(dim, seed, **options)
@@ -125,36 +134,29 @@ class Autoregressive(Prior):
         budget = options.minutes * 60 * RATE
         share = budget / (max(options.members, tried) if options.members else min(tried, LEAST_MEMBERS))
         dropout = default_dropout(len(train)) if options.dropout is None else options.dropout
-        spent, done = 0.0, 0.0
-        logs: list[NDArray[np.float64]] = []
-        networks: list[CausalNetwork] = []
-        member_orders: list[NDArray[np.int64]] = []
-        starts: list[str] = []
-        while len(networks) < tried:
-            member = min(len(networks), most - 1)
-            rng = generator(self.seed, 7, member)
-            order = orders.find(options.order, options.ordering, member, train.bits, rng)
-            high = done + (1 - done) / self._members_left(tried, len(networks), spent, budget)
-            starts.append(options.start or next_start(starts, [float(log.mean()) for log in logs]))
-            network, work = self._fit_member(
-                starts, order, dropout, share, train, valid, fit.part(done, high, f"member-{len(networks)}")
+        spent, done, members = 0.0, 0.0, list[_Member]()
+        while len(members) < tried:
+            index = min(len(members), most - 1)  # a second try of a single network keeps its order
+            order = orders.find(
+                options.order, options.ordering, index, train.bits, generator(self.seed, 7, index)
             )
+            start = options.start or next_start(members)
+            high = done + (1 - done) / self._members_left(tried, len(members), spent, budget)
+            part = fit.part(done, high, f"member-{len(members)}")
+            network, work = self._fit_member(len(members), start, order, dropout, share, train, valid, part)
             spent, done = spent + work, high
-            networks.append(network)
-            member_orders.append(order)
             self._networks, self._orders, self._weights = [network], order[None], np.ones(1)
-            logs.append(self._log_probs(valid))
-            if options.members is None and spent + spent / len(networks) > budget:
+            members.append(_Member(network, order, start, self._log_probs(valid)))
+            if options.members is None and spent + spent / len(members) > budget:
                 break
-        keep = range(len(networks))
         if most == 1:
-            best = int(np.argmax([log.mean() for log in logs]))
-            keep = range(best, best + 1)
-        self._networks, self._orders = [networks[m] for m in keep], np.stack([member_orders[m] for m in keep])
-        self._weights = best_weights(np.stack([logs[m] for m in keep]))
+            members = [max(members, key=lambda member: float(member.valid.mean()))]
+        self._networks = [member.network for member in members]
+        self._orders = np.stack([member.order for member in members])
+        self._weights = best_weights(np.stack([member.valid for member in members]))
         return {
             "dropout": dropout,
-            "starts": [starts[m] for m in keep],
+            "starts": [member.start for member in members],
             "weights": [round(float(w), 3) for w in self._weights],
             "channels": [channels(network) for network in self._networks],
         }
@@ -167,8 +169,9 @@ class Autoregressive(Prior):
 
     def _fit_member(
         self,
-        starts: list[str],
-        order: NDArray[np.int64],
+        member: int,
+        start: str,
+        order: Integers,
         dropout: float,
         share: float,
         train: Rows,
@@ -178,9 +181,10 @@ class Autoregressive(Prior):
         """The next network, trained on codes in its order, and the multiplications that it took.
 
         Arguments:
-            starts: What each network starts from, up to this one.
-            order: (D,).
-            dropout: In training.
+            member: Number of the network, from 0.
+            start: What it starts from, one of ``STARTS``.
+            order: A permutation of the bits (D,).
+            dropout: Share of units dropped in training.
             share: Multiplications that it should take at most.
             train, valid: Rows in the order of the bits.
             fit: Progress and checkpoint.
@@ -190,7 +194,7 @@ class Autoregressive(Prior):
         from priors.kinds.autoregressive.network import mean_loss
         from priors.parts.training import NetworkTrainer, marginal_log_odds, step_work
 
-        options, member = self.options, len(starts) - 1
+        options = self.options
         train, valid = Rows(train.bits[:, order], train.given), Rows(valid.bits[:, order], valid.given)
         seed = int(generator(self.seed, 5, member).integers(2**62))
         width = options.channels
@@ -202,13 +206,13 @@ class Autoregressive(Prior):
             network = self._new_network(0, dropout, seed)
             each = step_work(network, network.work(), len(train), len(valid), options.batch)
         first = 0.0
-        if starts[-1] == "independent":
+        if start == "independent":
             network.start_at(marginal_log_odds(train.bits))
         else:
             first = chain.work(train, CHAIN_SHARE * share)
             if fit.load() is None:
-                start = chain.fit(train, valid, CHAIN_SHARE * share)
-                network.start_at(torch.from_numpy(start.bias), torch.from_numpy(start.weights))
+                fitted = chain.fit(train, valid, CHAIN_SHARE * share)
+                network.start_at(torch.from_numpy(fitted.bias), torch.from_numpy(fitted.weights))
             network.linear.requires_grad_(False)
         trainer = NetworkTrainer(
             network,
@@ -244,7 +248,7 @@ class Autoregressive(Prior):
                 dropout,
             )
 
-    def _log_prob(self, rows: Rows) -> NDArray[np.float64]:
+    def _log_prob(self, rows: Rows) -> Float64:
         import torch
 
         from priors.kinds.autoregressive.network import log_likelihood
@@ -261,9 +265,7 @@ class Autoregressive(Prior):
     def _width(self) -> int:
         return self.dim + 1
 
-    def _sample(
-        self, u: NDArray[np.float32], given: Bits | None, temperature: float, cached: bool = True
-    ) -> Bits:
+    def _sample(self, u: Float32, given: Bits | None, temperature: float, cached: bool = True) -> Bits:
         import torch
 
         from priors.kinds.autoregressive.cached_sampling import draw
@@ -308,14 +310,14 @@ def channels(network: CausalNetwork) -> int:
     return 0 if network.snail is None else int(network.snail.position.shape[1])
 
 
-def next_start(starts: list[str], scores: list[float]) -> str:
+def next_start(members: list[_Member]) -> str:
     """What the next network starts from: each once, then whichever led to the greatest held-out likelihood."""
-    if len(starts) < len(STARTS):
-        return STARTS[len(starts)]
-    return starts[int(np.argmax(scores))]
+    if len(members) < len(STARTS):
+        return STARTS[len(members)]
+    return max(members, key=lambda member: float(member.valid.mean())).start
 
 
-def best_weights(logs: NDArray[np.float64]) -> NDArray[np.float64]:
+def best_weights(logs: Float64) -> Float64:
     """The weights (M,) of most likelihood for log p_m of held-out codes (M, N), by expectation maximisation.
 
     One code's worth of equal weights keeps them above 0.

@@ -7,13 +7,12 @@ from __future__ import annotations
 
 import itertools
 import math
-from typing import Any
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional as F
+
+from priors.arrays import Floats
 
 
 class Residual(nn.Module):
@@ -118,6 +117,6 @@ def draw(
     return (x > 0).to(torch.uint8)
 
 
-def ranks(uniforms: NDArray[np.floating[Any]]) -> Tensor:
+def ranks(uniforms: Floats) -> Tensor:
     """The rank of each number in its row: a permutation per row, (R, D)."""
     return torch.from_numpy(uniforms.argsort(1, kind="stable").argsort(1, kind="stable"))

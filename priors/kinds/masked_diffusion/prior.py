@@ -7,10 +7,10 @@ import functools
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from numpy.typing import NDArray
 
+from priors.arrays import Bits, Float32, Float64
 from priors.base import Prior
-from priors.fit import Bits, Fit, Rows
+from priors.fit import Fit, Rows
 from priors.options import option
 from priors.parts.training_options import TrainingOptions
 from priors.randomness import generator
@@ -121,7 +121,7 @@ class MaskedDiffusion(Prior):
             size = self.options.hidden, self.options.layers
             return MaskedNetwork(self.dim, self.given_dim, *size, dropout)
 
-    def _log_prob(self, rows: Rows) -> NDArray[np.float64]:
+    def _log_prob(self, rows: Rows) -> Float64:
         from priors.kinds.masked_diffusion.network import bound, ranks
         from priors.parts.training import sign_tensor
 
@@ -133,7 +133,7 @@ class MaskedDiffusion(Prior):
     def _width(self) -> int:
         return 2 * self.dim
 
-    def _sample(self, u: NDArray[np.float32], given: Bits | None, temperature: float) -> Bits:
+    def _sample(self, u: Float32, given: Bits | None, temperature: float) -> Bits:
         import torch
 
         from priors.kinds.masked_diffusion.network import draw, ranks

@@ -7,8 +7,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from priors.fit import Bits, Rows, marginals
-from priors.kinds.mixtures.em import EXPONENTIAL, MULTIPLY, Floats, MixturePrior
+from priors.arrays import Bits, Float32, Float64, Floats
+from priors.fit import Rows, marginals
+from priors.kinds.mixtures.em import EXPONENTIAL, MULTIPLY, MixturePrior
 from priors.parts.numerics import log_odds, log_sigmoid, sigmoid
 from priors.registry import register
 from priors.storage import State
@@ -33,22 +34,16 @@ class Mixture(MixturePrior):
     grid = (8, 16, 32, 64, 128, 256, 512)
     smoothings = (0.3, 1.0, 3.0, 10.0, 30.0)
 
-    def _variables(self, rows: Rows) -> NDArray[np.float32]:
+    def _variables(self, rows: Rows) -> Float32:
         return rows.bits.astype(np.float32)
 
-    def _common(self, variables: NDArray[np.float32]) -> NDArray[np.float64]:
+    def _common(self, variables: Float32) -> Float64:
         return marginals(variables)
 
     def _step_seconds(self, rows: int, size: int) -> float:
         return rows * size * (2 * self.dim * MULTIPLY + EXPONENTIAL)
 
-    def _maximize(
-        self,
-        variables: NDArray[np.float32],
-        shares: NDArray[np.float32],
-        smoothing: float,
-        common: NDArray[np.float64],
-    ) -> State:
+    def _maximize(self, variables: Float32, shares: Float32, smoothing: float, common: Float64) -> State:
         counts = (shares @ variables).astype(np.float64)
         total = shares.sum(1, dtype=np.float64)[:, None]
         p = np.clip((counts + smoothing * common) / (total + smoothing), 1e-9, 1 - 1e-9)
@@ -59,8 +54,6 @@ class Mixture(MixturePrior):
         constant = log_sigmoid(-logits).sum(1).astype(dtype)
         return logits.astype(dtype) @ variables.T.astype(dtype) + constant[:, None]
 
-    def _draw(
-        self, which: NDArray[np.intp], u: NDArray[np.float32], given: Bits | None, temperature: float
-    ) -> Bits:
+    def _draw(self, which: NDArray[np.intp], u: Float32, given: Bits | None, temperature: float) -> Bits:
         p = sigmoid(self._components["logits"] / temperature).astype(np.float32)
         return (u < p[which]).astype(np.uint8)

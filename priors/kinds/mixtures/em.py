@@ -19,11 +19,12 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from priors.arrays import Bits, Float32, Float64, Floats
 from priors.base import Prior
-from priors.fit import Bits, Fit, Rows
+from priors.fit import Fit, Rows
 from priors.kinds.mixtures.search import Candidate, MixtureOptions, Search
 from priors.parts import regression
-from priors.parts.numerics import Floats, log_softmax, log_sum_exp, softmax
+from priors.parts.numerics import draw_index, log_softmax, log_sum_exp, softmax
 from priors.randomness import generator
 from priors.storage import State
 
@@ -48,11 +49,11 @@ class Data(NamedTuple):
         common: What components are shrunk toward.
     """
 
-    train: NDArray[np.float32]
+    train: Float32
     given: Bits | None
-    valid: NDArray[np.float32]
+    valid: Float32
     given_valid: Bits | None
-    common: NDArray[np.float64]
+    common: Float64
 
 
 class MixturePrior(Prior):
@@ -63,27 +64,21 @@ class MixturePrior(Prior):
     smoothings: tuple[float, ...]
 
     _components: State
-    _gate: NDArray[np.float64]  # (G + 1, R K), runs side by side
+    _gate: Float64  # (G + 1, R K), runs side by side
     _runs: int
 
     # What a kind of mixture supplies.
 
     @abstractmethod
-    def _variables(self, rows: Rows) -> NDArray[np.float32]:
+    def _variables(self, rows: Rows) -> Float32:
         """What the components see of rows, (N, V)."""
 
     @abstractmethod
-    def _common(self, variables: NDArray[np.float32]) -> NDArray[np.float64]:
+    def _common(self, variables: Float32) -> Float64:
         """What components are shrunk toward: statistics of all rows."""
 
     @abstractmethod
-    def _maximize(
-        self,
-        variables: NDArray[np.float32],
-        shares: NDArray[np.float32],
-        smoothing: float,
-        common: NDArray[np.float64],
-    ) -> State:
+    def _maximize(self, variables: Float32, shares: Float32, smoothing: float, common: Float64) -> State:
         """Components (arrays with K first) fitted to rows weighted by ``shares`` (K, N)."""
 
     @abstractmethod
@@ -95,9 +90,7 @@ class MixturePrior(Prior):
         """log p_k(b | g), (K, N)."""
 
     @abstractmethod
-    def _draw(
-        self, which: NDArray[np.intp], u: NDArray[np.float32], given: Bits | None, temperature: float
-    ) -> Bits:
+    def _draw(self, which: NDArray[np.intp], u: Float32, given: Bits | None, temperature: float) -> Bits:
         """A code from component ``which`` (R,) of each row."""
 
     # Fitting.
@@ -182,9 +175,7 @@ class MixturePrior(Prior):
         inside = self._evaluate(components, data.valid, np.float32).astype(np.float64)
         return Candidate(components, gate, log_sum_exp(inside + log_gate(gate, data.given_valid).T, 0))
 
-    def _expect(
-        self, components: State, gate: NDArray[np.float64], variables: NDArray[np.float32], given: Bits | None
-    ) -> NDArray[np.float32]:
+    def _expect(self, components: State, gate: Float64, variables: Float32, given: Bits | None) -> Float32:
         """Each component's share of each row, (K, N)."""
         shares = self._evaluate(components, variables, np.float32).astype(np.float32, copy=False)
         for at in range(0, len(variables), regression.CHUNK):
@@ -197,13 +188,8 @@ class MixturePrior(Prior):
         return shares
 
     def _fit_gate(
-        self,
-        shares: NDArray[np.float32],
-        given: Bits | None,
-        start: NDArray[np.float64] | None,
-        penalty: float,
-        steps: int,
-    ) -> NDArray[np.float64]:
+        self, shares: Float32, given: Bits | None, start: Float64 | None, penalty: float, steps: int
+    ) -> Float64:
         """The gate W (G + 1, K) for the components' shares of the rows."""
         sums = shares.sum(1, dtype=np.float64) + 1.0
         offset = np.log(sums / sums.sum())
@@ -235,28 +221,22 @@ class MixturePrior(Prior):
 
     # The mixture of all runs.
 
-    def _log_weights(self, given: Bits | None) -> NDArray[np.float64]:
+    def _log_weights(self, given: Bits | None) -> Float64:
         """log w_k(g) of all components of all runs, (N, R K), or (1, R K) where nothing is given."""
         size = self._gate.shape[1] // self._runs
         parts = [log_gate(self._gate[:, i * size : (i + 1) * size], given) for i in range(self._runs)]
         return np.concatenate(parts, axis=1) - np.log(self._runs)
 
-    def _log_prob(self, rows: Rows) -> NDArray[np.float64]:
+    def _log_prob(self, rows: Rows) -> Float64:
         inside = self._evaluate(self._components, self._variables(rows), np.float64)
         return log_sum_exp(inside + self._log_weights(rows.given).T, 0)
 
     def _width(self) -> int:
         return self.dim + 1
 
-    def _sample(self, u: NDArray[np.float32], given: Bits | None, temperature: float) -> Bits:
+    def _sample(self, u: Float32, given: Bits | None, temperature: float) -> Bits:
         weights = softmax(self._log_weights(given) / temperature)
-        cumulative = np.cumsum(weights, axis=1)
-        if given is None:
-            which = np.searchsorted(cumulative[0], u[:, 0] * cumulative[0, -1], side="right")
-        else:
-            which = (cumulative <= u[:, :1] * cumulative[:, -1:]).sum(1)
-        which = np.minimum(which, cumulative.shape[1] - 1)
-        return self._draw(which, u[:, 1:], given, temperature)
+        return self._draw(draw_index(weights, u[:, 0]), u[:, 1:], given, temperature)
 
     def _state(self) -> State:
         return {**self._components, "gate": self._gate, "runs": np.array([self._runs])}
@@ -268,7 +248,7 @@ class MixturePrior(Prior):
             raise ValueError(f"a gate of shape {self._gate.shape} for {self.given_dim} given bits")
 
 
-def cluster(variables: NDArray[np.float32], size: int, rng: np.random.Generator) -> NDArray[np.intp]:
+def cluster(variables: Float32, size: int, rng: np.random.Generator) -> NDArray[np.intp]:
     """A cluster for each row by Lloyd's k-means from random rows; an empty cluster begins anew at a row."""
     centres = variables[rng.choice(len(variables), size, replace=False)]
     nearest = np.zeros(len(variables), np.intp)
@@ -285,13 +265,13 @@ def cluster(variables: NDArray[np.float32], size: int, rng: np.random.Generator)
     return nearest
 
 
-def _hard(index: NDArray[np.intp], size: int) -> NDArray[np.float32]:
+def _hard(index: NDArray[np.intp], size: int) -> Float32:
     shares = np.zeros((size, len(index)), np.float32)
     shares[index, np.arange(len(index))] = 1
     return shares
 
 
-def log_gate(gate: NDArray[np.float64], given: Bits | None) -> Floats:
+def log_gate(gate: Float64, given: Bits | None) -> Floats:
     """log softmax of the gate's logits: (N, K), or (1, K) where nothing is given."""
     logits = gate if given is None else regression.design(given).astype(np.float64) @ gate
     return log_softmax(logits)

@@ -10,8 +10,8 @@ import dataclasses
 from collections.abc import Callable
 
 import numpy as np
-from numpy.typing import NDArray
 
+from priors.arrays import Float64
 from priors.fit import Fit
 from priors.options import option
 from priors.parts.numerics import log_sum_exp
@@ -50,8 +50,8 @@ class Candidate:
     """
 
     components: State
-    gate: NDArray[np.float64]
-    valid: NDArray[np.float64]
+    gate: Float64
+    valid: Float64
 
     def state(self, prefix: str = "") -> State:
         """The arrays by name."""

@@ -7,8 +7,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from priors.fit import Bits, Rows
-from priors.kinds.mixtures.em import EXPONENTIAL, MULTIPLY, Floats, MixturePrior
+from priors.arrays import Bits, Float32, Float64, Floats
+from priors.fit import Rows
+from priors.kinds.mixtures.em import EXPONENTIAL, MULTIPLY, MixturePrior
 from priors.parts import trees
 from priors.registry import register
 from priors.storage import State
@@ -37,10 +38,10 @@ class ChowLiuMixture(MixturePrior):
     grid = (8, 16, 32, 64, 128, 256)
     smoothings = (1.0, 3.0, 10.0, 30.0, 100.0)
 
-    def _variables(self, rows: Rows) -> NDArray[np.float32]:
+    def _variables(self, rows: Rows) -> Float32:
         return trees.variables(rows)
 
-    def _common(self, variables: NDArray[np.float32]) -> NDArray[np.float64]:
+    def _common(self, variables: Float32) -> Float64:
         pairs, n = trees.pair_counts(variables), len(variables)
         return trees.shrink(pairs, n, trees.independent(pairs, n), 1.0)
 
@@ -49,13 +50,7 @@ class ChowLiuMixture(MixturePrior):
         active = rows * min(size, ACTIVE) * width**2 * MULTIPLY + size * width**2 * INFORMATION
         return active + rows * size * (width * (MULTIPLY + SPARSE) + EXPONENTIAL)
 
-    def _maximize(
-        self,
-        variables: NDArray[np.float32],
-        shares: NDArray[np.float32],
-        smoothing: float,
-        common: NDArray[np.float64],
-    ) -> State:
+    def _maximize(self, variables: Float32, shares: Float32, smoothing: float, common: Float64) -> State:
         found = []
         for share in shares:
             rows = np.nonzero(share > LEAST_SHARE)[0]
@@ -67,9 +62,7 @@ class ChowLiuMixture(MixturePrior):
     def _evaluate(self, components: State, variables: NDArray[Any], dtype: Any) -> Floats:
         return trees.Likelihood(trees.from_state(components, self.dim), self.given_dim, dtype)(variables)
 
-    def _draw(
-        self, which: NDArray[np.intp], u: NDArray[np.float32], given: Bits | None, temperature: float
-    ) -> Bits:
+    def _draw(self, which: NDArray[np.intp], u: Float32, given: Bits | None, temperature: float) -> Bits:
         return trees.sample(trees.from_state(self._components, self.dim), which, u, given, temperature)
 
     def _parameters(self) -> int:
