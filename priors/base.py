@@ -44,7 +44,7 @@ class Prior(ABC):
         kind: Name in the registry.
         summary: One line on the distribution.
         exact: Whether ``log_prob`` is the logarithm of a probability; else it is a lower bound of it.
-        automatic: Whether ``auto`` may choose the kind: no network, no memorising.
+        automatic: Whether ``auto`` may choose the kind: it has no network and does not memorize.
         memorises: Whether samples are near copies of fitted codes.
         Options: Frozen dataclass of options.
         sample_rows, log_prob_rows: Rows that ``_sample`` and ``_log_prob`` see at once.
@@ -115,7 +115,7 @@ class Prior(ABC):
             bits: uint8 (N, D), N ≥ 2.
             valid: uint8 (M, D) held-out codes; without them a tenth of ``bits`` is held out by the seed.
             given: uint8 (N, G) to condition on: other bits, or one-hot labels.
-            given_valid: uint8 (M, G), needed where both ``valid`` and ``given`` are there.
+            given_valid: uint8 (M, G), needed where both ``valid`` and ``given`` are passed.
             progress: Called with the fraction done and a short message.
             checkpoint: Folder for kinds that fit for long: the same call continues there after a kill and
                 ends with the same result. It may be deleted when the prior is saved.
@@ -209,7 +209,7 @@ class Prior(ABC):
         """Writes ``prior.json`` and its tensors into ``folder``, whole or not at all.
 
         Arguments:
-            folder: Made where it is missing; a prior that is there is replaced at one moment.
+            folder: Created where it is missing; a prior that is there is replaced at one moment.
             metadata: JSON-able facts that :func:`priors.load` gives back; ``self.metadata`` by default.
 
         Raises:

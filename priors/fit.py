@@ -43,17 +43,17 @@ class Report:
     """What a fit measured; every number names its rows.
 
     Attributes:
-        kind, dim, given_dim, seed, exact: Of the prior; where ``exact`` is false, likelihoods are bounds.
-        n_train, n_valid: Rows fitted and rows held out.
-        valid_from: ``given`` by the caller, or ``held out`` of the rows to fit by the seed.
+        kind, dim, given_dim, seed, exact: Facts of the prior; where ``exact`` is false, likelihoods are lower bounds.
+        n_train, n_valid: Numbers of rows fitted and of rows held out.
+        valid_from: ``given``: the caller passed the held-out rows; ``held out``: the seed chose them.
         train_nats: Mean log-likelihood of at most 4,096 of the fitted rows.
         valid_nats: Mean log-likelihood of the held-out rows.
         valid_bits_per_code, valid_bits_per_bit: The same as a code length, per code and per bit of it.
-        independent_bits_per_code: Code length of the held-out rows under smoothed marginals of the fitted.
-        gain_bits_per_code: What the prior saves over that: the gap to independence.
-        parameters: Fitted numbers.
-        seconds: Of the fit, on this machine.
-        options, chosen: As they were asked for, and what was chosen for those left open.
+        independent_bits_per_code: The same for independent bits with the smoothed marginals of the fitted rows.
+        gain_bits_per_code: What the prior saves over independent bits.
+        parameters: Count of fitted numbers.
+        seconds: Time that the fit took by the clock.
+        options, chosen: The options as asked for, and what the fit chose for those left open.
     """
 
     kind: str
@@ -111,7 +111,7 @@ class Fit:
     Arguments:
         progress: Called with the fraction done in [0, 1] and a short message, or ``None``.
         checkpoint: A folder to continue from and to save to, or ``None``.
-        identity: What the fit depends on; a checkpoint of another fit is ignored and replaced.
+        identity: Digest of all that the fit depends on; a checkpoint of another fit is ignored and replaced.
     """
 
     def __init__(self, progress: Progress | None, checkpoint: Path | None, identity: str) -> None:

@@ -25,9 +25,9 @@ class TwoSample:
     """A classifier two-sample test.
 
     Attributes:
-        accuracy: Of telling samples from held-out codes, on pairs that the classifier did not see; 0.5 is ideal.
+        accuracy: Share of unseen codes, half samples and half held out, that the classifier tells right; 0.5 is ideal.
         error: Standard error of the accuracy under the hypothesis that both are alike, 0.5 / √n.
-        n: Codes that the accuracy was measured on.
+        n: Number of codes that the accuracy was measured on.
     """
 
     accuracy: float
@@ -43,12 +43,12 @@ def two_sample_accuracy(samples: Bits, held_out: Bits, seed: int = 0) -> TwoSamp
     the seed into training and test codes.
 
     Arguments:
-        samples: (N, D).
-        held_out: (M, D); codes that the prior was not fitted to.
-        seed: Of the halves and of the classifier.
+        samples: uint8 (N, D).
+        held_out: uint8 (M, D), codes that the prior was not fitted to.
+        seed: Seed of the halves and of the classifier.
 
     Raises:
-        PriorError: The arrays are no codes of one length, or there are fewer than 20 of either.
+        PriorError: The arrays are not codes of one length, or there are fewer than 20 of either.
     """
     from sklearn.ensemble import HistGradientBoostingClassifier
 
@@ -80,11 +80,11 @@ def nearest_distances(codes: Bits, references: Bits) -> Integers:
     """The Hamming distance of each code to its nearest reference, int64 (N,).
 
     Arguments:
-        codes: (N, D).
-        references: (M, D).
+        codes: uint8 (N, D).
+        references: uint8 (M, D).
 
     Raises:
-        PriorError: The arrays are no codes of one length.
+        PriorError: The arrays are not codes of one length.
 
     Example:
         >>> nearest_distances(np.array([[0, 1, 1]], np.uint8), np.array([[0, 0, 0], [0, 1, 0]], np.uint8))

@@ -40,7 +40,7 @@ def option(
     """A field of an options dataclass.
 
     Arguments:
-        default: The value when nothing is said; ``None`` means that the fit chooses.
+        default: The value where the caller passes none; ``None`` means that the fit chooses.
         help: One line of meaning.
         low: The least value allowed, inclusive.
         high: The greatest value allowed, inclusive.

@@ -47,7 +47,7 @@ def _refusals(path: Path) -> Iterator[None]:
 
 
 def write_bytes(path: Path, content: bytes) -> None:
-    """Writes a file whole or not at all: temporary file beside it, flushed, renamed."""
+    """Writes a file whole or not at all: a temporary file next to it, flushed, then renamed."""
     with _refusals(path):
         path.parent.mkdir(parents=True, exist_ok=True)
         handle, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".tmp", dir=path.parent)

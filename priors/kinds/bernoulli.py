@@ -41,7 +41,7 @@ class Bernoulli(Prior):
         \qquad l_i(g) = \log\frac{n_i + a}{N - n_i + a} + w_i^\top (1, g)
 
     where n_i of N codes have bit i set, a is ``smoothing``, and w_i is 0 without given bits, else the
-    minimiser of the negative log-likelihood with an L2 ``penalty``. One-hot labels thus get one Bernoulli
+    minimizer of the negative log-likelihood with an L2 ``penalty``. One-hot labels thus get one Bernoulli
     product each, shrunk toward the common one. The paper's prior is this one with p_i = 1/2
     (Proszewska, Malkin, Siddharth, "On Designing Diffusion Autoencoders for Efficient Generation and
     Representation Learning", 2025, arXiv 2506.00136).

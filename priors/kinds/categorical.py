@@ -31,7 +31,7 @@ class CategoricalOptions:
     block: int | None = option(None, "bits of a block; auto chooses on valid", low=1, high=12)
     grouping: str | None = option(
         None,
-        "bits beside each other, or those that share most information; auto chooses on valid",
+        "adjacent bits, or those that share most information; auto chooses on valid",
         choices=("adjacent", "information"),
     )
     smoothing: float | None = option(
@@ -90,7 +90,7 @@ class Categorical(Prior):
 
     with counts n of the value v of block m, its probability under independent bits, and ``smoothing`` a: the
     posterior mean of a Dirichlet prior (Gelman et al., "Bayesian Data Analysis", third edition, 2013,
-    equation 3.3). W is 0 without given bits, else a penalised softmax regression per block. Blocks are
+    equation 3.3). W is 0 without given bits, else a penalized softmax regression per block. Blocks are
     adjacent bits, or grown greedily by mutual information; b, grouping and a are chosen on held-out codes.
     """
 

@@ -45,7 +45,7 @@ class ChowLiu(Prior):
 
     .. math:: \log p(b \mid g) = \sum_i \log p(b_i \mid v_{\pi(i)}), \qquad v = (g, b)
 
-    where the edges maximise the sum of mutual informations (Chow and Liu, "Approximating discrete
+    where the edges maximize the sum of mutual informations (Chow and Liu, "Approximating discrete
     probability distributions with dependence trees", 1968, doi:10.1109/TIT.1968.1054142, equation 12),
     computed from pairwise marginals :math:`(n_{ij} + a p_i p_j) / (N + a)` with ``smoothing`` a.
 

@@ -1,4 +1,4 @@
-"""Resampled codes: a kernel density on the hypercube, centred on the fitted codes themselves."""
+"""Resampled codes: a kernel density on the hypercube, centered on the fitted codes themselves."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ class EmpiricalOptions:
 
 @register
 class Empirical(Prior):
-    r"""A code is one of the fitted codes with each bit flipped with a small probability; it memorises.
+    r"""A code is one of the fitted codes with each bit flipped with a small probability; it memorizes.
 
     .. math::
         p(b \mid g) = \sum_n w_n(g) \, r^{d(b, b_n)} (1 - r)^{D - d(b, b_n)}, \qquad
@@ -52,7 +52,7 @@ class Empirical(Prior):
     """
 
     kind = "empirical"
-    summary = "fitted codes with flipped bits (memorises: an upper bound of resampling, not a model)"
+    summary = "fitted codes with flipped bits (memorizes: an upper bound of resampling, not a model)"
     memorises = True
     Options = EmpiricalOptions
     sample_rows = 256
@@ -99,7 +99,7 @@ class Empirical(Prior):
         return pairs[int(np.argmax(totals))]
 
     def _log_weights(self, given: Bits | None) -> Float64:
-        """Log weight of every fitted code, (R, N), or (1, 1) without given bits; not normalised."""
+        """Log weight of every fitted code, (R, N), or (1, 1) without given bits; not normalized."""
         if given is None or self._given is None:
             return np.zeros((1, 1))
         return hamming(given, self._given).astype(np.float64) * log_odds(self._given_flip)
@@ -115,13 +115,13 @@ class Empirical(Prior):
     def _sample(self, u: Float32, given: Bits | None, temperature: float) -> Bits:
         n = len(self._codes)
         if given is None:
-            centre = np.minimum((u[:, 0].astype(np.float64) * n).astype(np.int64), n - 1)
+            center = np.minimum((u[:, 0].astype(np.float64) * n).astype(np.int64), n - 1)
         else:
             weights = self._log_weights(given) / temperature
-            centre = draw_index(np.exp(weights - weights.max(1, keepdims=True)), u[:, 0])
+            center = draw_index(np.exp(weights - weights.max(1, keepdims=True)), u[:, 0])
         odds = (self._flip / (1 - self._flip)) ** (1 / temperature)
         flip = u[:, 1:] < odds / (1 + odds)
-        return (self._codes[centre].astype(np.uint8) ^ flip).astype(np.uint8)
+        return (self._codes[center].astype(np.uint8) ^ flip).astype(np.uint8)
 
     def _width(self) -> int:
         return self.dim + 1

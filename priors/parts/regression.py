@@ -1,8 +1,8 @@
 """Linear models of many targets on the same given bits, fitted together.
 
-Logits l(g) = c + Wᵀ(1, g) with a fixed offset c and a penalised deviation W (its intercept too). The
+Logits l(g) = c + Wᵀ(1, g) with a fixed offset c and a penalized deviation W (its intercept too). The
 curvature of the logistic loss is at most κ XᵀX, κ = 1/4 for single bits and 1/2 for softmax groups
-(Böhning, "Multinomial logistic regression algorithm", 1992, doi:10.1007/BF00048682), so one factorisation
+(Böhning, "Multinomial logistic regression algorithm", 1992, doi:10.1007/BF00048682), so one factorization
 serves all targets and a step is two matrix products. Nesterov's momentum with restarts speeds it up.
 """
 
@@ -65,7 +65,7 @@ def fit(
     steps: int = 200,
     tick: Callable[[float], None] | None = None,
 ) -> Float64:
-    r"""Minimises :math:`\sum_n -\log p(y_n \mid g_n) + \tfrac{\lambda}{2} \lVert W \rVert^2`.
+    r"""Minimizes :math:`\sum_n -\log p(y_n \mid g_n) + \tfrac{\lambda}{2} \lVert W \rVert^2`.
 
     Arguments:
         given: uint8 (N, G).

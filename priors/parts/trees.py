@@ -155,8 +155,8 @@ class Likelihood:
     The trees share edges, so the products are made once per distinct edge.
 
     Arguments:
-        trees: K of them.
-        given_dim: G.
+        trees: K trees.
+        given_dim: Given bits, G.
         dtype: float32 for expectation steps, float64 for likelihoods that are reported.
     """
 
@@ -196,9 +196,9 @@ def sample(trees: Trees, which: NDArray[np.intp], u: Float32, given: Bits | None
     """Draws a code per row from the row's tree, bit after bit in its order.
 
     Arguments:
-        trees: K of them.
-        which: (R,) the tree of each row.
-        u: (R, D) uniform numbers.
+        trees: K trees.
+        which: The tree of each row, (R,).
+        u: Uniform numbers (R, D).
         given: uint8 (R, G), or ``None``.
         temperature: Divides the log-odds of every bit.
 

@@ -28,10 +28,10 @@ def codes(dim: int) -> np.ndarray:
 
 
 def groups(n: int, dim: int, seed: int = 0) -> np.ndarray:
-    """Codes around three centres: dependent bits, all values of each bit present."""
+    """Codes around three centers: dependent bits, all values of each bit present."""
     rng = np.random.default_rng(seed)
-    centres = np.random.default_rng(99).random((3, dim)) < 0.5
-    return (centres[rng.integers(0, 3, n)] ^ (rng.random((n, dim)) < 0.15)).astype(np.uint8)
+    centers = np.random.default_rng(99).random((3, dim)) < 0.5
+    return (centers[rng.integers(0, 3, n)] ^ (rng.random((n, dim)) < 0.15)).astype(np.uint8)
 
 
 def one_hot(labels: np.ndarray, width: int) -> np.ndarray:

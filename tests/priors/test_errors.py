@@ -167,7 +167,7 @@ def variant(**attributes: object) -> type:
         (variant(kind="Two Words"), "expected lower case without spaces"),
         (variant(kind=None), "kind is None; expected one line of text"),
         (variant(summary=""), "summary is ''; expected one line"),
-        (variant(automatic=True, exact=False), "expected an exact kind that does not memorise"),
+        (variant(automatic=True, exact=False), "expected an exact kind that does not memorize"),
         (variant(Options=dict), "Options is not a dataclass"),
     ],
 )

@@ -21,7 +21,7 @@ class DenseSteps:
 
     Arguments:
         path: The path.
-        inputs: Given signs, then the signs so far (R, G + T); whoever draws fills it.
+        inputs: Given signs, then the signs so far (R, G + T); the caller fills it.
     """
 
     def __init__(self, path: DensePath, inputs: Tensor) -> None:
@@ -103,11 +103,11 @@ def draw(network: CausalNetwork, u: Tensor, given: Tensor, temperature: float, c
     """Draws sequences: bit t is 1 where u_t < σ(z_t / temperature).
 
     Arguments:
-        network: In evaluation mode.
+        network: A network in evaluation mode.
         u: float (R, T) uniform numbers.
         given: float (R, G) of −1 and 1; G may be 0.
-        temperature: Above 0.
-        cached: False recomputes the whole prefix at every bit, for comparison.
+        temperature: Divides the logits; above 0.
+        cached: Whether to keep what earlier bits need; without it every bit computes the whole prefix anew.
 
     Returns:
         uint8 (R, T).

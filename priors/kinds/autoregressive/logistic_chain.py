@@ -7,7 +7,7 @@ the fully visible belief network (Neal, "Connectionist learning of belief networ
 few regressors that a bit needs, so the fit is good on few codes already: it is what the network of the
 autoregressive prior starts from.
 
-The penalised loss is convex; accelerated proximal steps minimise it (Beck and Teboulle, "A fast iterative
+The penalized loss is convex; accelerated proximal steps minimize it (Beck and Teboulle, "A fast iterative
 shrinkage-thresholding algorithm", SIAM Journal on Imaging Sciences 2, 2009, doi:10.1137/080716542), with a
 step of its own for each regressor: 1 / (κ v_j), v_j its variance, κ = λ_max(correlation) / 4.
 """
@@ -85,18 +85,18 @@ def fit(train: Rows, valid: Rows, most: float = np.inf) -> Chain:
     x = signed_rows(train.take(slice(0, ROWS)))
     solver, best, least = _Solver(x, train.bits.shape[1]), None, np.inf
     for strength in STRENGTHS:
-        solver.minimise(strength / np.sqrt(len(x)), _steps(train, most)[0])
-        made = Chain(*solver.chain(), strength)
-        loss = made.loss(valid)
+        solver.minimize(strength / np.sqrt(len(x)), _steps(train, most)[0])
+        chain = Chain(*solver.chain(), strength)
+        loss = chain.loss(valid)
         if best is not None and loss >= least:
             break
-        best, least = made, loss
+        best, least = chain, loss
     assert best is not None
     return best
 
 
 class _Solver:
-    """Proximal steps on centred regressors; keeps its solution as a start for the next penalty."""
+    """Proximal steps on centered regressors; keeps its solution as a start for the next penalty."""
 
     def __init__(self, x: Float32, dim: int) -> None:
         self._x, self._dim, width = x, dim, x.shape[1]
@@ -125,17 +125,17 @@ class _Solver:
         return 0.25 * 1.1 * max(value, 1.0)
 
     def _gradient(self, weights: Float32, bias: Float32) -> tuple[Floats, Floats]:
-        """Of the mean loss, by centred weights and by their bias."""
+        """Of the mean loss, by centered weights and by their bias."""
         by_weights, by_bias = np.zeros_like(weights), np.zeros_like(bias)
         for at in range(0, len(self._x), CHUNK):
             block = self._x[at : at + CHUNK]
-            centred = block - self._mean
-            error = sigmoid(centred @ weights.T + bias) - (block[:, -self._dim :] > 0)
-            by_weights += error.T @ centred
+            centered = block - self._mean
+            error = sigmoid(centered @ weights.T + bias) - (block[:, -self._dim :] > 0)
+            by_weights += error.T @ centered
             by_bias += error.sum(0)
         return by_weights * self._mask / len(self._x), by_bias / len(self._x)
 
-    def minimise(self, penalty: float, steps: int) -> None:
+    def minimize(self, penalty: float, steps: int) -> None:
         """So many steps toward the minimum at a penalty."""
         weights, bias, momentum = self._weights, self._bias, 1.0
         ahead, ahead_bias = weights, bias
@@ -155,6 +155,6 @@ class _Solver:
         self._weights, self._bias = weights, bias
 
     def chain(self) -> tuple[Float64, Float32]:
-        """Bias and weights for regressors that are not centred."""
+        """Bias and weights for regressors that are not centered."""
         bias = self._bias.astype(np.float64) - self._weights.astype(np.float64) @ self._mean
         return bias, self._weights.copy()

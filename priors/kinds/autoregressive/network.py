@@ -4,10 +4,10 @@ Three paths add up to the logits z_t, x_s = 2 b_s − 1 ∈ {−1, 1}:
 
 - **linear**: a weight for every earlier position. It may be a sparse chain (:mod:`.logistic_chain`) that was fitted
   before; then it stays as it is and the other paths start at zero, so that training goes on from the chain.
-- **position-specific** (no shared weights, for bits without a neighbourhood): masked residual layers
+- **position-specific** (no shared weights, for bits without a neighborhood): masked residual layers
   h ← h + silu(M h), unit u of degree d(u) seeing positions s ≤ d(u). Germain et al., "MADE: masked
   autoencoder for distribution estimation", 2015, arXiv 1502.03509, equations 12–13.
-- **convolutional** (shared weights, for neighbours in the order): gated causal convolutions
+- **convolutional** (shared weights, for neighbors in the order): gated causal convolutions
   y ← y + W (tanh(u) ⊙ σ(v)) of growing dilation, then causal attention over all earlier positions. Chen et
   al., "PixelSNAIL: an improved autoregressive generative model", 2017, arXiv 1712.09763, section 3.
 
@@ -79,7 +79,7 @@ class DensePath(nn.Module):
 
 
 class GatedConvolution(nn.Module):
-    """y + W (tanh(u) ⊙ σ(v)), (u, v) a causal convolution of the normalised y, dilated by ``dilation``."""
+    """y + W (tanh(u) ⊙ σ(v)), (u, v) a causal convolution of the normalized y, dilated by ``dilation``."""
 
     def __init__(self, channels: int, dilation: int, dropout: float) -> None:
         super().__init__()
@@ -89,7 +89,7 @@ class GatedConvolution(nn.Module):
         self.out = nn.Linear(channels, channels)
 
     def gate(self, y: Tensor, taps: list[Tensor]) -> Tensor:
-        """The block's output from its input and the normalised input now, d and 2 d positions ago."""
+        """The block's output from its input and the normalized input now, d and 2 d positions ago."""
         u, v = sum(tap(past) for tap, past in zip(self.taps, taps, strict=True)).chunk(2, dim=-1)
         return y + F.dropout(self.out(torch.tanh(u) * torch.sigmoid(v)), self.dropout, self.training)
 
@@ -164,14 +164,14 @@ class ConvolutionalPath(nn.Module):
 
 
 class CausalNetwork(nn.Module):
-    """The sum of the paths; see the module.
+    """The sum of the three paths that this module describes.
 
     Arguments:
         dim: Length T of the sequence.
         given_dim: G.
-        hidden, layers: Of the position-specific path; it is absent where ``hidden`` is 0.
-        channels, convolutions, heads: Of the convolutional path; it is absent where ``channels`` is 0.
-        dropout: In training.
+        hidden, layers: Size of the position-specific path, which is absent where ``hidden`` is 0.
+        channels, convolutions, heads: Size of the convolutional path, which is absent where ``channels`` is 0.
+        dropout: Share of units dropped in training.
     """
 
     def __init__(

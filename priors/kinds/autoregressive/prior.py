@@ -43,7 +43,7 @@ class _Architecture:
     order: tuple[int, ...] | None = option(None, "a permutation of the bits; auto finds one", low=0)
     ordering: str = option(
         "tree",
-        "how orders are found: along the Chow-Liu tree, at random, or as the bits stand",
+        "how orders are chosen: along the Chow-Liu tree, at random, or as the bits stand",
         choices=("tree", "random", "natural"),
     )
     hidden: int | None = option(
@@ -88,10 +88,10 @@ class Autoregressive(Prior):
 
     .. math:: p(b \mid g) = \sum_m w_m \prod_t p_m(b_{o_m(t)} \mid b_{o_m(1)}, \dots, b_{o_m(t - 1)}, g)
 
-    A network (:mod:`.network`) starts from independent bits, or from a sparse chain of logistic regressions,
-    which is hard to improve on where codes are few; the first two networks try both, the others take the better.
+    A network (:mod:`.network`) starts from independent bits, or from a sparse chain of logistic regressions, which
+    few codes hardly improve on. The first two networks try one each; the others start from what did better.
     It adds masked layers that share no weights (Germain et al., MADE, 2015, arXiv 1502.03509), since bits of a
-    code have no neighbourhood of their own; the first, where the minutes allow, also gated causal convolutions and
+    code have no neighborhood of their own; the first, where the minutes allow, also gated causal convolutions and
     causal attention as in PixelSNAIL (Chen et al., 2017, arXiv 1712.09763). Averaging over orders follows Uria et
     al. ("A deep and tractable density estimator", 2014, arXiv 1310.1757, equation 13); the weights are those of
     the greatest likelihood of held-out codes. Sampling keeps the units, convolution inputs, keys and values of
@@ -318,7 +318,7 @@ def next_start(members: list[_Member]) -> str:
 
 
 def best_weights(logs: Float64) -> Float64:
-    """The weights (M,) of most likelihood for log p_m of held-out codes (M, N), by expectation maximisation.
+    """The weights (M,) of most likelihood for log p_m of held-out codes (M, N), by expectation maximization.
 
     One code's worth of equal weights keeps them above 0.
     """

@@ -36,11 +36,11 @@ class MaskedNetwork(nn.Module):
     """Log-odds of all bits from those that are shown.
 
     Arguments:
-        dim: D.
-        given_dim: G.
-        hidden: Units H.
-        layers: Residual blocks.
-        dropout: In training.
+        dim: Bits of a code, D.
+        given_dim: Given bits, G.
+        hidden: Units H of a layer.
+        layers: Number of residual blocks.
+        dropout: Share of units dropped in training.
     """
 
     def __init__(self, dim: int, given_dim: int, hidden: int, layers: int, dropout: float) -> None:

@@ -250,18 +250,18 @@ class MixturePrior(Prior):
 
 def cluster(variables: Float32, size: int, rng: np.random.Generator) -> NDArray[np.intp]:
     """A cluster for each row by Lloyd's k-means from random rows; an empty cluster begins anew at a row."""
-    centres = variables[rng.choice(len(variables), size, replace=False)]
+    centers = variables[rng.choice(len(variables), size, replace=False)]
     nearest = np.zeros(len(variables), np.intp)
     for _ in range(LLOYD_STEPS):
-        half = 0.5 * (centres**2).sum(1)
+        half = 0.5 * (centers**2).sum(1)
         for at in range(0, len(variables), regression.CHUNK):
             block = variables[at : at + regression.CHUNK]
-            nearest[at : at + regression.CHUNK] = (block @ centres.T - half).argmax(1)
+            nearest[at : at + regression.CHUNK] = (block @ centers.T - half).argmax(1)
         counts = np.bincount(nearest, minlength=size)
         sums = _hard(nearest, size) @ variables
-        centres = (sums / np.maximum(counts, 1)[:, None]).astype(np.float32)
+        centers = (sums / np.maximum(counts, 1)[:, None]).astype(np.float32)
         empty = np.nonzero(counts == 0)[0]
-        centres[empty] = variables[rng.choice(len(variables), len(empty))]
+        centers[empty] = variables[rng.choice(len(variables), len(empty))]
     return nearest
 
 

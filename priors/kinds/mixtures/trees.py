@@ -51,13 +51,13 @@ class ChowLiuMixture(MixturePrior):
         return active + rows * size * (width * (MULTIPLY + SPARSE) + EXPONENTIAL)
 
     def _maximize(self, variables: Float32, shares: Float32, smoothing: float, common: Float64) -> State:
-        found = []
+        parts = []
         for share in shares:
             rows = np.nonzero(share > LEAST_SHARE)[0]
             pairs = trees.pair_counts(variables[rows], share[rows])
             shrunk = trees.shrink(pairs, float(share[rows].sum(dtype=np.float64)), common, smoothing)
-            found.append(trees.fit_tree(shrunk, self.given_dim))
-        return trees.state(trees.join(found))
+            parts.append(trees.fit_tree(shrunk, self.given_dim))
+        return trees.state(trees.join(parts))
 
     def _evaluate(self, components: State, variables: NDArray[Any], dtype: Any) -> Floats:
         return trees.Likelihood(trees.from_state(components, self.dim), self.given_dim, dtype)(variables)
