@@ -68,6 +68,11 @@ class Prior(ABC):
         self.metadata: dict[str, Any] = {}
         self._fitted = False
 
+    def __repr__(self) -> str:
+        given = f" given {self.given_dim} bits" if self.given_dim else ""
+        state = "fitted" if self._fitted else "not fitted"
+        return f"{type(self).__name__} prior of {self.dim} bits{given}, {state}"
+
     # What a kind supplies.
 
     @abstractmethod
@@ -235,7 +240,7 @@ class Prior(ABC):
         storage.write(Path(folder), header, self._state())
         self.metadata = dict(metadata)
 
-    # Inside.
+    # How the contract is kept.
 
     def _log_probs(self, rows: Rows) -> Float64:
         """log p(b | g) of any number of rows, in blocks."""

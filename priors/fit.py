@@ -38,7 +38,7 @@ class Rows:
         return Rows(self.bits[index], None if self.given is None else self.given[index])
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, repr=False)
 class Report:
     """What a fit measured; every number names its rows.
 
@@ -74,6 +74,14 @@ class Report:
     seconds: float
     options: dict[str, Any]
     chosen: dict[str, Any]
+
+    def __repr__(self) -> str:
+        bound = "" if self.exact else "at most "
+        gain = abs(self.gain_bits_per_code)
+        return (
+            f"report of {self.kind}: {bound}{self.valid_bits_per_code:.2f} bits per code on {self.n_valid:,} held-out "
+            f"codes, {gain:.2f} {'fewer' if self.gain_bits_per_code >= 0 else 'more'} than independent bits"
+        )
 
     def as_dict(self) -> dict[str, Any]:
         """The report as JSON-able values."""

@@ -209,6 +209,21 @@ def test_report_is_consistent_and_progress_runs_from_zero_to_one(kind: str) -> N
 
 
 @pytest.mark.parametrize("kind", KINDS)
+def test_a_prior_and_its_report_print_as_one_line(kind: str) -> None:
+    prior = priors.create(kind, dim=4, **SMALL.get(kind, {}))
+    name = type(prior).__name__
+    assert repr(prior) == f"{name} prior of 4 bits, not fitted"
+    report = prior.fit(groups(60, 4), given=one_hot(np.arange(60) % 2, 2))
+    assert repr(prior) == f"{name} prior of 4 bits given 2 bits, fitted"
+    bound = "" if prior.exact else "at most "
+    assert repr(report).startswith(
+        f"report of {kind}: {bound}{report.valid_bits_per_code:.2f} bits per code on 6 "
+    )
+    side = "fewer" if report.gain_bits_per_code >= 0 else "more"
+    assert repr(report).endswith(f"{abs(report.gain_bits_per_code):.2f} {side} than independent bits")
+
+
+@pytest.mark.parametrize("kind", KINDS)
 def test_bad_codes_are_refused_by_name(kind: str) -> None:
     prior = fitted(kind, groups(60, 4))
     good = groups(5, 4)

@@ -89,7 +89,7 @@ class Autoregressive(Prior):
     .. math:: p(b \mid g) = \sum_m w_m \prod_t p_m(b_{o_m(t)} \mid b_{o_m(1)}, \dots, b_{o_m(t - 1)}, g)
 
     A network (:mod:`.network`) starts from independent bits, or from a sparse chain of logistic regressions, which
-    few codes hardly improve on. The first two networks try one each; the others start from what did better.
+    is hard to improve on where codes are few. The first two networks try one each; the others start from what did better.
     It adds masked layers that share no weights (Germain et al., MADE, 2015, arXiv 1502.03509), since bits of a
     code have no neighborhood of their own; the first, where the minutes allow, also gated causal convolutions and
     causal attention as in PixelSNAIL (Chen et al., 2017, arXiv 1712.09763). Averaging over orders follows Uria et
