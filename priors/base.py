@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import math
 import time
 from abc import ABC, abstractmethod
 from pathlib import Path
@@ -264,8 +265,8 @@ class Prior(ABC):
         pick = np.sort(generator(self.seed, 1).permutation(len(train))[:TRAIN_ROWS])
         some = train.take(pick)
         valid_nats = self._score(valid)
-        independent = -independent_nats(train.bits, valid.bits) / np.log(2)
-        code = -valid_nats / np.log(2)
+        independent = -independent_nats(train.bits, valid.bits) / math.log(2)
+        code = -valid_nats / math.log(2)
         return Report(
             kind=self.kind,
             dim=self.dim,

@@ -89,13 +89,13 @@ class Autoregressive(Prior):
     .. math:: p(b \mid g) = \sum_m w_m \prod_t p_m(b_{o_m(t)} \mid b_{o_m(1)}, \dots, b_{o_m(t - 1)}, g)
 
     A network (:mod:`.network`) starts from independent bits, or from a sparse chain of logistic regressions, which
-    is hard to improve on where codes are few. The first two networks try one each; the others start from what did better.
-    It adds masked layers that share no weights (Germain et al., MADE, 2015, arXiv 1502.03509), since bits of a
-    code have no neighborhood of their own; the first, where the minutes allow, also gated causal convolutions and
-    causal attention as in PixelSNAIL (Chen et al., 2017, arXiv 1712.09763). Averaging over orders follows Uria et
-    al. ("A deep and tractable density estimator", 2014, arXiv 1310.1757, equation 13); the weights are those of
-    the greatest likelihood of held-out codes. Sampling keeps the units, convolution inputs, keys and values of
-    earlier bits, so D bits take D small steps.
+    is hard to improve on where codes are few. The first two networks try one each; the others start from what did
+    better. Every network adds masked layers that share no weights (Germain et al., MADE, 2015, arXiv 1502.03509),
+    since bits of a code have no neighborhood of their own. The first, where the minutes allow, also adds gated causal
+    convolutions and causal attention as in PixelSNAIL (Chen et al., 2017, arXiv 1712.09763). Averaging over orders
+    follows Uria et al. ("A deep and tractable density estimator", 2014, arXiv 1310.1757, equation 13), with the
+    weights of the greatest likelihood of held-out codes. Sampling keeps the units, convolution inputs, keys and
+    values of earlier bits, so D bits take D small steps.
     """
 
     kind = "autoregressive"
