@@ -111,25 +111,22 @@ class Categorical(Prior):
             widths = (self.options.block,)
         widths = tuple(sorted({min(width, self.dim) for width in widths}))
         information = trees.information(train.bits)
-        best_score, best, chosen = -np.inf, None, {}
+        candidates = []
         for i, width in enumerate(widths):
             part = fit.part(i / len(widths), (i + 1) / len(widths))
-            facts = {"block": width, **self._fit_tables(width, information, train, valid)}
+            chosen = {"block": width, **self._fit_tables(width, information, train, valid)}
             if train.given is not None:
-                facts["penalty"] = self._fit_given(train.given, train, valid, part)
-            score = self._score(valid)
+                chosen["penalty"] = self._fit_given(train.given, train, valid, part)
+            candidates.append((self._score(valid), chosen, (self._blocks, self._logits, self._weights)))
             part.progress(1.0, f"blocks of {width}")
-            if score > best_score:
-                best_score, best, chosen = score, (self._blocks, self._logits, self._weights), facts
-        assert best is not None
-        self._blocks, self._logits, self._weights = best
+        _, chosen, (self._blocks, self._logits, self._weights) = max(candidates, key=lambda best: best[0])
         return chosen
 
     def _fit_tables(self, width: int, information: Float64, train: Rows, valid: Rows) -> dict[str, Any]:
         """The best grouping and smoothing of blocks of one width, whatever is given."""
         groupings = ("adjacent", "information") if self.options.grouping is None else (self.options.grouping,)
         smoothings = SMOOTHING if self.options.smoothing is None else (self.options.smoothing,)
-        best_score, best, chosen = -np.inf, None, {}
+        candidates = []
         for grouping in groupings if width > 1 else groupings[:1]:
             blocks = group(information, width, grouping)
             counts, held = count(blocks, train.bits), count(blocks, valid.bits)
@@ -140,12 +137,9 @@ class Categorical(Prior):
                 logits = np.log(
                     np.maximum(theta, np.exp(NEVER)), where=theta > 0, out=np.full(theta.shape, NEVER)
                 )
-                score = float((held * logits).sum())
-                if score > best_score:
-                    best_score, best = score, (blocks, logits)
-                    chosen = {"grouping": grouping, "smoothing": smoothing}
-        assert best is not None
-        self._blocks, self._logits = best
+                chosen = {"grouping": grouping, "smoothing": smoothing}
+                candidates.append((float((held * logits).sum()), chosen, (blocks, logits)))
+        _, chosen, (self._blocks, self._logits) = max(candidates, key=lambda best: best[0])
         self._weights = np.zeros((self.given_dim + 1, self._logits.size))
         return chosen
 

@@ -20,7 +20,7 @@ from priors.storage import State
 
 SMOOTHING = (0.3, 1.0, 3.0, 10.0, 30.0, 100.0, 300.0)
 MOST_VALUES = 256  # distinct values of given that get a tree each
-Candidates = Callable[[float], tuple[trees.Trees, Bits, int]]  # smoothing to trees, values, roots
+Candidate = tuple[trees.Trees, Bits, int]  # trees, values, roots
 
 
 @dataclasses.dataclass(frozen=True)
@@ -68,34 +68,29 @@ class ChowLiu(Prior):
         if train.given is not None and self.options.conditioning is not None:
             modes = (self.options.conditioning,)
         smoothings = SMOOTHING if self.options.smoothing is None else (self.options.smoothing,)
-        best_score, best, chosen = -np.inf, None, {}
+        candidates: list[tuple[float, dict[str, Any], Candidate]] = []
         for m, mode in enumerate(modes):
-            trees_at = (
-                self._one_tree(train) if mode == "parents" else self._tree_per_value(train, len(modes) == 1)
-            )
-            for s, smoothing in enumerate(smoothings if trees_at is not None else ()):
-                assert trees_at is not None
-                self._trees, self._values, self._roots = trees_at(smoothing)
-                score = self._score(valid)
-                if score > best_score:
-                    best_score, best = score, (self._trees, self._values, self._roots)
-                    chosen = {"smoothing": smoothing, **({"conditioning": mode} if self.given_dim else {})}
+            at = self._one_tree(train) if mode == "parents" else self._tree_per_value(train, len(modes) == 1)
+            for s, smoothing in enumerate(smoothings if at is not None else ()):
+                assert at is not None
+                candidate = self._trees, self._values, self._roots = at(smoothing)
+                chosen = {"smoothing": smoothing, **({"conditioning": mode} if self.given_dim else {})}
+                candidates.append((self._score(valid), chosen, candidate))
                 fit.progress((m + (s + 1) / len(smoothings)) / len(modes), f"tree, smoothing {smoothing:g}")
-        assert best is not None
-        self._trees, self._values, self._roots = best
+        _, chosen, (self._trees, self._values, self._roots) = max(candidates, key=lambda best: best[0])
         return chosen
 
-    def _one_tree(self, train: Rows) -> Candidates:
+    def _one_tree(self, train: Rows) -> Callable[[float], Candidate]:
         """One tree, with the given bits among the parents."""
         pairs = trees.pair_counts(trees.variables(train))
 
-        def trees_at(smoothing: float) -> tuple[trees.Trees, Bits, int]:
+        def at(smoothing: float) -> Candidate:
             shrunk = trees.shrink(pairs, len(train), trees.independent(pairs, len(train)), smoothing)
             return trees.fit_tree(shrunk, self.given_dim), np.zeros((0, 0), np.uint8), self.given_dim
 
-        return trees_at
+        return at
 
-    def _tree_per_value(self, train: Rows, alone: bool) -> Candidates | None:
+    def _tree_per_value(self, train: Rows, alone: bool) -> Callable[[float], Candidate] | None:
         """A tree for each distinct value of given; ``None`` or an error where they are too many."""
         assert train.given is not None
         values, index = np.unique(np.packbits(train.given, axis=1), axis=0, return_inverse=True)
@@ -112,14 +107,14 @@ class ChowLiu(Prior):
         total = np.sum(counts, axis=0)
         common = trees.shrink(total, len(train), trees.independent(total, len(train)), 1.0)
 
-        def trees_at(smoothing: float) -> tuple[trees.Trees, Bits, int]:
+        def at(smoothing: float) -> Candidate:
             parts = [
                 trees.fit_tree(trees.shrink(pairs, int((index == v).sum()), common, smoothing), 0)
                 for v, pairs in enumerate(counts)
             ]
             return trees.join([*parts, trees.fit_tree(common, 0)]), values, 0
 
-        return trees_at
+        return at
 
     def _which(self, given: Bits | None, rows: int) -> NDArray[np.intp]:
         """The tree of each row."""

@@ -193,12 +193,9 @@ class NetworkTrainer:
         """Takes the state at the end of a stretch, which is what a checkpoint holds."""
         if self._fit.checkpoint is None:
             return
-        state = {}
-        for part, values in (
-            ("now", self._network.state_dict()),
-            ("average", self._average),
-            ("best", self._best),
-        ):
+        state: State = {}
+        weights = {"now": self._network.state_dict(), "average": self._average, "best": self._best}
+        for part, values in weights.items():
             state.update({f"{part}.{name}": value.clone().numpy() for name, value in values.items()})
         for index, moments in self._optimizer.state_dict()["state"].items():
             state.update({f"adam.{index}.{name}": value.clone().numpy() for name, value in moments.items()})
