@@ -27,6 +27,11 @@ VERSION = 1
 State = dict[str, NDArray[Any]]
 
 
+def part(state: State, prefix: str) -> State:
+    """The arrays whose names start with ``prefix``, by the rest of their names."""
+    return {name[len(prefix) :]: array for name, array in state.items() if name.startswith(prefix)}
+
+
 @contextmanager
 def _refusals(path: Path) -> Iterator[None]:
     """Turns the file system's refusals about ``path`` into a :class:`PriorError`."""

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import copy
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
@@ -26,7 +26,7 @@ from priors.fit import Fit, Rows, marginals
 from priors.parts.numerics import log_odds
 from priors.parts.training_options import TrainingOptions
 from priors.randomness import generator
-from priors.storage import State
+from priors.storage import State, part
 
 FEWEST, MOST = 100, 1000  # steps between evaluations
 FALL, FALLS = 0.3, 2
@@ -45,6 +45,16 @@ def sign_tensor(bits: Bits | None, rows: int) -> Tensor:
     if bits is None:
         return torch.zeros(rows, 0)
     return torch.from_numpy(bits).float() * 2 - 1
+
+
+def arrays(values: Mapping[str, Tensor], prefix: str = "") -> State:
+    """Copies of tensors as arrays, ``prefix`` before their names."""
+    return {prefix + name: value.numpy().copy() for name, value in values.items()}
+
+
+def tensors(state: State, prefix: str = "") -> dict[str, Tensor]:
+    """The tensors that :func:`arrays` copied."""
+    return {name: torch.from_numpy(array.copy()) for name, array in part(state, prefix).items()}
 
 
 def step_work(network: nn.Module, forward: float, train: int, valid: int, batch: int) -> float:
@@ -193,12 +203,10 @@ class NetworkTrainer:
         """Takes the state at the end of a stretch, which is what a checkpoint holds."""
         if self._fit.checkpoint is None:
             return
-        state: State = {}
-        weights = {"now": self._network.state_dict(), "average": self._average, "best": self._best}
-        for part, values in weights.items():
-            state.update({f"{part}.{name}": value.clone().numpy() for name, value in values.items()})
+        state = arrays(self._network.state_dict(), "now.")
+        state |= arrays(self._average, "average.") | arrays(self._best, "best.")
         for index, moments in self._optimizer.state_dict()["state"].items():
-            state.update({f"adam.{index}.{name}": value.clone().numpy() for name, value in moments.items()})
+            state |= arrays(moments, f"adam.{index}.")
         self._checkpoint = state, dict(self._facts)
 
     def _save(self) -> None:
@@ -210,14 +218,10 @@ class NetworkTrainer:
         if self._checkpoint is None:
             return
         state, self._facts = self._checkpoint[0], dict(self._checkpoint[1])
-        parts: dict[str, dict[str, Tensor]] = {"now": {}, "average": {}, "best": {}, "adam": {}}
-        for key, array in state.items():
-            part, name = key.split(".", 1)
-            parts[part][name] = torch.from_numpy(array.copy())
-        self._network.load_state_dict(parts["now"])
-        self._average, self._best = parts["average"], parts["best"]
+        self._network.load_state_dict(tensors(state, "now."))
+        self._average, self._best = tensors(state, "average."), tensors(state, "best.")
         moments: dict[int, dict[str, Tensor]] = {}
-        for key, value in parts["adam"].items():
+        for key, value in tensors(state, "adam.").items():
             index, name = key.split(".")
             moments.setdefault(int(index), {})[name] = value
         self._optimizer.load_state_dict({**self._optimizer.state_dict(), "state": moments})

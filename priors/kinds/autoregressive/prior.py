@@ -283,22 +283,23 @@ class Autoregressive(Prior):
         return out
 
     def _state(self) -> State:
+        from priors.parts.training import arrays
+
         state: State = {"orders": self._orders, "weights": self._weights}
         for m, network in enumerate(self._networks):
-            state.update({f"{m}.{name}": value.numpy() for name, value in network.state_dict().items()})
+            state |= arrays(network.state_dict(), f"{m}.")
         return state
 
     def _load_state(self, state: State) -> None:
-        import torch
+        from priors.parts.training import tensors
 
         self._orders, self._weights = state["orders"].reshape(-1, self.dim), state["weights"]
         self._networks = []
         for m in range(len(self._orders)):
-            prefix = f"{m}."
-            position = state.get(f"{prefix}snail.position")
-            network = self._new_network(0 if position is None else position.shape[1], 0.0, 0)
-            values = {name[len(prefix) :]: array for name, array in state.items() if name.startswith(prefix)}
-            network.load_state_dict({name: torch.from_numpy(array.copy()) for name, array in values.items()})
+            values = tensors(state, f"{m}.")
+            width = values["snail.position"].shape[1] if "snail.position" in values else 0
+            network = self._new_network(width, 0.0, 0)
+            network.load_state_dict(values)
             self._networks.append(network.eval())
 
     def _parameters(self) -> int:

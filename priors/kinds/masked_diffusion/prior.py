@@ -144,15 +144,16 @@ class MaskedDiffusion(Prior):
         return np.asarray(drawn.numpy())
 
     def _state(self) -> State:
-        state: State = {name: value.numpy() for name, value in self._network.state_dict().items()}
-        return {**state, "ends": np.array(self._ends)}
+        from priors.parts.training import arrays
+
+        return {**arrays(self._network.state_dict()), "ends": np.array(self._ends)}
 
     def _load_state(self, state: State) -> None:
-        import torch
+        from priors.parts.training import tensors
 
-        self._ends = [int(end) for end in state["ends"]]
+        values = tensors(state)
+        self._ends = values.pop("ends").tolist()
         self._network = self._new_network(0.0, 0)
-        values = {name: torch.from_numpy(array.copy()) for name, array in state.items() if name != "ends"}
         self._network.load_state_dict(values)
         self._network.eval()
 

@@ -39,21 +39,13 @@ MULTIPLY, EXPONENTIAL = 3e-11, 3e-9  # seconds of a multiplication in a product,
 
 
 class Data(NamedTuple):
-    """What a start sees: the variables and given bits of the rows fitted, and of those held out.
+    """What a start sees: variables and given bits of the rows fitted and of those held out."""
 
-    Attributes:
-        train: float32 (N, V).
-        given: uint8 (N, G), or ``None``.
-        valid: float32 (M, V).
-        given_valid: uint8 (M, G), or ``None``.
-        common: What components are shrunk toward.
-    """
-
-    train: Float32
-    given: Bits | None
-    valid: Float32
-    given_valid: Bits | None
-    common: Float64
+    train: Float32  # (N, V)
+    given: Bits | None  # (N, G)
+    valid: Float32  # (M, V)
+    given_valid: Bits | None  # (M, G)
+    common: Float64  # what components are shrunk toward
 
 
 class MixturePrior(Prior):
@@ -195,15 +187,9 @@ class MixturePrior(Prior):
         offset = np.log(sums / sums.sum())
         if given is None:
             return offset[None]
+        above = None if start is None else start - np.eye(len(start), 1) * offset
         weights = regression.fit(
-            given,
-            lambda rows: shares[:, rows].T,
-            softmax,
-            0.5,
-            offset,
-            penalty,
-            None if start is None else start - np.eye(len(start), 1) * offset,
-            steps,
+            given, lambda rows: shares[:, rows].T, softmax, 0.5, offset, penalty, above, steps
         )
         return weights + np.eye(len(weights), 1) * offset
 

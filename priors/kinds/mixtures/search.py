@@ -15,7 +15,7 @@ from priors.arrays import Float64
 from priors.fit import Fit
 from priors.options import option
 from priors.parts.numerics import log_sum_exp
-from priors.storage import State
+from priors.storage import State, part
 
 STARTS = 2  # starts that a choice averages
 SEARCH_SHARE = 0.6  # of the minutes that the choices may take
@@ -41,17 +41,11 @@ class MixtureOptions:
 
 @dataclasses.dataclass(frozen=True)
 class Candidate:
-    """The mixture that one start led to.
+    """The mixture that one start led to."""
 
-    Attributes:
-        components: The components' arrays by name, each with K first.
-        gate: (G + 1, K), the logits of the weights.
-        valid: log p of the held-out rows, (M,).
-    """
-
-    components: State
-    gate: Float64
-    valid: Float64
+    components: State  # arrays by name, each with K first
+    gate: Float64  # (G + 1, K), the logits of the weights
+    valid: Float64  # (M,), log p of the held-out rows
 
     def state(self, prefix: str = "") -> State:
         """The arrays by name."""
@@ -61,7 +55,7 @@ class Candidate:
     @classmethod
     def from_state(cls, state: State, prefix: str = "") -> Candidate:
         """The candidate that :meth:`state` took apart."""
-        arrays = {name[len(prefix) :]: array for name, array in state.items() if name.startswith(prefix)}
+        arrays = part(state, prefix)
         return cls(gate=arrays.pop("gate"), valid=arrays.pop("valid"), components=arrays)
 
 
@@ -105,8 +99,8 @@ class Search:
         if key not in self._candidates:
             seconds, steps = self._cost(size)
             high = min(0.98, max(self._done, (self._spent + seconds * steps) / self._total))
-            part = self._fit.part(self._done, high, f"{size}-{smoothing:g}-{start}")
-            self._candidates[key], taken = self._one_run(size, smoothing, start, steps, part)
+            stretch = self._fit.part(self._done, high, f"{size}-{smoothing:g}-{start}")
+            self._candidates[key], taken = self._one_run(size, smoothing, start, steps, stretch)
             self._spent += seconds * taken
             self._done = high
         return self._candidates[key]
