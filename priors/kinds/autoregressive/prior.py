@@ -214,17 +214,9 @@ class Autoregressive(Prior):
                 fitted = chain.fit(train, valid, CHAIN_SHARE * share)
                 network.start_at(torch.from_numpy(fitted.bias), torch.from_numpy(fitted.weights))
             network.linear.requires_grad_(False)
-        trainer = NetworkTrainer(
-            network,
-            functools.partial(mean_loss, network),
-            functools.partial(mean_loss, network),
-            train,
-            valid,
-            options,
-            max(0, int((share - first) / each)),
-            int(generator(self.seed, 6, member).integers(2**62)),
-            fit,
-        )
+        loss, most = functools.partial(mean_loss, network), max(0, int((share - first) / each))
+        seed = int(generator(self.seed, 6, member).integers(2**62))
+        trainer = NetworkTrainer(network, loss, loss, train, valid, options, most, seed, fit)
         return network, first + trainer.train() * each
 
     def _new_network(self, width: int, dropout: float, seed: int) -> CausalNetwork:

@@ -75,18 +75,9 @@ class MaskedDiffusion(Prior):
         forward = sum(p.numel() for p in self._network.parameters())
         each = step_work(self._network, forward, len(train), VALID_DRAWS * len(valid), options.batch)
         most = max(1, int(options.minutes * 60 * RATE / each))
-        trainer = NetworkTrainer(
-            self._network,
-            functools.partial(random_loss, self._network),
-            self._held_out_loss,
-            train,
-            valid,
-            options,
-            most,
-            int(generator(self.seed, 6).integers(2**62)),
-            fit.part(0.0, 0.98, "network"),
-        )
-        trainer.train()
+        loss, score = functools.partial(random_loss, self._network), self._held_out_loss
+        seed, part = int(generator(self.seed, 6).integers(2**62)), fit.part(0.0, 0.98, "network")
+        NetworkTrainer(self._network, loss, score, train, valid, options, most, seed, part).train()
         some = valid.take(slice(0, 2000))
         scores = []
         for power in POWERS:

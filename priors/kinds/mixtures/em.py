@@ -92,24 +92,18 @@ class MixturePrior(Prior):
         grid = [k for k in self.grid if k <= most] or [most]
         if self.options.components is not None:
             grid = [min(self.options.components, len(train))]  # as many as asked for, and no more than rows
-        smoothings = list(self.smoothings)
-        if self.options.smoothing is not None:
-            smoothings = [self.options.smoothing]
+        smoothings = self.smoothings if self.options.smoothing is None else (self.options.smoothing,)
         variables, held = self._variables(train), self._variables(valid)
         data = Data(variables, train.given, held, valid.given, self._common(variables))
-        search = Search(
-            functools.partial(self._one_run, data),
-            functools.partial(self._step_seconds, len(train) + len(valid)),
-            self.options,
-            fit,
-        )
+        one_run = functools.partial(self._one_run, data)
+        step_seconds = functools.partial(self._step_seconds, len(train) + len(valid))
+        search = Search(one_run, step_seconds, self.options, fit)
         size, smoothing = search.climb(grid, smoothings)
         runs = search.candidates(size, smoothing)
         if not self.options.average:
             runs = [max(runs, key=lambda one: float(one.valid.mean()))]
-        self._components = {
-            name: np.concatenate([one.components[name] for one in runs]) for name in runs[0].components
-        }
+        parts = [one.components for one in runs]
+        self._components = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
         self._gate, self._runs = np.concatenate([one.gate for one in runs], axis=1), len(runs)
         return {"components": size, "smoothing": smoothing, "runs": len(runs)}
 

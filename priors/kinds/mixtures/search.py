@@ -7,7 +7,7 @@ is chosen depends on the seed and the codes alone.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import numpy as np
 
@@ -120,7 +120,7 @@ class Search:
             return float(each.mean(1).max())
         return float((log_sum_exp(each, 0) - np.log(len(each))).mean())
 
-    def climb(self, grid: list[int], smoothings: list[float]) -> tuple[int, float]:
+    def climb(self, grid: list[int], smoothings: Sequence[float]) -> tuple[int, float]:
         """More components while held-out codes gain; then another smoothing while they gain."""
         middle = len(smoothings) // 2
         size, smoothing = grid[0], smoothings[middle]
