@@ -44,11 +44,10 @@ class Empirical(Prior):
         p(b \mid g) = \sum_n w_n(g) \, r^{d(b, b_n)} (1 - r)^{D - d(b, b_n)}, \qquad
         w_n(g) \propto \left(\frac{s}{1 - s}\right)^{d(g, g_n)}
 
-    with Hamming distances d, the flip probability r of a bit and s of a given bit, and all w_n = 1 / N
-    where nothing is given: the kernel of Aitchison
-    and Aitken ("Multivariate binary discrimination by the kernel method", Biometrika 63, 1976,
-    doi:10.1093/biomet/63.3.413, equation 2), and with given bits the conditional of the joint density.
-    Samples are near copies of fitted codes, so it bounds what resampling can reach; it is no model.
+    with Hamming distances d, flip probabilities r of a bit and s of a given bit, and all w_n = 1 / N where nothing is
+    given. This is the kernel of Aitchison and Aitken ("Multivariate binary discrimination by the kernel method",
+    Biometrika 63, 1976, doi:10.1093/biomet/63.3.413, equation 2); with given bits, the conditional of the joint
+    density. Samples are near copies of fitted codes: they show what resampling can reach, and are no model.
     """
 
     kind = "empirical"

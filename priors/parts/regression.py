@@ -37,8 +37,8 @@ def best_penalty(
 
     Arguments:
         asked: The one penalty to use, or ``None``.
-        regress: Penalty, weights of the stronger penalty before and progress to weights.
-        score: Float64 to the mean log-likelihood of held-out rows.
+        regress: Penalty, the weights at the stronger penalty before it, and progress, to weights.
+        score: Weights to the mean log-likelihood of held-out rows.
         fit: Progress.
     """
     penalties = PENALTIES if asked is None else (asked,)
