@@ -38,7 +38,7 @@ class Markov(priors.Prior):
     summary = "a Markov chain along the bits"
     Options = MarkovOptions
 
-    def _fit(self, train: priors.Rows, valid: priors.Rows, run: priors.Run) -> dict[str, Any]:
+    def _fit(self, train: priors.Rows, valid: priors.Rows, fit: priors.Fit) -> dict[str, Any]:
         if train.given is not None:
             raise priors.PriorError("given was passed; 'markov' cannot use it", "leave given out")
         before = np.hstack([np.zeros((len(train), 1), np.uint8), train.bits[:, :-1]])

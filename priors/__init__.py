@@ -1,21 +1,10 @@
-"""Priors over binary codes: p(b), or p(b | g), for b ∈ {0, 1}^D. Arrays of uint8 in, arrays out.
+"""Priors over binary codes: p(b), or p(b | g), for b ∈ {0, 1}^D. Arrays of uint8 go in, arrays come out.
 
-====================  ====================================================================================
-kind                  distribution
-====================  ====================================================================================
-``uniform``           every code equally likely
-``bernoulli``         independent bits; given bits act by a logistic regression per bit
-``categorical``       independent blocks of bits; given bits act by a softmax regression per block
-``chow-liu``          a tree of pairwise dependence; a tree per label, or given bits as parents
-``mixture``           a mixture of independent bits; given bits act on its weights
-``chow-liu-mixture``  a mixture of trees; given bits act on its weights and may be parents
-``autoregressive``    causal networks, each over the bits in an order of its own; given bits are inputs
-``masked-diffusion``  bits revealed in a few parallel steps; given bits are inputs; a lower bound
-``empirical``         fitted codes with flipped bits, weighted by how near their given bits are; memorises
-====================  ====================================================================================
+A kind is a family of distributions: ``priors.available()`` lists the kinds, ``priors.describe(kind)`` says what one
+is and which options it takes, and README.md, next to this file, has their equations.
 
-Everything that an option leaves open is chosen on held-out codes. Row i of a sample depends on the seed, i and
-row i of what is given alone.
+Whatever the options leave open is chosen on held-out codes. Row i of a sample depends on nothing but the seed, i
+and row i of the given bits.
 
 Example:
     >>> import numpy as np, priors
@@ -28,24 +17,14 @@ Example:
 
 from priors.base import Prior
 from priors.errors import PriorError
-from priors.fitting import Report, Rows, Run
+from priors.fit import Fit, Report, Rows, Run
 from priors.options import option
 from priors.registry import automatic, available, create, describe, load, parse_options, register
 
-# Importing a module of kinds registers them.
-from priors import (  # isort: skip  # noqa: F401
-    autoregressive,
-    bernoulli,
-    categorical,
-    chow_liu,
-    chow_liu_mixture,
-    empirical,
-    masked_diffusion,
-    mixture,
-    uniform,
-)
+from priors import kinds  # isort: skip  # noqa: F401  (importing them registers them)
 
 __all__ = [
+    "Fit",
     "Prior",
     "PriorError",
     "Report",

@@ -9,19 +9,20 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import math
 import time
 from abc import ABC, abstractmethod
 from pathlib import Path
 from typing import Any, ClassVar
 
 import numpy as np
-from numpy.typing import NDArray
 
 from priors import options as opts
 from priors import storage
+from priors.arrays import Bits, Float32, Float64
 from priors.checks import check_bits, check_integer, check_temperature
 from priors.errors import PriorError
-from priors.fitting import Bits, Progress, Report, Rows, Run, fingerprint, independent_nats, plain
+from priors.fit import Fit, Progress, Report, Rows, fingerprint, independent_nats, plain
 from priors.randomness import block_uniforms, generator
 
 HELD_OUT = 0.1  # share of the rows that chooses where the caller gives no valid rows
@@ -33,7 +34,8 @@ class Prior(ABC):
 
     Arguments:
         dim: Number of bits of a code, D.
-        seed: Seed of everything random in the fit.
+        seed: Seed of the fit's randomness: the rows held out where no ``valid`` is passed, and whatever else a
+            kind draws, such as starts, orders of the bits, weights and masks.
         options: Fields of the kind's ``Options``.
 
     Raises:
@@ -43,7 +45,7 @@ class Prior(ABC):
         kind: Name in the registry.
         summary: One line on the distribution.
         exact: Whether ``log_prob`` is the logarithm of a probability; else it is a lower bound of it.
-        automatic: Whether ``auto`` may choose the kind: no network, no memorising.
+        automatic: Whether ``auto`` may choose the kind: it has no network and does not memorize.
         memorises: Whether samples are near copies of fitted codes.
         Options: Frozen dataclass of options.
         sample_rows, log_prob_rows: Rows that ``_sample`` and ``_log_prob`` see at once.
@@ -67,18 +69,23 @@ class Prior(ABC):
         self.metadata: dict[str, Any] = {}
         self._fitted = False
 
+    def __repr__(self) -> str:
+        given = f" given {self.given_dim} bits" if self.given_dim else ""
+        state = "fitted" if self._fitted else "not fitted"
+        return f"{type(self).__name__} prior of {self.dim} bits{given}, {state}"
+
     # What a kind supplies.
 
     @abstractmethod
-    def _fit(self, train: Rows, valid: Rows, run: Run) -> dict[str, Any]:
+    def _fit(self, train: Rows, valid: Rows, fit: Fit) -> dict[str, Any]:
         """Fits to ``train``, chooses on ``valid``, returns what it chose; ``self.given_dim`` is set."""
 
     @abstractmethod
-    def _log_prob(self, rows: Rows) -> NDArray[np.float64]:
+    def _log_prob(self, rows: Rows) -> Float64:
         """log p(b | g) of at most ``log_prob_rows`` rows, in nats."""
 
     @abstractmethod
-    def _sample(self, u: NDArray[np.float32], given: Bits | None, temperature: float) -> Bits:
+    def _sample(self, u: Float32, given: Bits | None, temperature: float) -> Bits:
         """Codes (R, D) from uniform numbers (R, W): row i from row i of ``u`` and of ``given`` alone."""
 
     @abstractmethod
@@ -114,7 +121,7 @@ class Prior(ABC):
             bits: uint8 (N, D), N ≥ 2.
             valid: uint8 (M, D) held-out codes; without them a tenth of ``bits`` is held out by the seed.
             given: uint8 (N, G) to condition on: other bits, or one-hot labels.
-            given_valid: uint8 (M, G), needed where both ``valid`` and ``given`` are there.
+            given_valid: uint8 (M, G), needed where both ``valid`` and ``given`` are passed.
             progress: Called with the fraction done and a short message.
             checkpoint: Folder for kinds that fit for long: the same call continues there after a kill and
                 ends with the same result. It may be deleted when the prior is saved.
@@ -146,17 +153,17 @@ class Prior(ABC):
         if checkpoint is not None:
             parts = (self.kind, self.seed, self.options, train.bits, train.given, held.bits, held.given)
             identity = fingerprint(*parts)
-        run = Run(progress, None if checkpoint is None else Path(checkpoint), identity)
+        fit = Fit(progress, None if checkpoint is None else Path(checkpoint), identity)
         start = time.perf_counter()
-        run.progress(0.0, "fitting")
-        chosen = self._fit(train, held, run)
+        fit.progress(0.0, "fitting")
+        chosen = self._fit(train, held, fit)
         self._fitted = True
         seconds = time.perf_counter() - start
         self.report = self._measure(train, held, "held out" if valid is None else "given", seconds, chosen)
-        run.progress(1.0, "fitted")
+        fit.progress(1.0, "fitted")
         return self.report
 
-    def log_prob(self, bits: Bits, given: Bits | None = None) -> NDArray[np.float64]:
+    def log_prob(self, bits: Bits, given: Bits | None = None) -> Float64:
         """log p(b), or log p(b | g), of each code.
 
         Arguments:
@@ -173,9 +180,7 @@ class Prior(ABC):
         bits = check_bits("bits", bits, self.dim)
         return self._log_probs(Rows(bits, self._check_given(given, len(bits))))
 
-    def sample(
-        self, n: int, seed: int = 0, given: Bits | None = None, temperature: float = 1.0
-    ) -> NDArray[np.uint8]:
+    def sample(self, n: int, seed: int = 0, given: Bits | None = None, temperature: float = 1.0) -> Bits:
         """Draws codes; row i depends on (seed, i, given_i) alone, so fewer rows are a prefix of more.
 
         Arguments:
@@ -210,7 +215,7 @@ class Prior(ABC):
         """Writes ``prior.json`` and its tensors into ``folder``, whole or not at all.
 
         Arguments:
-            folder: Made where it is missing; a prior that is there is replaced at one moment.
+            folder: Created where it is missing; a prior that is there is replaced at one moment.
             metadata: JSON-able facts that :func:`priors.load` gives back; ``self.metadata`` by default.
 
         Raises:
@@ -236,9 +241,9 @@ class Prior(ABC):
         storage.write(Path(folder), header, self._state())
         self.metadata = dict(metadata)
 
-    # Inside.
+    # How the contract is kept.
 
-    def _log_probs(self, rows: Rows) -> NDArray[np.float64]:
+    def _log_probs(self, rows: Rows) -> Float64:
         """log p(b | g) of any number of rows, in blocks."""
         size = self.log_prob_rows
         parts = [self._log_prob(rows.take(slice(at, at + size))) for at in range(0, len(rows), size)]
@@ -260,8 +265,8 @@ class Prior(ABC):
         pick = np.sort(generator(self.seed, 1).permutation(len(train))[:TRAIN_ROWS])
         some = train.take(pick)
         valid_nats = self._score(valid)
-        independent = -independent_nats(train.bits, valid.bits) / np.log(2)
-        code = -valid_nats / np.log(2)
+        independent = -independent_nats(train.bits, valid.bits) / math.log(2)
+        code = -valid_nats / math.log(2)
         return Report(
             kind=self.kind,
             dim=self.dim,

@@ -7,8 +7,8 @@ from typing import Any
 
 import numpy as np
 
+from priors.arrays import Bits
 from priors.errors import PriorError
-from priors.fitting import Bits
 
 
 def check_bits(name: str, value: Any, width: int | None, rows: int | None = None, least: int = 1) -> Bits:
@@ -31,9 +31,9 @@ def check_bits(name: str, value: Any, width: int | None, rows: int | None = None
         )
     if value.dtype != np.uint8 and value.dtype != np.bool_:
         nan = value.dtype.kind in "fc" and bool(np.isnan(value).any())
-        found = f"{value.dtype} with NaN in it" if nan else str(value.dtype)
+        dtype = f"{value.dtype} with NaN in it" if nan else str(value.dtype)
         raise PriorError(
-            f"{name} has dtype {found}; expected uint8 (or bool)", "bits are uint8 arrays of 0 and 1"
+            f"{name} has dtype {dtype}; expected uint8 (or bool)", "bits are uint8 arrays of 0 and 1"
         )
     if value.ndim != 2:
         raise PriorError(
@@ -41,14 +41,16 @@ def check_bits(name: str, value: Any, width: int | None, rows: int | None = None
         )
     if width is not None and value.shape[1] != width:
         raise PriorError(
-            f"{name} has {value.shape[1]} columns; expected {width}", "the codes have another size"
+            f"{name} has {value.shape[1]} columns; expected {width}", "a row has one column for each bit"
         )
     if value.shape[1] < 1:
         raise PriorError(f"{name} has no columns; expected at least 1", "a code has at least one bit")
     if rows is not None and len(value) != rows:
-        raise PriorError(f"{name} has {len(value)} rows; expected {rows}", "one row of given for each code")
+        raise PriorError(
+            f"{name} has {len(value)} rows; expected {rows}", f"pass one row of {name} for each code"
+        )
     if len(value) < least:
-        raise PriorError(f"{name} has {len(value)} rows; expected at least {least}", "give more codes")
+        raise PriorError(f"{name} has {len(value)} rows; expected at least {least}", "pass more rows")
     if value.dtype == np.bool_:
         return value.astype(np.uint8)
     top = int(value.max())

@@ -10,11 +10,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 
+from priors.arrays import Bits, Integers
 from priors.checks import check_bits
-from priors.empirical import hamming
 from priors.errors import PriorError
+from priors.parts.numerics import hamming
 from priors.randomness import generator
 
 BLOCK = 2048
@@ -25,9 +25,9 @@ class TwoSample:
     """A classifier two-sample test.
 
     Attributes:
-        accuracy: Of telling samples from held-out codes, on pairs that the classifier did not see; 0.5 is ideal.
+        accuracy: Share of unseen codes, half samples and half held out, that the classifier tells right; 0.5 is ideal.
         error: Standard error of the accuracy under the hypothesis that both are alike, 0.5 / √n.
-        n: Codes that the accuracy was measured on.
+        n: Number of codes that the accuracy was measured on.
     """
 
     accuracy: float
@@ -35,7 +35,7 @@ class TwoSample:
     n: int
 
 
-def two_sample_accuracy(samples: NDArray[np.uint8], held_out: NDArray[np.uint8], seed: int = 0) -> TwoSample:
+def two_sample_accuracy(samples: Bits, held_out: Bits, seed: int = 0) -> TwoSample:
     """Trains a classifier to tell samples from held-out codes, and measures it on others.
 
     D. Lopez-Paz, M. Oquab, "Revisiting Classifier Two-Sample Tests", 2017, arXiv 1610.06545. The classifier is
@@ -43,12 +43,12 @@ def two_sample_accuracy(samples: NDArray[np.uint8], held_out: NDArray[np.uint8],
     the seed into training and test codes.
 
     Arguments:
-        samples: (N, D).
-        held_out: (M, D); codes that the prior was not fitted to.
-        seed: Of the halves and of the classifier.
+        samples: uint8 (N, D).
+        held_out: uint8 (M, D), codes that the prior was not fitted to.
+        seed: Seed of the halves and of the classifier.
 
     Raises:
-        PriorError: The arrays are no codes of one length, or there are fewer than 20 of either.
+        PriorError: The arrays are not codes of one length, or there are fewer than 20 of either.
     """
     from sklearn.ensemble import HistGradientBoostingClassifier
 
@@ -76,15 +76,15 @@ def two_sample_accuracy(samples: NDArray[np.uint8], held_out: NDArray[np.uint8],
     return TwoSample(float(np.concatenate(right).mean()), float(0.5 / np.sqrt(n)), n)
 
 
-def nearest_distances(codes: NDArray[np.uint8], references: NDArray[np.uint8]) -> NDArray[np.int64]:
+def nearest_distances(codes: Bits, references: Bits) -> Integers:
     """The Hamming distance of each code to its nearest reference, int64 (N,).
 
     Arguments:
-        codes: (N, D).
-        references: (M, D).
+        codes: uint8 (N, D).
+        references: uint8 (M, D).
 
     Raises:
-        PriorError: The arrays are no codes of one length.
+        PriorError: The arrays are not codes of one length.
 
     Example:
         >>> nearest_distances(np.array([[0, 1, 1]], np.uint8), np.array([[0, 0, 0], [0, 1, 0]], np.uint8))

@@ -15,6 +15,8 @@ from typing import Any, NamedTuple
 
 from priors.errors import PriorError, did_you_mean
 
+Declared = tuple[dataclasses.Field[Any], Any, bool]  # a field, its type without None, whether None is allowed
+
 
 @dataclasses.dataclass(frozen=True)
 class NoOptions:
@@ -40,7 +42,7 @@ def option(
     """A field of an options dataclass.
 
     Arguments:
-        default: The value when nothing is said; ``None`` means that the fit chooses.
+        default: The value where the caller passes none; ``None`` means that the fit chooses.
         help: One line of meaning.
         low: The least value allowed, inclusive.
         high: The greatest value allowed, inclusive.
@@ -120,9 +122,15 @@ def _within(value: Any, field: dataclasses.Field[Any]) -> bool:
     return all((low is None or v >= low) and (high is None or v <= high) for v in numbers)
 
 
-def _fields(
-    cls: type, kind: str, names: Mapping[str, Any]
-) -> dict[str, tuple[dataclasses.Field[Any], Any, bool]]:
+def _refusal(kind: str, value: Any, declared: Declared) -> PriorError:
+    field, base, optional = declared
+    return PriorError(
+        f"option '{field.name}' of the prior '{kind}' is {value!r}; expected {_words(base, optional, field)}",
+        field.metadata.get("help", ""),
+    )
+
+
+def _fields(cls: type, kind: str, names: Mapping[str, Any]) -> dict[str, Declared]:
     hints = typing.get_type_hints(cls)
     fields = {f.name: (f, *_base_type(hints[f.name])) for f in dataclasses.fields(cls)}
     for name in names:
@@ -171,11 +179,7 @@ def build(cls: type, kind: str, values: Mapping[str, Any]) -> Any:
         except TypeError:
             good = False
         if not good:
-            raise PriorError(
-                f"option '{name}' of the prior '{kind}' is {value!r}; "
-                f"expected {_words(base, optional, field)}",
-                field.metadata.get("help", ""),
-            )
+            raise _refusal(kind, value, fields[name])
     return cls(**checked)
 
 
@@ -188,17 +192,13 @@ def parse(cls: type, kind: str, texts: Mapping[str, str]) -> dict[str, Any]:
     fields = _fields(cls, kind, texts)
     values: dict[str, Any] = {}
     for name, text in texts.items():
-        field, base, optional = fields[name]
+        _, base, optional = fields[name]
         if optional and text.strip().lower() in ("auto", "none"):
             values[name] = None
             continue
         try:
             values[name] = _parse(base, text)
         except (ValueError, KeyError) as error:
-            raise PriorError(
-                f"option '{name}' of the prior '{kind}' is {text!r}; "
-                f"expected {_words(base, optional, field)}",
-                field.metadata.get("help", ""),
-            ) from error
+            raise _refusal(kind, text, fields[name]) from error
     build(cls, kind, values)
     return values

@@ -9,7 +9,8 @@ block. No global generator is read or changed.
 from __future__ import annotations
 
 import numpy as np
-from numpy.typing import NDArray
+
+from priors.arrays import Float32
 
 
 def generator(*key: int) -> np.random.Generator:
@@ -17,7 +18,7 @@ def generator(*key: int) -> np.random.Generator:
     return np.random.Generator(np.random.Philox(np.random.SeedSequence([k % 2**64 for k in key])))
 
 
-def block_uniforms(seed: int, block: int, rows: int, width: int) -> NDArray[np.float32]:
+def block_uniforms(seed: int, block: int, rows: int, width: int) -> Float32:
     """The uniform numbers of one block, row after row.
 
     Arguments:

@@ -18,7 +18,7 @@ from priors import options as opts
 from priors import storage
 from priors.base import Prior
 from priors.errors import PriorError, did_you_mean
-from priors.fitting import Report
+from priors.fit import Report
 
 GROUP = "dmz.priors"
 _KINDS: dict[str, type[Prior]] = {}
@@ -42,7 +42,7 @@ def check_class(cls: Any) -> None:
             f"{name}.kind is {cls.kind!r}; expected lower case without spaces, slashes or commas"
         )
     if cls.automatic and (cls.memorises or not cls.exact):
-        raise PriorError(f"{name} is automatic; expected an exact kind that does not memorise")
+        raise PriorError(f"{name} is automatic; expected an exact kind that does not memorize")
     try:
         opts.check_class(cls.Options)
     except TypeError as error:
@@ -70,10 +70,10 @@ def register(cls: P) -> P:
 
 @functools.cache
 def _entry_points() -> dict[str, tuple[metadata.EntryPoint, ...]]:
-    found: dict[str, tuple[metadata.EntryPoint, ...]] = {}
+    by_kind: dict[str, tuple[metadata.EntryPoint, ...]] = {}
     for entry in metadata.entry_points(group=GROUP):
-        found[entry.name] = (*found.get(entry.name, ()), entry)
-    return found
+        by_kind[entry.name] = (*by_kind.get(entry.name, ()), entry)
+    return by_kind
 
 
 def kind_class(kind: str) -> type[Prior]:
@@ -118,7 +118,7 @@ def available() -> list[str]:
 
 
 def automatic() -> list[str]:
-    """Names of the kinds that ``auto`` may choose from: no network, no memorising, exact likelihood."""
+    """Names of the kinds that ``auto`` may choose from: no network, no memorizing, exact likelihood."""
     names = []
     for kind in available():
         try:

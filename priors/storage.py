@@ -27,6 +27,11 @@ VERSION = 1
 State = dict[str, NDArray[Any]]
 
 
+def part(state: State, prefix: str) -> State:
+    """The arrays whose names start with ``prefix``, by the rest of their names."""
+    return {name[len(prefix) :]: array for name, array in state.items() if name.startswith(prefix)}
+
+
 @contextmanager
 def _refusals(path: Path) -> Iterator[None]:
     """Turns the file system's refusals about ``path`` into a :class:`PriorError`."""
@@ -47,7 +52,7 @@ def _refusals(path: Path) -> Iterator[None]:
 
 
 def write_bytes(path: Path, content: bytes) -> None:
-    """Writes a file whole or not at all: temporary file beside it, flushed, renamed."""
+    """Writes a file whole or not at all: a temporary file next to it, flushed, then renamed."""
     with _refusals(path):
         path.parent.mkdir(parents=True, exist_ok=True)
         handle, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".tmp", dir=path.parent)

@@ -90,7 +90,7 @@ def test_the_table_is_of_the_rooms_that_there_are():
     assert set(ALLOWED) == {room(file) for file in DMZCLI.rglob("*.py")}
 
 
-@pytest.mark.parametrize("package", [DMZCLI], ids=["dmzcli"])
+@pytest.mark.parametrize("package", [DMZCLI, PRIORS], ids=["dmzcli", "priors"])
 def test_no_circle_among_modules(package):
     """Lazy imports count; a package's face and the modules behind it are told apart by what is named."""
     known = modules(package)

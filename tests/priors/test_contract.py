@@ -28,10 +28,10 @@ def codes(dim: int) -> np.ndarray:
 
 
 def groups(n: int, dim: int, seed: int = 0) -> np.ndarray:
-    """Codes around three centres: dependent bits, all values of each bit present."""
+    """Codes around three centers: dependent bits, all values of each bit present."""
     rng = np.random.default_rng(seed)
-    centres = np.random.default_rng(99).random((3, dim)) < 0.5
-    return (centres[rng.integers(0, 3, n)] ^ (rng.random((n, dim)) < 0.15)).astype(np.uint8)
+    centers = np.random.default_rng(99).random((3, dim)) < 0.5
+    return (centers[rng.integers(0, 3, n)] ^ (rng.random((n, dim)) < 0.15)).astype(np.uint8)
 
 
 def one_hot(labels: np.ndarray, width: int) -> np.ndarray:
@@ -206,6 +206,21 @@ def test_report_is_consistent_and_progress_runs_from_zero_to_one(kind: str) -> N
     )
     done = [fraction for fraction, _ in seen]
     assert done == sorted(done) and done[0] == 0 and done[-1] == 1
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_prior_and_its_report_print_as_one_line(kind: str) -> None:
+    prior = priors.create(kind, dim=4, **SMALL.get(kind, {}))
+    name = type(prior).__name__
+    assert repr(prior) == f"{name} prior of 4 bits, not fitted"
+    report = prior.fit(groups(60, 4), given=one_hot(np.arange(60) % 2, 2))
+    assert repr(prior) == f"{name} prior of 4 bits given 2 bits, fitted"
+    bound = "" if prior.exact else "at most "
+    assert repr(report).startswith(
+        f"report of {kind}: {bound}{report.valid_bits_per_code:.2f} bits per code on 6 "
+    )
+    side = "fewer" if report.gain_bits_per_code >= 0 else "more"
+    assert repr(report).endswith(f"{abs(report.gain_bits_per_code):.2f} {side} than independent bits")
 
 
 @pytest.mark.parametrize("kind", KINDS)

@@ -53,6 +53,39 @@ def test_a_wrong_argument_is_named(prior: priors.Prior, call: object, message: s
         call(prior)
 
 
+@pytest.mark.parametrize(
+    ("array", "message"),
+    [
+        ([[0, 1, 0, 1]], "is a list; expected a numpy array of uint8"),
+        ("0101", "is a str; expected a numpy array of uint8"),
+        (np.zeros((60, 4), np.float32), r"has dtype float32; expected uint8 \(or bool\)"),
+        (np.zeros((60, 4), object), r"has dtype object; expected uint8"),
+        (np.zeros((60, 4, 1), np.uint8), r"has shape \(60, 4, 1\); expected two axes \(rows, bits\)"),
+        (np.zeros((60, 0), np.uint8), "has (0|no) columns; expected"),
+        (np.full((60, 4), 255, np.uint8), "holds the value 255; expected only 0 and 1"),
+        (np.zeros((59, 4), np.uint8), "has 59 rows; expected 60"),
+    ],
+)
+def test_a_wrong_array_is_named_wherever_it_is_passed(array: object, message: str) -> None:
+    """59 rows are wrong only for what goes along with 60 codes."""
+    conditional = priors.create("bernoulli", dim=4)
+    conditional.fit(bits(), given=bits(dim=4))
+    new = priors.create("bernoulli", dim=4)
+    for call in (
+        lambda: new.fit(bits(), given=array),
+        lambda: conditional.log_prob(bits(), given=array),
+        lambda: conditional.sample(60, given=array),
+    ):
+        with pytest.raises(priors.PriorError, match=f"^given {message}"):
+            call()
+    if "59" not in message:
+        for call in (lambda: new.fit(array), lambda: conditional.log_prob(array, given=bits())):
+            with pytest.raises(priors.PriorError, match=f"^bits {message}"):
+                call()
+        with pytest.raises(priors.PriorError, match=f"^valid {message}"):
+            new.fit(bits(), valid=array)
+
+
 def test_given_must_fit_the_prior() -> None:
     prior = priors.create("bernoulli", dim=4)
     prior.fit(bits(), given=bits(dim=3))
@@ -167,7 +200,7 @@ def variant(**attributes: object) -> type:
         (variant(kind="Two Words"), "expected lower case without spaces"),
         (variant(kind=None), "kind is None; expected one line of text"),
         (variant(summary=""), "summary is ''; expected one line"),
-        (variant(automatic=True, exact=False), "expected an exact kind that does not memorise"),
+        (variant(automatic=True, exact=False), "expected an exact kind that does not memorize"),
         (variant(Options=dict), "Options is not a dataclass"),
     ],
 )
@@ -204,6 +237,17 @@ def test_entry_points_are_loaded_only_when_asked_for(monkeypatch: pytest.MonkeyP
     ]:
         with pytest.raises(priors.PriorError, match=message):
             priors.describe(kind)
+
+
+def test_kinds_that_name_what_they_are_handed_run_still_fit() -> None:
+    class Older(Fine):
+        def _fit(self, train: priors.Rows, valid: priors.Rows, run: priors.Run) -> dict[str, object]:
+            run.part(0.0, 0.5).progress(1.0, "half")
+            return {"is a Run": isinstance(run, priors.Run)}
+
+    seen: list[float] = []
+    report = Older(dim=4).fit(bits(), progress=lambda done, message: seen.append(done))
+    assert report.chosen == {"is a Run": True} and seen == [0.0, 0.5, 1.0]
 
 
 def test_check_class_accepts_a_good_class() -> None:

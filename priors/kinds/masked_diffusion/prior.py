@@ -1,0 +1,152 @@
+"""The masked diffusion prior: bits are revealed a few at a time, in any order."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from priors.arrays import Bits, Float32, Float64
+from priors.base import Prior
+from priors.fit import Fit, Rows
+from priors.options import option
+from priors.parts.training_options import TrainingOptions
+from priors.randomness import generator
+from priors.registry import register
+from priors.storage import State
+
+if TYPE_CHECKING:
+    from priors.kinds.masked_diffusion.network import MaskedNetwork
+
+POWERS = (1.0, 1.5, 2.0, 3.0)
+VALID_DRAWS = 4  # masks per held-out row when training is scored
+
+
+@dataclasses.dataclass(frozen=True)
+class _Architecture:
+    """The network, and the steps in which it reveals bits."""
+
+    steps: int = option(32, "steps of sampling; bits of one step are drawn in parallel", low=1)
+    orders: int = option(4, "orders that the bound averages over", low=1)
+    hidden: int = option(512, "units of a layer", low=1)
+    layers: int = option(3, "residual blocks", low=1)
+    dropout: float = option(0.1, "share of units dropped in training", low=0.0, high=0.95)
+
+
+@dataclasses.dataclass(frozen=True)
+class MaskedDiffusionOptions(TrainingOptions, _Architecture):
+    """Options of :class:`MaskedDiffusion`."""
+
+
+@register
+class MaskedDiffusion(Prior):
+    r"""An absorbing discrete diffusion: from all bits hidden to all shown, in S parallel steps.
+
+    .. math::
+        \log p(b \mid g) \ge \mathbb E_\sigma \sum_{s=1}^S \sum_{i : n_{s-1} \le \sigma(i) < n_s}
+        \log p(b_i \mid b_{\sigma < n_{s-1}}, g)
+
+    where σ ranks the bits at random, drawn anew for every sample, and n_s of them are known after step s.
+    One network gives every hidden bit from those shown: the order-agnostic model of Hoogeboom et al.
+    ("Autoregressive diffusion models", 2021, arXiv 2110.02037, equations 5 and 8), the absorbing case of
+    Austin et al. (2021, arXiv 2107.03006). ``log_prob`` is this lower bound, averaged over ``orders`` ranks
+    fixed by the seed, and not the likelihood. n_s ∝ s^power; the power is chosen on held-out codes.
+    """
+
+    kind = "masked-diffusion"
+    summary = "bits revealed in a few parallel steps in any order by a network (log_prob is a lower bound)"
+    exact = False
+    Options = MaskedDiffusionOptions
+    sample_rows = 1024
+    log_prob_rows = 1024
+
+    _network: MaskedNetwork
+    _ends: list[int]
+
+    def _fit(self, train: Rows, valid: Rows, fit: Fit) -> dict[str, Any]:
+        from priors.kinds.masked_diffusion.network import boundaries, random_loss
+        from priors.parts.training import RATE, NetworkTrainer, marginal_log_odds, step_work
+
+        options = self.options
+        self._network = self._new_network(options.dropout, int(generator(self.seed, 5).integers(2**62)))
+        self._network.bias.data.copy_(marginal_log_odds(train.bits))
+        forward = sum(p.numel() for p in self._network.parameters())
+        each = step_work(self._network, forward, len(train), VALID_DRAWS * len(valid), options.batch)
+        most = max(1, int(options.minutes * 60 * RATE / each))
+        loss, score = functools.partial(random_loss, self._network), self._held_out_loss
+        seed, part = int(generator(self.seed, 6).integers(2**62)), fit.part(0.0, 0.98, "network")
+        NetworkTrainer(self._network, loss, score, train, valid, options, most, seed, part).train()
+        some = valid.take(slice(0, 2000))
+        scores = []
+        for power in POWERS:
+            self._ends = boundaries(self.dim, options.steps, power)
+            scores.append(self._score(some))
+        power = POWERS[int(np.argmax(scores))]
+        self._ends = boundaries(self.dim, options.steps, power)
+        return {"power": power, "steps": len(self._ends) - 1}
+
+    def _held_out_loss(self, x: Any, given: Any) -> float:
+        """The mean training loss of held-out rows at masks fixed by the seed."""
+        import torch
+
+        from priors.kinds.masked_diffusion.network import loss, ranks
+
+        rng, total = generator(self.seed, 8), 0.0
+        for _ in range(VALID_DRAWS):
+            for block, context in zip(x.split(2048), given.split(2048), strict=True):
+                level = (rng.permutation(len(block)) + rng.random(len(block))) / len(block)
+                count = torch.from_numpy((level * self.dim).astype(np.int64).clip(max=self.dim - 1))
+                rank = ranks(rng.random((len(block), self.dim)))
+                total += float(loss(self._network, block, context, count, rank).double().sum())
+        return total / (VALID_DRAWS * len(x))
+
+    def _new_network(self, dropout: float, seed: int) -> MaskedNetwork:
+        import torch
+
+        from priors.kinds.masked_diffusion.network import MaskedNetwork
+
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed)
+            size = self.options.hidden, self.options.layers
+            return MaskedNetwork(self.dim, self.given_dim, *size, dropout)
+
+    def _log_prob(self, rows: Rows) -> Float64:
+        from priors.kinds.masked_diffusion.network import bound, ranks
+        from priors.parts.training import sign_tensor
+
+        x, given = sign_tensor(rows.bits, len(rows)), sign_tensor(rows.given, len(rows))
+        orders = ranks(generator(self.seed, 9).random((self.options.orders, self.dim)))
+        parts = [bound(self._network, x, given, rank, self._ends).numpy() for rank in orders]
+        return np.asarray(np.mean(parts, axis=0))
+
+    def _width(self) -> int:
+        return 2 * self.dim
+
+    def _sample(self, u: Float32, given: Bits | None, temperature: float) -> Bits:
+        import torch
+
+        from priors.kinds.masked_diffusion.network import draw, ranks
+        from priors.parts.training import sign_tensor
+
+        rank, uniforms = ranks(u[:, : self.dim]), torch.from_numpy(u[:, self.dim :].copy())
+        drawn = draw(self._network, uniforms, sign_tensor(given, len(u)), rank, self._ends, temperature)
+        return np.asarray(drawn.numpy())
+
+    def _state(self) -> State:
+        from priors.parts.training import arrays
+
+        return {**arrays(self._network.state_dict()), "ends": np.array(self._ends)}
+
+    def _load_state(self, state: State) -> None:
+        from priors.parts.training import tensors
+
+        values = tensors(state)
+        self._ends = values.pop("ends").tolist()
+        self._network = self._new_network(0.0, 0)
+        self._network.load_state_dict(values)
+        self._network.eval()
+
+    def _parameters(self) -> int:
+        return sum(p.numel() for p in self._network.parameters())

@@ -1,0 +1,1 @@
+"""What two kinds or more are built from."""

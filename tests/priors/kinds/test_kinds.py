@@ -1,0 +1,151 @@
+"""What single kinds promise beyond the contract."""
+
+from __future__ import annotations
+
+import itertools
+
+import numpy as np
+import pytest
+from sklearn.linear_model import LogisticRegression
+
+import priors
+from priors.kinds.categorical import group
+from priors.parts import regression
+from priors.parts.numerics import sigmoid
+
+
+def two_groups(n: int, dim: int, seed: int = 0) -> np.ndarray:
+    rng = np.random.default_rng(seed)
+    p = np.where(rng.integers(0, 2, n)[:, None] == 0, 0.1, 0.85)
+    return (rng.random((n, dim)) < p).astype(np.uint8)
+
+
+def test_bernoulli_in_closed_form() -> None:
+    """(n_i + a) / (N + 2 a) with a = 1."""
+    bits = np.array([[1, 0], [1, 0], [1, 1], [0, 0]], np.uint8)
+    prior = priors.create("bernoulli", dim=2, smoothing=1.0)
+    prior.fit(bits, valid=bits)
+    p = np.array([4, 2]) / 6
+    assert prior.log_prob(bits[:1])[0] == pytest.approx(np.log(p[0]) + np.log(1 - p[1]))
+
+
+def test_regression_agrees_with_sklearn() -> None:
+    rng = np.random.default_rng(0)
+    given = rng.integers(0, 2, (2000, 5), np.uint8)
+    logits = given @ rng.normal(size=5) * 2 - 1
+    bits = (rng.random(2000) < 1 / (1 + np.exp(-logits))).astype(np.uint8)[:, None]
+    ours = regression.fit(given, lambda rows: bits[rows], sigmoid, 0.25, np.zeros(1), 1e-3, steps=2000)
+    theirs = LogisticRegression(C=1e3, tol=1e-8, max_iter=1000).fit(given, bits[:, 0])
+    np.testing.assert_allclose(ours[1:, 0], theirs.coef_[0], atol=0.02)
+    assert ours[0, 0] == pytest.approx(theirs.intercept_[0], abs=0.02)
+
+
+@pytest.mark.parametrize("width", [1, 3, 4])
+@pytest.mark.parametrize("grouping", ["adjacent", "information"])
+def test_blocks_hold_every_bit_once_and_decode_what_they_encode(width: int, grouping: str) -> None:
+    bits = np.random.default_rng(0).integers(0, 2, (50, 10), np.uint8)
+    information = np.random.default_rng(1).random((10, 10))
+    blocks = group(information + information.T, width, grouping)
+    assert sorted(b for b in blocks.bits.ravel() if b < 10) == list(range(10))
+    np.testing.assert_array_equal(blocks.decode(blocks.encode(bits)), bits)
+    table = blocks.independent(np.full(10, 0.3))
+    np.testing.assert_allclose(table.sum(1), 1)
+
+
+def test_blocks_by_information_join_bits_that_belong_together() -> None:
+    """Bits i and i + 4 are copies; adjacent blocks of two miss it, grouped ones take each pair."""
+    half = np.random.default_rng(0).integers(0, 2, (3000, 4), np.uint8)
+    prior = priors.create("categorical", dim=8, block=2)
+    report = prior.fit(np.hstack([half, half]))
+    assert report.chosen["grouping"] == "information"
+    assert report.valid_bits_per_code == pytest.approx(4, abs=0.05)
+
+
+def test_mixtures_find_groups_that_single_bits_hide() -> None:
+    """Two products of known bits, p(b) = (p_1(b) + p_2(b)) / 2: the likelihood of the truth is reached."""
+    prior = priors.create("mixture", dim=8, components=2, restarts=2)
+    prior.fit(two_groups(6000, 8), valid=two_groups(1000, 8, seed=1))
+    test = two_groups(4000, 8, seed=2)
+    ones = test.sum(1)
+    truth = np.logaddexp(*[np.log(0.5) + ones * np.log(p) + (8 - ones) * np.log1p(-p) for p in (0.1, 0.85)])
+    assert prior.log_prob(test).mean() == pytest.approx(truth.mean(), abs=0.01)
+
+
+@pytest.mark.parametrize("kind", ["mixture", "chow-liu-mixture"])
+def test_the_average_of_runs_is_no_worse_than_runs_are_on_average(kind: str) -> None:
+    """Jensen: log mean_r p_r(b) ≥ mean_r log p_r(b), on any codes."""
+    bits, valid = two_groups(800, 6), two_groups(200, 6, seed=1)
+    runs = {}
+    for average in (True, False):
+        prior = priors.create(kind, dim=6, components=3, smoothing=1.0, restarts=3, average=average)
+        report = prior.fit(bits, valid=valid)
+        runs[average] = report.valid_nats, report.chosen["runs"]
+    assert runs[True][1] == 3 and runs[False][1] == 1
+    assert runs[True][0] > runs[False][0] - 0.05
+
+
+def test_empirical_equals_the_kernel_density_by_hand() -> None:
+    bits = np.array([[0, 0, 1], [1, 1, 1]], np.uint8)
+    prior = priors.create("empirical", dim=3, flip=0.1)
+    prior.fit(bits, valid=bits)
+    asked = np.array([[0, 1, 1]], np.uint8)
+    assert prior.log_prob(asked)[0] == pytest.approx(np.log(0.1 * 0.9**2))
+    samples = priors.create("empirical", dim=3, flip=1e-6)
+    samples.fit(bits, valid=bits)
+    assert {tuple(row) for row in samples.sample(100)} == {(0, 0, 1), (1, 1, 1)}
+
+
+def interrupted(kind: str, stop_at: float, folder: str, bits: np.ndarray, **options: object) -> None:
+    """A fit that dies once so much is done."""
+
+    def die(done: float, message: str) -> None:
+        if done > stop_at:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        priors.create(kind, dim=bits.shape[1], **options).fit(bits, progress=die, checkpoint=folder)
+
+
+@pytest.mark.parametrize(
+    ("kind", "options"),
+    [
+        ("mixture", {"components": 4, "restarts": 4}),
+        ("chow-liu-mixture", {"components": 3, "restarts": 4}),
+        ("autoregressive", {"hidden": 16, "channels": 4, "members": 2, "epochs": 20}),
+        ("masked-diffusion", {"hidden": 16, "layers": 1, "epochs": 20, "steps": 4}),
+    ],
+)
+def test_a_killed_fit_continues_to_the_same_prior(
+    kind: str, options: dict[str, object], tmp_path: object, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("priors.parts.training.SAVE_SECONDS", 0.0)
+    monkeypatch.setattr("priors.parts.training.FEWEST", 5)
+    bits, folder = two_groups(300, 8), f"{tmp_path}/checkpoint"
+    whole = priors.create(kind, dim=8, **options)
+    whole.fit(bits)
+    interrupted(kind, 0.7, folder, bits, **options)
+    resumed = priors.create(kind, dim=8, **options)
+    first: list[float] = []
+    resumed.fit(bits, checkpoint=folder, progress=lambda done, message: first.append(done))
+    np.testing.assert_array_equal(resumed.log_prob(bits), whole.log_prob(bits))
+    assert first[1] > 0.2  # it did not begin anew
+    other = priors.create(kind, dim=8, seed=1, **options)
+    other.fit(bits, checkpoint=folder)  # another fit ignores the checkpoint
+    fresh = priors.create(kind, dim=8, seed=1, **options)
+    fresh.fit(bits)
+    np.testing.assert_array_equal(other.log_prob(bits), fresh.log_prob(bits))
+
+
+def codes(dim: int) -> np.ndarray:
+    return np.array(list(itertools.product([0, 1], repeat=dim)), np.uint8)
+
+
+def test_masked_diffusion_with_a_step_per_bit_learns_the_distribution() -> None:
+    """Samples of a fitted network against the codes it was fitted to: total variation over 2^4 cells.
+    5,000 samples alone give about 0.02; the network may add as much again."""
+    bits = two_groups(4000, 4)
+    prior = priors.create("masked-diffusion", dim=4, hidden=64, layers=1, epochs=40, steps=4)
+    prior.fit(bits)
+    weights = 1 << np.arange(3, -1, -1)
+    seen, truth = (np.bincount(x @ weights, minlength=16) / len(x) for x in (prior.sample(5000), bits))
+    assert 0.5 * np.abs(seen - truth).sum() < 0.06
