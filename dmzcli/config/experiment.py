@@ -52,12 +52,12 @@ class DataConfig(_Section):
     )
     data_dir: Annotated[str | None, FREE] = Field(None, description="where the dataset lies")
     size: int | None = Field(None, ge=4, le=1024, description="height and width; empty: the images' own")
-    channels: Literal[1, 3] | None = Field(None, description="1 grey, 3 colour; empty: the images' own")
+    channels: Literal[1, 3] | None = Field(None, description="1 gray, 3 color; empty: the images' own")
     fit: Annotated[Fit, OPEN] = Field(
         "exact",
         description="how images of another size are fitted: exact refuses them; pad with zeros; resize; crop the "
-        "centre square, then resize. Published crops of CelebA: d2c (DiffAE's: rows 57-184, columns 25-152), "
-        "resize-center (the shorter side, then the centre), adm (halved by boxes, bicubic, the centre), squash (all of "
+        "center square, then resize. Published crops of CelebA: d2c (DiffAE's: rows 57-184, columns 25-152), "
+        "resize-center (the shorter side, then the center), adm (halved by boxes, bicubic, the center), squash (all of "
         "it, out of proportion)",
     )
     side: Annotated[Literal["A", "B"] | None, YOUNGER, OPEN] = Field(
@@ -106,10 +106,10 @@ class ModelConfig(_Section):
         "symmetric", description="zeros around the image, or at its right and bottom only (DDPM's)"
     )
     norm_groups: Annotated[int, YOUNGER] = Field(
-        32, ge=1, description="groups of the normalisations, where they divide the channels"
+        32, ge=1, description="groups of the normalizations, where they divide the channels"
     )
     norm_epsilon: Annotated[float, YOUNGER] = Field(
-        1e-5, gt=0, description="added to the variances that normalisations divide by"
+        1e-5, gt=0, description="added to the variances that normalizations divide by"
     )
     latent: Latent = Field("bernoulli", description="the latent family; none is the plain diffusion model")
     bits: int = Field(64, ge=1, le=65536, description="|z|, the number of bits")
@@ -154,9 +154,9 @@ class DiffusionConfig(_Section):
 
 
 class TrainingConfig(_Section):
-    """Optimisation, and how often what is written."""
+    """Optimization, and how often what is written."""
 
-    steps: Annotated[int, FREE] = Field(20000, ge=1, description="optimiser steps")
+    steps: Annotated[int, FREE] = Field(20000, ge=1, description="optimizer steps")
     batch_size: Annotated[int, OPEN] = Field(128, ge=1, description="images per step, over all processes")
     learning_rate: Annotated[float, OPEN] = Field(1e-4, gt=0)
     warmup: Annotated[int, OPEN] = Field(0, ge=0, description="steps of linear learning-rate warm-up")

@@ -38,15 +38,15 @@ class Autoencoder(nn.Module):
 
     def __init__(self, config: Config) -> None:
         super().__init__()
-        size, colours, model = config.data.size, config.data.channels, config.model
-        if size is None or colours is None or model.attention is None or model.cross_attention is None:
+        size, colors, model = config.data.size, config.data.channels, config.model
+        if size is None or colors is None or model.attention is None or model.cross_attention is None:
             raise ValueError("a model is built from a resolved configuration: call Config.resolved first")
         self.config = config
-        self.shape = (colours, size, size)
+        self.shape = (colors, size, size)
         self.latent = latents.create(model)
         self.dim = self.latent.dim
         self.encoder = (
-            Encoder(colours, size, model.encoder_channels or encoder_channels(size), self.latent.logits_shape)
+            Encoder(colors, size, model.encoder_channels or encoder_channels(size), self.latent.logits_shape)
             if self.dim
             else None
         )
@@ -175,7 +175,7 @@ class Autoencoder(nn.Module):
 
 
 def build(config: Config) -> Autoencoder:
-    """A model at its initialisation, a function of ``training.seed`` alone; global randomness is left as it was."""
+    """A model as it is initialized, a function of ``training.seed`` alone; global randomness is left as it was."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(derive("initialisation", config.training.seed))
         return Autoencoder(config)

@@ -36,7 +36,7 @@ class Backbone(nn.Module, ABC):
         Arguments:
             x: x_t, (B, C, H, W).
             t: Timesteps on the training scale, (B,).
-            context: From :meth:`context`; ``None`` leaves the code out.
+            context: The result of :meth:`context`; ``None`` leaves the code out.
 
         Returns:
             (B, C, H, W), or (B, 2C, H, W) where the variance is learnt.

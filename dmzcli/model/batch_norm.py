@@ -46,13 +46,13 @@ class BatchNorm2d(nn.BatchNorm2d):
             return super().forward(input)
         x = input.float()
         mean = _Mean.apply(x.mean((0, 2, 3)))
-        centred = x - mean[:, None, None]
-        variance = _Mean.apply(centred.square().mean((0, 2, 3)))
+        centered = x - mean[:, None, None]
+        variance = _Mean.apply(centered.square().mean((0, 2, 3)))
         self._remember(
             mean.detach(), variance.detach(), x.numel() // x.shape[1] * distributed.get_world_size()
         )
         scale = (variance + self.eps).rsqrt() * self.weight
-        return torch.addcmul(self.bias[:, None, None], centred, scale[:, None, None]).to(input.dtype)
+        return torch.addcmul(self.bias[:, None, None], centered, scale[:, None, None]).to(input.dtype)
 
     @torch.no_grad()
     def _remember(self, mean: Tensor, variance: Tensor, count: int) -> None:

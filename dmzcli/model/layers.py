@@ -69,11 +69,11 @@ class ResBlock(nn.Module):
 
     Arguments:
         channels, out: Channels of the input and of the output.
-        width: Of the time embedding.
-        dropout: Its rate, before the second convolution.
+        width: Width of the time embedding.
+        dropout: Rate of the dropout before the second convolution.
         scale_shift: Whether the time embedding scales and shifts, or is added.
         norm: Makes a normalization of so many channels.
-        resampling: Halves (means of 2×2) or doubles (nearest neighbours) height and width on the way.
+        resampling: Halves (means of 2×2) or doubles (nearest neighbors) height and width on the way.
     """
 
     def __init__(
@@ -187,7 +187,7 @@ class Downsample(nn.Module):
     """Halves height and width by a strided convolution.
 
     Arguments:
-        channels: Of the input and of the output.
+        channels: Channels of the input and of the output.
         symmetric: Whether zeros surround the image; else they are at its right and bottom only, as in DDPM.
     """
 
@@ -201,7 +201,7 @@ class Downsample(nn.Module):
 
 
 class Upsample(nn.Module):
-    """Doubles height and width: nearest neighbours, then a convolution."""
+    """Doubles height and width: nearest neighbors, then a convolution."""
 
     def __init__(self, channels: int) -> None:
         super().__init__()

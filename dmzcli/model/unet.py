@@ -68,10 +68,10 @@ class UNetConfig:
         single_token: Whether there is exactly one token.
         head_channels: Channels of one attention head, in place of ``heads``.
         residual_resampling: Whether residual blocks change the resolution, or single convolutions.
-        symmetric_padding: See :class:`dmzcli.model.layers.Downsample`.
+        symmetric_padding: Whether zeros surround the image, see :class:`~dmzcli.model.layers.Downsample`.
         norm_groups: Groups of the normalizations (or their greatest common divisor with the channels).
         norm_epsilon: Added to the variances that the normalizations divide by.
-        frequency_shift, sine_first: See :func:`dmzcli.model.layers.timestep_embedding`.
+        frequency_shift, sine_first: Form of the sinusoids, see :func:`~dmzcli.model.layers.timestep_embedding`.
     """
 
     in_channels: int

@@ -29,7 +29,7 @@ def read(
 
     Arguments:
         path: A file is a state dict, a folder is diffusers'.
-        size, heads, head_channels, order: See :func:`read_openai`; a folder's configuration says all of them.
+        size, heads, head_channels, order: Facts that a state dict lacks, see :func:`read_openai`; a folder says them.
 
     Raises:
         UserError: There is nothing there, it is something else, or too little or too much was said about it.

@@ -268,7 +268,7 @@ def rename(
     Arguments:
         file: Where they are from, for the error messages.
         state: The tensors.
-        data, model: From :func:`architecture`.
+        data, model: Settings, from :func:`architecture`.
 
     Returns:
         Our tensors by name, and the names of theirs that are left over.

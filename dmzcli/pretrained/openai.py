@@ -38,7 +38,7 @@ def read_openai(
         size: Height and width of the images that the model was trained on.
         heads: Attention heads; ``None`` assumes 4, improved-diffusion's default.
         head_channels: Channels of one head in place of ``heads`` (guided-diffusion's ``num_head_channels``).
-        order: Of the rows of q, k, v: ``by-head``, or ``by-role`` (``use_new_attention_order=True``).
+        order: Order of the rows of q, k, v: ``by-head``, or ``by-role`` (``use_new_attention_order=True``).
 
     Raises:
         UserError: The file is no whole state dict of such a model, or of one that our U-Net cannot be.

@@ -29,7 +29,7 @@ class Imported:
         source: Name of the file.
         sha256: Of the file.
         layout: ``openai`` or ``diffusers``.
-        loaded, parameters: How many tensors were loaded, and their elements.
+        loaded, parameters: Number of tensors that were loaded, and of their elements.
         new: The run's tensors that the file did not have.
         left_over: The file's tensors that the run has no place for.
         assumed: Settings that neither the file nor the user said.
@@ -93,7 +93,7 @@ def import_weights(foreign: Foreign, config: Config, assumed: Mapping[str, Any],
 
     Arguments:
         foreign: The weights.
-        config, assumed: From :func:`prepare`.
+        config, assumed: Settings, from :func:`prepare`.
         run: A directory without a run.
 
     Raises:

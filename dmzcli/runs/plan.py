@@ -32,7 +32,7 @@ class Plan:
 
     Attributes:
         config: The settings.
-        name: Of the default run directory.
+        name: Name of the default run directory.
         base: The settings of the preset alone.
     """
 

@@ -1,4 +1,4 @@
-"""Fitting the autoencoder: one optimiser step, its loop, its checkpoints, its feed, its cost."""
+"""Fitting the autoencoder: one optimizer step, its loop, its checkpoints, its feed, its cost."""
 
 from dmzcli.training.loop import Outcome, train
 

@@ -162,7 +162,7 @@ class Kept:
     Storages are known by their objects and not by their addresses, which those of the ``meta`` device have not.
 
     Arguments:
-        model: Whose parameters.
+        model: The model, whose parameters are left out.
 
     Attributes:
         most: The most bytes that were kept at one time, while the hooks were in place.

@@ -44,7 +44,7 @@ class Draw:
         noise: ε, the target, (B, C, H, W).
         perturbed: ε + γξ, what the input is made with (M. Ning et al. 2023, eq. 8).
         codes: Noise of the latent's relaxation (B, …), or ``None`` without a latent.
-        flip: Which images are mirrored, bool (B,).
+        flip: Mask of the images that are mirrored, bool (B,).
     """
 
     index: Tensor

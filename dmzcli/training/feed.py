@@ -38,11 +38,11 @@ class Feed:
 
     Arguments:
         images: uint8 (N, H, W, C), in memory or mapped.
-        rows: Which of them are trained on, int64 (n,).
+        rows: Positions of the images to train on, int64 (n,).
         device: Where they are needed.
-        seed: Of the order.
+        seed: Seed of the order.
         batch_size: Over all processes.
-        rank, ranks: Which part of each batch is this process's.
+        rank, ranks: Number of this process, and of all; it takes that part of each batch.
         mode: ``resident``, ``stream``, or ``auto``: resident where they fit, see :func:`room`.
     """
 
@@ -83,8 +83,8 @@ class Feed:
         """The images of a step, float32 (B / ranks, C, H, W) in [−1, 1] on the device.
 
         Arguments:
-            step: From 0.
-            flip: Which of them are mirrored, bool (B / ranks,), on the device.
+            step: Number of the step, from 0.
+            flip: Mask of the images to mirror, bool (B / ranks,), on the device.
         """
         if self._held is not None:
             rows = torch.from_numpy(self.rows(step)).to(self._device, non_blocking=True)

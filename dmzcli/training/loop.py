@@ -32,9 +32,9 @@ class Outcome:
     Attributes:
         step: Optimiser steps of the run so far.
         finished: Whether that is all of them.
-        parameters: Of the model.
-        seconds: Of this call.
-        images_per_second: Of this call, checkpoints and grids included; ``None`` if it made no step.
+        parameters: Number of the model's parameters.
+        seconds: Duration of this call.
+        images_per_second: Rate of this call, checkpoints and grids included; ``None`` if it made no step.
         loss: The last logged training loss.
         valid_loss: The last validation loss, of the averaged weights on hard bits.
     """
@@ -76,9 +76,9 @@ def train(
         config: Resolved; ``data.size`` and ``data.channels`` are the dataset's.
         dataset: Fitted to that size.
         run: The run directory; made if absent.
-        device: See :func:`accelerator`.
+        device: ``cpu``, ``cuda``, ``cuda:1``, ``mps``; ``None`` takes the best there is.
         max_hours: Stops after so many hours of this call, with a checkpoint.
-        talk: Who listens.
+        talk: Receiver of messages and progress.
 
     Raises:
         UserError: The loss is not finite, the checkpoint is damaged, the disk is full.
@@ -139,7 +139,7 @@ class _Journal:
         trainer.share_sums()
         row = {name: float(value) / (step - trainer.logged) for name, value in trainer.sums.items()}
         _check_finite(row, trainer, saved)
-        row["learning_rate"] = trainer.optimiser.param_groups[0]["lr"]
+        row["learning_rate"] = trainer.optimizer.param_groups[0]["lr"]
         images = (step - self._from) * trainer.config.training.batch_size
         row["images_per_second"] = images / (time.monotonic() - self._since)
         trainer.sums, trainer.logged = {}, step

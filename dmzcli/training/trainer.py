@@ -1,4 +1,4 @@
-"""One experiment in memory: data, model, optimiser and averaged weights; its steps and its checkpoints.
+"""One experiment in memory: data, model, optimizer and averaged weights; its steps and its checkpoints.
 
 A step is a function of (seed, step), of the weights and, where timesteps are drawn by their loss, of the history of
 losses: the images, and every random number, follow from these. A run that was killed and resumed therefore ends with
@@ -14,7 +14,6 @@ from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -30,10 +29,12 @@ from dmzcli.runs import Run
 from dmzcli.runs.run import load_into, save_weights
 from dmzcli.system import processes
 from dmzcli.system.files import load_tensors, save_tensors
+from dmzcli.system.png import write_png
 from dmzcli.system.randomness import derive
 from dmzcli.training.draws import Draw, draw
 from dmzcli.training.ema import Average
 from dmzcli.training.feed import Feed
+from dmzcli.training.preview import preview
 
 if TYPE_CHECKING:
     from accelerate import Accelerator
@@ -69,11 +70,11 @@ def accelerator(device: str | None, precision: str) -> Accelerator:
 
 
 class Trainer:
-    """One experiment in memory: data, model, optimiser and average.
+    """One experiment in memory: data, model, optimizer and average.
 
     Arguments:
         config: Resolved.
-        dataset: Its ``train`` and ``valid`` images.
+        dataset: The dataset; ``train`` is learned from, ``valid`` is measured.
         run: Where checkpoints, metrics and grids go.
         engine: Accelerate's.
     """
@@ -97,10 +98,10 @@ class Trainer:
         bare.backbone.checkpointing = training.checkpoint_activations
         if training.compile:
             bare.backbone.compile()
-        optimiser = torch.optim.AdamW(
+        optimizer = torch.optim.AdamW(
             bare.parameters(), lr=training.learning_rate, weight_decay=training.weight_decay, fused=True
         )
-        self.model, self.optimiser = engine.prepare(bare, optimiser)
+        self.model, self.optimizer = engine.prepare(bare, optimizer)
         self.bare: Autoencoder = engine.unwrap_model(self.model)
         self.feed = Feed(
             dataset.images,
@@ -120,11 +121,9 @@ class Trainer:
         self.sums: dict[str, Tensor] = {}  # loss terms since the last logged step
         self.logged = 0
 
-    # Checkpoints -------------------------------------------------------------------------------------
-
     def moments(self) -> dict[str, Tensor]:
-        """The optimiser's tensors by parameter name."""
-        inner = getattr(self.optimiser, "optimizer", self.optimiser)
+        """The optimizer's tensors by parameter name."""
+        inner = getattr(self.optimizer, "optimizer", self.optimizer)
         return {
             f"optimiser.{name}.{key}": value
             for name, parameter in self.bare.named_parameters()
@@ -186,7 +185,7 @@ class Trainer:
         try:
             facts = json.loads(metadata["dmz-train-state"])
             self._check_continues(facts)
-            inner = getattr(self.optimiser, "optimizer", self.optimiser)
+            inner = getattr(self.optimizer, "optimizer", self.optimizer)
             names = ("model", "average", "optimiser", "sums", "timesteps")
             parts: dict[str, dict[str, Tensor]] = {name: {} for name in names}
             for name, value in tensors.items():
@@ -247,8 +246,6 @@ class Trainer:
         self.average.model.load_state_dict(self.bare.state_dict())
         return True
 
-    # Steps -------------------------------------------------------------------------------------------
-
     def _rate(self) -> float:
         training = self.config.training
         return training.learning_rate * min(1.0, (self.step + 1) / max(training.warmup, 1))
@@ -259,7 +256,7 @@ class Trainer:
         Arguments:
             model: The autoencoder, or what wraps it.
             x0: Images (B, C, H, W).
-            numbers: Of these images.
+            numbers: The random numbers of these images.
             codes: Their codes (B, …); ``None`` takes the most probable ones (or there are none).
         """
         x_t = self.diffusion.add_noise(x0, numbers.index, numbers.perturbed)
@@ -267,7 +264,7 @@ class Trainer:
         return self.diffusion.losses(output, x0, x_t, numbers.index, numbers.noise)
 
     def train_step(self) -> None:
-        """One optimiser step; adds its mean loss terms and gradient norm to ``sums``, on the device."""
+        """One optimizer step; adds its mean loss terms and gradient norm to ``sums``, on the device."""
         training, engine = self.config.training, self.engine
         rank, ranks = engine.process_index, engine.num_processes
         named = ("step", training.seed, self.step)
@@ -275,7 +272,7 @@ class Trainer:
         numbers = whole.part(rank, ranks)
         x0 = self.feed(self.step, numbers.flip if self.config.data.flip else None)
         torch.manual_seed(derive("dropout", training.seed, self.step, rank))
-        for group in self.optimiser.param_groups:
+        for group in self.optimizer.param_groups:
             group["lr"] = self._rate()
         self.model.train()
         terms = self._backward(x0, numbers)
@@ -283,8 +280,8 @@ class Trainer:
             # Of all processes, in the order of the whole batch: each has the same history.
             self.timesteps.update(whole.index, engine.gather(terms["loss"]))
         norm = engine.clip_grad_norm_(self.model.parameters(), training.gradient_clip or math.inf)
-        self.optimiser.step()
-        self.optimiser.zero_grad(set_to_none=True)
+        self.optimizer.step()
+        self.optimizer.zero_grad(set_to_none=True)
         self.step += 1
         self.average.update(self.bare, self.step)
         terms = {name: value * numbers.weight for name, value in terms.items()}
@@ -338,25 +335,8 @@ class Trainer:
         return total / count if count else None
 
     def pictures(self) -> Path:
-        """Writes a grid: validation images, their reconstructions, and images from bits by their marginals."""
-        from dmzcli.codes.encode import bits_of
-        from dmzcli.diffusion.samplers import create
-        from dmzcli.generation.decode import decode
-        from dmzcli.system.png import grid, write_png
-        from dmzcli.system.randomness import stream
-
-        count, model = 10, self.average.model
-        sampler = create("ancestral", self.config.diffusion, min(20, self.config.diffusion.timesteps))
-        with torch.no_grad():
-            if self.dim:
-                shown = spread(self.valid_images if len(self.valid_images) else self.some_images, count)
-                count = len(shown)
-                codes, some = (bits_of(model, images) for images in (shown, self.some_images))
-                free = (stream("preview").random((count, self.dim)) < some.mean(0)).astype(np.uint8)
-                rows = [shown, decode(model, codes, sampler, range(count), 0)]
-                rows.append(decode(model, free, sampler, range(count), 1))
-            else:
-                rows = [decode(model, None, sampler, range(3 * count), 0)]
+        """Writes the grid of this step; see :func:`~dmzcli.training.preview.preview`."""
         file = self.run.samples / "training" / f"step-{self.step:07d}.png"
-        write_png(file, grid(np.concatenate(rows), columns=count))
+        shown = self.valid_images if len(self.valid_images) else self.some_images
+        write_png(file, preview(self.average.model, shown, self.some_images))
         return file

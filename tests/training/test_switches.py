@@ -54,7 +54,7 @@ def test_accumulated_gradients_are_those_of_the_whole_batch(tiny, few, monkeypat
     for parts in (1, 2, 8):
         config = tiny(training__accumulate=parts)
         trainer = Trainer(config, few, Run(Path("unused")), accelerator("cpu", "no"))
-        monkeypatch.setattr(trainer.optimiser, "zero_grad", lambda **options: None)
+        monkeypatch.setattr(trainer.optimizer, "zero_grad", lambda **options: None)
         trainer.train_step()
         made.append({name: p.grad.clone() for name, p in trainer.bare.named_parameters()})
     for gradients in made[1:]:

@@ -37,7 +37,7 @@ class Latent(ABC):
         dim: D, the number of bits; 0 where there is no latent.
         logits_shape: Shape of one image's logits.
         noise_shape: Shape of the noise of one image's relaxation.
-        cardinalities: How many values each variable of a code takes, int64; the product of all is 2^D.
+        cardinalities: Number of values of each variable of a code, int64; their product is 2^D.
     """
 
     logits_shape: tuple[int, ...]

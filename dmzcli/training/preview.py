@@ -1,0 +1,42 @@
+"""What a model can do so far, as one picture."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+
+from dmzcli.codes.encode import bits_of
+from dmzcli.data.dataset import spread
+from dmzcli.diffusion.samplers import create
+from dmzcli.generation.decode import decode
+from dmzcli.model.autoencoder import Autoencoder
+from dmzcli.system.png import grid
+from dmzcli.system.randomness import stream
+
+COLUMNS = 10
+STEPS = 20
+
+
+@torch.no_grad()
+def preview(model: Autoencoder, images: np.ndarray, others: np.ndarray) -> np.ndarray:
+    """A grid of three rows: images, their reconstructions, and images from bits drawn by their marginals.
+
+    Arguments:
+        model: In evaluation mode; one without a latent fills the rows with samples.
+        images: uint8 (N, H, W, C), ten of which are shown.
+        others: uint8 (M, H, W, C), whose bits have the marginals.
+
+    Returns:
+        uint8 (rows, columns, C).
+    """
+    config = model.config.diffusion
+    sampler = create("ancestral", config, min(STEPS, config.timesteps))
+    if not model.dim:
+        return grid(decode(model, None, sampler, range(3 * COLUMNS), 0), columns=COLUMNS)
+    shown = spread(images, COLUMNS)
+    free = (stream("preview").random((len(shown), model.dim)) < bits_of(model, others).mean(0)).astype(
+        np.uint8
+    )
+    rows = [shown, decode(model, bits_of(model, shown), sampler, range(len(shown)), 0)]
+    rows.append(decode(model, free, sampler, range(len(shown)), 1))
+    return grid(np.concatenate(rows), columns=len(shown))
