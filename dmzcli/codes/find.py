@@ -44,8 +44,8 @@ def priors_folder(table: BitTable, path: Path, run: Path | None = None) -> Path:
         named.check_made(path, table.model)
         return named.priors
     beside = Run(path.parent) if (path.parent / "config.json").exists() else None
-    found = beside or find_run_of(table.model)
-    return found.priors if found else path.parent / f"{path.stem}-priors"
+    owner = beside or find_run_of(table.model)
+    return owner.priors if owner else path.parent / f"{path.stem}-priors"
 
 
 def find_prior(run: Run, name: str | None) -> Path:
@@ -54,23 +54,23 @@ def find_prior(run: Run, name: str | None) -> Path:
     Raises:
         UserError: There is none.
     """
-    found = {file.parent.name: file for file in run.priors.glob("*/prior.json")}
+    folders = {file.parent.name: file for file in run.priors.glob("*/prior.json")}
     if name is None:
-        if not found:
+        if not folders:
             raise UserError(
                 f"{run.path} has no prior",
                 f"fit one with dmz fit-prior --run {run.path}, or name a prior's folder",
             )
-        return max(found.values(), key=lambda file: file.stat().st_mtime_ns).parent
-    if name in found:
-        return found[name].parent
+        return max(folders.values(), key=lambda file: file.stat().st_mtime_ns).parent
+    if name in folders:
+        return folders[name].parent
     if Path(name).is_dir():
         return Path(name)
     if name in priors.available():
         raise UserError(
             f"{run.path} has no prior '{name}'", f"fit it with dmz fit-prior --run {run.path} --kind {name}"
         )
-    hint = did_you_mean(name, {*found, *priors.available()}, "kinds")
+    hint = did_you_mean(name, {*folders, *priors.available()}, "kinds")
     raise UserError(f"there is no prior '{name}'", f"name a prior of the run, or a prior's folder; {hint}")
 
 
@@ -87,9 +87,9 @@ def find_run_for(prior: str, path: Path | None) -> Run:
         priors.PriorError: The prior's folder is damaged.
     """
     if path is None and (Path(prior) / "prior.json").exists():
-        found = find_run_of(str(priors.load(prior).metadata.get("model")))
-        if found is not None:
-            return found
+        owner = find_run_of(str(priors.load(prior).metadata.get("model")))
+        if owner is not None:
+            return owner
     return find_run(path, fits=lambda run: (run.priors / prior / "prior.json").exists())
 
 

@@ -174,12 +174,12 @@ def fitted_before(
     if not (folder / "prior.json").exists():
         return None
     prior = priors.load(folder)
-    wanted = priors.create(kind, dim=table.dim, seed=seed, **priors.parse_options(kind, _pairs(settings)))
-    same = (prior.kind, prior.dim, prior.seed, prior.options) == (kind, table.dim, seed, wanted.options)
+    fresh = priors.create(kind, dim=table.dim, seed=seed, **priors.parse_options(kind, _pairs(settings)))
+    same = (prior.kind, prior.dim, prior.seed, prior.options) == (kind, table.dim, seed, fresh.options)
     if not same:  # before the table is read
         return None
-    made = {"dmz": __version__, "bits_sha256": sha256(path), "given": None}
-    return prior if made.items() <= prior.metadata.items() else None
+    facts = {"dmz": __version__, "bits_sha256": sha256(path), "given": None}
+    return prior if facts.items() <= prior.metadata.items() else None
 
 
 def _drop_checkpoints(folders: Iterable[Path]) -> None:

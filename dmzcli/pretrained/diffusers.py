@@ -238,10 +238,10 @@ def _diffusion(path: Path, learnt: bool) -> tuple[dict[str, Any], tuple[str, ...
         raise UserError(f"{file}: num_train_timesteps {timesteps!r} is no number from 2 up", EXPECTED)
     linear = config.get("beta_schedule", "linear") == "linear"
     for name, usual in (("beta_start", 1e-4), ("beta_end", 0.02)):
-        value, wanted = config.get(name, usual), usual * 1000 / timesteps
-        if linear and not (isinstance(value, float) and math.isclose(value, wanted)):
+        value, expected = config.get(name, usual), usual * 1000 / timesteps
+        if linear and not (isinstance(value, float) and math.isclose(value, expected)):
             raise UserError(
-                f"{file}: {name} {value} is not {wanted:g}, that of the linear schedule of {timesteps} timesteps",
+                f"{file}: {name} {value} is not {expected:g}, that of the linear schedule of {timesteps} timesteps",
                 "dmz imports only what its own diffusion computes exactly",
             )
     kind = config.get("variance_type")  # DDIM's and other schedulers have none
@@ -256,8 +256,8 @@ def _diffusion(path: Path, learnt: bool) -> tuple[dict[str, Any], tuple[str, ...
         variance = "fixed-large"
     schedule = "linear" if linear else "cosine"
     prediction = PREDICTIONS[config.get("prediction_type", "epsilon")]
-    found = {"schedule": schedule, "timesteps": timesteps, "variance": variance, "prediction": prediction}
-    return found, assumed
+    facts = {"schedule": schedule, "timesteps": timesteps, "variance": variance, "prediction": prediction}
+    return facts, assumed
 
 
 def rename(
@@ -276,7 +276,7 @@ def rename(
     Raises:
         UserError: A tensor is missing.
     """
-    made: dict[str, Tensor] = {}
+    tensors: dict[str, Tensor] = {}
     rest = {".".join(RENAMED.get(part, part) for part in name.split(".")): name for name in state}
 
     def take(theirs: str, change: Callable[[Tensor], Tensor] = lambda value: value) -> Tensor:
@@ -286,7 +286,7 @@ def rename(
 
     def copy(theirs: str, ours: str, change: Callable[[Tensor], Tensor] = lambda value: value) -> None:
         for end in ("weight", "bias"):
-            made[f"{ours}.{end}"] = take(f"{theirs}.{end}", change)
+            tensors[f"{ours}.{end}"] = take(f"{theirs}.{end}", change)
 
     def residual(theirs: str, ours: str) -> None:
         for name, our_name in RESIDUAL.items():
@@ -308,7 +308,7 @@ def rename(
                     f"{model['head_channels']}",
                     "dmz imports only what its own U-Net computes exactly",
                 )
-            made[f"{ours}.qkv.{end}"] = by_head(heads, q, k, v)
+            tensors[f"{ours}.qkv.{end}"] = by_head(heads, q, k, v)
 
     def level(theirs: str, side: str, index: int, count: int, attends: bool, change: str | None) -> int:
         """Takes a level's ``count`` residual blocks from our ``index`` on; gives the next index."""
@@ -342,4 +342,4 @@ def rename(
         theirs = f"up_blocks.{levels - 1 - depth}"
         change = "upsamplers" if depth else None
         index = level(theirs, "output_blocks", index, model["blocks"] + 1, attends[depth], change)
-    return made, tuple(rest.values())
+    return tensors, tuple(rest.values())

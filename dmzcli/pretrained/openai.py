@@ -95,9 +95,9 @@ def _architecture(path: Path, state: dict[str, Tensor], size: int) -> tuple[dict
             raise UserError(f"{path} holds no U-Net of improved-diffusion: {name} is missing", EXPECTED)
         return state[name].shape[axis]
 
-    def kind(position: str, wanted: str) -> list[int]:
-        pattern = re.compile(rf"{re.escape(position)}\.(\d+)\.{wanted}$")
-        return sorted(int(found[1]) for found in map(pattern.match, state) if found)
+    def kind(position: str, layer: str) -> list[int]:
+        pattern = re.compile(rf"{re.escape(position)}\.(\d+)\.{layer}$")
+        return sorted(int(match[1]) for match in map(pattern.match, state) if match)
 
     channels = shape("time_embed.0.weight", 1)
     first, out = shape("input_blocks.0.0.weight", 1), shape("out.2.weight")

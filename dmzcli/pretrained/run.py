@@ -102,13 +102,13 @@ def import_weights(foreign: Foreign, config: Config, assumed: Mapping[str, Any],
     _check_free(run)
     model = build(config)
     state = model.backbone.state_dict()
-    wanted = {name: tuple(value.shape) for name, value in state.items() if not name.startswith("cross.")}
-    found = {name: tuple(value.shape) for name, value in foreign.tensors.items()}
-    if wanted != found:
-        name = min(k for k in wanted.keys() | found.keys() if wanted.get(k) != found.get(k))
+    expected = {name: tuple(value.shape) for name, value in state.items() if not name.startswith("cross.")}
+    stored = {name: tuple(value.shape) for name, value in foreign.tensors.items()}
+    if expected != stored:
+        name = min(k for k in expected.keys() | stored.keys() if expected.get(k) != stored.get(k))
         raise UserError(
-            f"{foreign.file} is no U-Net that dmz can be: {name} is {found.get(name, 'missing')}, "
-            f"where {wanted.get(name, 'nothing')} was expected",
+            f"{foreign.file} is no U-Net that dmz can be: {name} is {stored.get(name, 'missing')}, "
+            f"where {expected.get(name, 'nothing')} was expected",
             EXPECTED,
         )
     model.backbone.load_state_dict(state | foreign.tensors)
@@ -116,9 +116,9 @@ def import_weights(foreign: Foreign, config: Config, assumed: Mapping[str, Any],
         source=foreign.file.name,
         sha256=sha256(foreign.file),
         layout=foreign.layout,
-        loaded=len(found),
+        loaded=len(stored),
         parameters=sum(value.numel() for value in foreign.tensors.values()),
-        new=tuple(name for name in model.state_dict() if name.removeprefix("unet.") not in found),
+        new=tuple(name for name in model.state_dict() if name.removeprefix("unet.") not in stored),
         left_over=foreign.left_over,
         assumed=dict(assumed),
     )

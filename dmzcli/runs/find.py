@@ -19,13 +19,13 @@ def newest(paths: Iterable[Path]) -> Path | None:
 
 def runs_in(root: Path) -> list[Run]:
     """The runs below a folder that have weights."""
-    found = root.glob("*/model.safetensors")
-    return [Run(path.parent) for path in found if (path.parent / "config.json").exists()]
+    files = root.glob("*/model.safetensors")
+    return [Run(path.parent) for path in files if (path.parent / "config.json").exists()]
 
 
-def same_dataset(trained: str, wanted: str) -> bool:
-    """Whether a run's dataset is the wanted one: by name, by path, or a path by its stem."""
-    return wanted in (trained, stem(Path(trained))) or str(Path(wanted).absolute()) == trained
+def same_dataset(trained: str, name: str) -> bool:
+    """Whether a run's dataset is the one of this name: by name, by path, or a path by its stem."""
+    return name in (trained, stem(Path(trained))) or str(Path(name).absolute()) == trained
 
 
 def _pack_name(path: str) -> str | None:
@@ -57,12 +57,12 @@ def find_run(
         run = Run(path)
         run.config  # noqa: B018  complains here and now if this is no run
         return run
-    found = runs_in(root)
+    runs = runs_in(root)
     if dataset is not None:
         inside = _pack_name(dataset)
-        trained = ((run, run.config.data.dataset) for run in found)
-        found = [run for run, name in trained if same_dataset(name, dataset) or name == inside]
-    latest = newest([run.weights for run in found if fits(run)] or [run.weights for run in found])
+        trained = ((run, run.config.data.dataset) for run in runs)
+        runs = [run for run, name in trained if same_dataset(name, dataset) or name == inside]
+    latest = newest([run.weights for run in runs if fits(run)] or [run.weights for run in runs])
     if latest is None:
         which = f" trained on '{dataset}'" if dataset else ""
         target = f" {dataset}" if dataset else ""

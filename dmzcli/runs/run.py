@@ -155,13 +155,13 @@ def load_into(model: torch.nn.Module, path: Path) -> dict[str, str]:
         The file's metadata.
     """
     tensors, metadata = load_tensors(path)
-    wanted = {name: tuple(tensor.shape) for name, tensor in model.state_dict().items()}
-    found = {name: tuple(tensor.shape) for name, tensor in tensors.items()}
-    if wanted != found:
-        name = min(k for k in wanted.keys() | found.keys() if wanted.get(k) != found.get(k))
+    expected = {name: tuple(tensor.shape) for name, tensor in model.state_dict().items()}
+    stored = {name: tuple(tensor.shape) for name, tensor in tensors.items()}
+    if expected != stored:
+        name = min(k for k in expected.keys() | stored.keys() if expected.get(k) != stored.get(k))
         raise UserError(
-            f"{path} does not fit its config.json: {name} is {found.get(name, 'missing')}, "
-            f"not {wanted.get(name, 'there')}",
+            f"{path} does not fit its config.json: {name} is {stored.get(name, 'missing')}, "
+            f"not {expected.get(name, 'there')}",
             "weights and config.json must come from the same run",
         )
     model.load_state_dict(tensors)

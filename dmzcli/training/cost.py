@@ -103,12 +103,12 @@ def forecast(config: Config, device: str | None = None) -> dict[str, Any]:
     if precision == "bf16" or (precision == "auto" and computes_bf16(chosen)):
         facts["memory_bytes"]["activations"] //= 2  # most of them; a step that may fit is measured
     facts |= {"device": str(chosen), "steps": None, "seconds_per_1000_steps": None, "why_not": None}
-    wanted, free = sum(facts["memory_bytes"].values()), 2 * room(chosen)
-    if wanted > free:
-        lacks = f"a step takes about {wanted / 2**30:.1f} GiB, and {free / 2**30:.1f} are free on {chosen}"
+    needed, free = sum(facts["memory_bytes"].values()), 2 * room(chosen)
+    if needed > free:
+        lacks = f"a step takes about {needed / 2**30:.1f} GiB, and {free / 2**30:.1f} are free on {chosen}"
         return {**facts, "measured": False, "why_not": lacks}
-    found = measure(config, device)
-    return {**facts, **found, "measured": "why_not" not in found}
+    measured = measure(config, device)
+    return {**facts, **measured, "measured": "why_not" not in measured}
 
 
 def measure(config: Config, device: str | None = None) -> dict[str, Any]:

@@ -1,8 +1,4 @@
-"""Training: the loop over a trainer's steps, and what it writes on the way.
-
-A step is a function of the weights and of (seed, step): the images, and every random number, follow from
-these. A run that was killed and resumed therefore ends with the weights of one that was not.
-"""
+"""Training: the loop over a trainer's steps, and what it writes on the way."""
 
 from __future__ import annotations
 
@@ -30,7 +26,7 @@ class Outcome:
     """How a call of :func:`train` ended.
 
     Attributes:
-        step: Optimiser steps of the run so far.
+        step: Optimizer steps of the run so far.
         finished: Whether that is all of them.
         parameters: Number of the model's parameters.
         seconds: Duration of this call.
@@ -203,13 +199,13 @@ def _loop(trainer: Trainer, max_hours: float | None, talk: Talk, signals: list[i
             if late:
                 break
     seconds = time.monotonic() - started
-    made = (trainer.step - first) * training.batch_size
+    images = (trainer.step - first) * training.batch_size
     return Outcome(
         step=trainer.step,
         finished=trainer.step >= training.steps,
         parameters=sum(parameter.numel() for parameter in trainer.bare.parameters()),
         seconds=seconds,
-        images_per_second=made / seconds if made else None,
+        images_per_second=images / seconds if images else None,
         loss=journal.latest.get("loss"),
         valid_loss=journal.latest.get("valid_loss"),
     )

@@ -27,10 +27,10 @@ class Metrics:
         from torch.utils.tensorboard import SummaryWriter
 
         self.file = run.metrics
-        kept = [row for row in run.read_metrics() if row["step"] <= step]
+        rows = [row for row in run.read_metrics() if row["step"] <= step]
         with atomic(self.file) as temporary:
-            temporary.write_text("".join(json.dumps(row) + "\n" for row in kept), encoding="utf-8")
-        self.latest = {name: value for row in kept for name, value in row.items()}
+            temporary.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+        self.latest = {name: value for row in rows for name, value in row.items()}
         self.board = SummaryWriter(str(run.path / "tensorboard"), purge_step=step + 1 if step else None)
 
     def write(self, step: int, row: dict[str, float]) -> None:

@@ -298,7 +298,7 @@ class Trainer:
         engine, parts = self.engine, self.config.training.accumulate
         with engine.autocast():
             codes = self.bare.codes(x0, numbers.codes)
-        made: list[dict[str, Tensor]] = []
+        results: list[dict[str, Tensor]] = []
         owed = torch.zeros((), device=engine.device)
         for k in range(parts):
             part, last = numbers.part(k, parts), k == parts - 1
@@ -314,8 +314,8 @@ class Trainer:
             if own is not None and not last:
                 assert seen is not None and seen.grad is not None
                 owed = owed + (own * seen.grad).sum()
-            made.append({name: value.detach() for name, value in terms.items()})
-        return {name: torch.cat([terms[name] for terms in made]) for name in made[0]}
+            results.append({name: value.detach() for name, value in terms.items()})
+        return {name: torch.cat([terms[name] for terms in results]) for name in results[0]}
 
     def share_sums(self) -> None:
         """Makes ``sums`` those of the whole batch; a second time changes nothing."""
