@@ -23,8 +23,8 @@ class Fitted:
     """A fitted prior.
 
     Attributes:
-        prior: It.
-        folder: Where it was saved.
+        prior: The prior.
+        folder: Folder that it was saved in.
         compared: Held-out bits per code of every kind that ``auto`` tried.
     """
 
@@ -99,9 +99,9 @@ def fit(
         settings: Options as ``name=value``; not with ``auto``.
         given: ``labels`` for p(bits | class), the file of a bit table of the same images for p(bits | its bits), or
             ``None``.
-        seed: Of the fit.
+        seed: Seed of the fit's randomness.
         out: The prior's folder; by default one named after the kind, and what it is given, in the table's run.
-        talk: Who listens.
+        talk: Receiver of messages and progress.
         run: The run that the prior belongs to, where the table alone does not tell.
 
     Raises:

@@ -98,7 +98,7 @@ def given_draws(prior: priors.Prior, count: int, source: Path | None = None) -> 
 
     Arguments:
         prior: Saved by :func:`dmzcli.codes.fit.fit`.
-        count: How many.
+        count: Number of draws.
         source: A bit table to take instead of the one that the prior was fitted with; of the same model.
 
     Returns:

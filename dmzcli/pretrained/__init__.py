@@ -1,7 +1,7 @@
 """Weights that others trained, as the start of a run.
 
 Two layouts are read: a state dict of improved-diffusion or guided-diffusion (one file), and a folder of
-diffusers' ``UNet2DModel``. Each reader gives the same thing, :class:`Foreign`: settings, and tensors under
+diffusers' ``UNet2DModel``. Each reader gives the same thing, :class:`Weights`: settings, and tensors under
 the names of our own U-Net. What our U-Net cannot compute exactly is refused by name.
 """
 
@@ -13,9 +13,9 @@ from dmzcli.errors import UserError, did_you_mean
 from dmzcli.pretrained.diffusers import read_unet2d
 from dmzcli.pretrained.openai import ORDERS, read_openai
 from dmzcli.pretrained.run import Imported, import_weights, prepare
-from dmzcli.pretrained.weights import Foreign
+from dmzcli.pretrained.weights import Weights
 
-__all__ = ["Foreign", "Imported", "import_weights", "prepare", "read", "read_openai", "read_unet2d"]
+__all__ = ["Imported", "Weights", "import_weights", "prepare", "read", "read_openai", "read_unet2d"]
 
 
 def read(
@@ -24,7 +24,7 @@ def read(
     heads: int | None = None,
     head_channels: int | None = None,
     order: str = "by-head",
-) -> Foreign:
+) -> Weights:
     """Reads whichever of the two layouts is at ``path``.
 
     Arguments:

@@ -15,7 +15,7 @@ from typing import Any
 from torch import Tensor
 
 from dmzcli.errors import UserError
-from dmzcli.pretrained.weights import EXPECTED, Foreign, by_head, load_state
+from dmzcli.pretrained.weights import EXPECTED, Weights, by_head, load_state
 from dmzcli.system.files import read_json
 
 WEIGHTS = ("diffusion_pytorch_model.safetensors", "diffusion_pytorch_model.bin")
@@ -108,7 +108,7 @@ OUTSIDE = {
 RENAMED = {"query": "to_q", "key": "to_k", "value": "to_v", "proj_attn": "to_out.0"}
 
 
-def read_unet2d(path: Path) -> Foreign:
+def read_unet2d(path: Path) -> Weights:
     """Reads a folder of a ``UNet2DModel``, or of a pipeline that has one in ``unet/``.
 
     Raises:
@@ -151,7 +151,7 @@ def read_unet2d(path: Path) -> Foreign:
     state = {name: value.float() for name, value in load_state(weights).items()}
     tensors, left_over = rename(weights, state, data, model)
     settings = {"data": data, "model": model, "diffusion": diffusion}
-    return Foreign("diffusers", weights, settings, assumed, tensors, left_over)
+    return Weights("diffusers", weights, settings, assumed, tensors, left_over)
 
 
 def _check(file: Path, config: Mapping[str, Any], only: Mapping[str, tuple[Any, ...]]) -> None:

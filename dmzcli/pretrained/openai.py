@@ -18,7 +18,7 @@ from typing import Any
 from torch import Tensor
 
 from dmzcli.errors import UserError
-from dmzcli.pretrained.weights import EXPECTED, Foreign, by_head, load_state
+from dmzcli.pretrained.weights import EXPECTED, Weights, by_head, load_state
 
 ORDERS = ("by-head", "by-role")
 PARTS = ("time_embed.", "input_blocks.", "middle_block.", "output_blocks.", "out.")
@@ -30,7 +30,7 @@ def read_openai(
     heads: int | None = None,
     head_channels: int | None = None,
     order: str = "by-head",
-) -> Foreign:
+) -> Weights:
     """Reads a state dict of improved-diffusion or guided-diffusion.
 
     Arguments:
@@ -75,7 +75,7 @@ def read_openai(
             ours[name] = by_head(_divides(path, count, width), *ours[name].chunk(3))
     settings = {"data": {"size": size, "channels": channels}, "model": model, "diffusion": diffusion}
     left_over = tuple(name for name in state if name not in ours)
-    return Foreign("openai", path, settings, tuple(assumed), ours, left_over)
+    return Weights("openai", path, settings, tuple(assumed), ours, left_over)
 
 
 def _divides(path: Path, heads: int, width: int) -> int:

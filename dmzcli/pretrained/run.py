@@ -14,7 +14,7 @@ from dmzcli.config import Config, assignments, given_only, merge, parse
 from dmzcli.config.experiment import OPEN, says
 from dmzcli.errors import UserError
 from dmzcli.model.autoencoder import build
-from dmzcli.pretrained.weights import EXPECTED, Foreign
+from dmzcli.pretrained.weights import EXPECTED, Weights
 from dmzcli.runs import Run
 from dmzcli.runs.plan import locate
 from dmzcli.runs.run import save_weights
@@ -46,7 +46,7 @@ class Imported:
 
 
 def prepare(
-    foreign: Foreign,
+    foreign: Weights,
     dataset: str | None = None,
     flags: Mapping[str, Mapping[str, Any]] | None = None,
     settings: Sequence[str] = (),
@@ -88,7 +88,7 @@ def _text(value: Any) -> str | list[str]:
     return [str(part) for part in value] if isinstance(value, list | tuple) else str(value)
 
 
-def import_weights(foreign: Foreign, config: Config, assumed: Mapping[str, Any], run: Run) -> Imported:
+def import_weights(foreign: Weights, config: Config, assumed: Mapping[str, Any], run: Run) -> Imported:
     """Writes a run directory whose weights are the foreign ones.
 
     Arguments:

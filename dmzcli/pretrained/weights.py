@@ -16,7 +16,7 @@ from dmzcli.system.files import load_tensors, user_errors
 
 
 @dataclass(frozen=True)
-class Foreign:
+class Weights:
     """A denoiser that others trained, in our terms.
 
     Attributes:

@@ -22,7 +22,7 @@ def preview(model: Autoencoder, images: np.ndarray, others: np.ndarray) -> np.nd
     """A grid of three rows: images, their reconstructions, and images from bits drawn by their marginals.
 
     Arguments:
-        model: In evaluation mode; one without a latent fills the rows with samples.
+        model: The model, in evaluation mode; one without a latent fills the rows with samples.
         images: uint8 (N, H, W, C), ten of which are shown.
         others: uint8 (M, H, W, C), whose bits have the marginals.
 

@@ -25,8 +25,8 @@ class Probe:
     """One probe's result.
 
     Attributes:
-        name: Of the representation.
-        features: Its width.
+        name: Name of the representation.
+        features: Width of the representation.
         inverse_strength: C of the chosen L2 penalty ‖w‖² / 2C.
         converged: Whether the solver met its tolerance within 500 iterations.
         valid_accuracy, test_accuracy: On the splits of these names.
@@ -50,7 +50,7 @@ def probe(name: str, features: Array, labels: Array, rows: dict[str, Array], cla
     """Fits one probe.
 
     Arguments:
-        name: Of the representation.
+        name: Name of the representation.
         features: float32 (N, F).
         labels: int64 (N,).
         rows: Positions of ``train``, ``valid`` and ``test``.

@@ -50,7 +50,7 @@ def probe_table(
         dataset: The one that was encoded, for the pixels; ``None`` leaves the baselines out.
         config: The model's, for the untrained encoder.
         device: For the untrained encoder.
-        talk: Who listens.
+        talk: Receiver of messages and progress.
 
     Returns:
         The probes of ``bits``, ``untrained bits`` and ``pixels``, in this order.
