@@ -166,7 +166,7 @@ class TrainingConfig(_Section):
     )
     ema: Annotated[float, OPEN] = Field(0.9999, ge=0, lt=1, description="decay of the averaged weights")
     precision: Annotated[Precision, FREE] = Field(
-        "auto", description="auto: bf16 where the device has instructions for it, else no (float32)"
+        "auto", description="auto: bf16 where a convolution shows that it is faster, else no (float32)"
     )
     accumulate: Annotated[int, FREE] = Field(
         1, ge=1, description="parts that a process takes its batch in: less memory, the same step"

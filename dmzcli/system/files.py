@@ -137,16 +137,25 @@ def load_tensors(path: str | Path) -> tuple[dict[str, torch.Tensor], dict[str, s
     Raises:
         UserError: The file is missing, truncated, or not safetensors.
     """
+    with _tensor_file(Path(path)) as stream:
+        return {name: stream.get_tensor(name) for name in stream.keys()}, dict(stream.metadata() or {})
+
+
+def read_metadata(path: str | Path) -> dict[str, str]:
+    """The metadata of a safetensors file alone; raises as :func:`load_tensors`."""
+    with _tensor_file(Path(path)) as stream:
+        return dict(stream.metadata() or {})
+
+
+@contextmanager
+def _tensor_file(path: Path) -> Iterator[Any]:
     from safetensors import SafetensorError, safe_open
 
-    path = Path(path)
     with user_errors(path):
         path.open("rb").close()  # safe_open's own errors do not tell a folder from a file
         try:
             with safe_open(path, framework="pt") as stream:
-                return {name: stream.get_tensor(name) for name in stream.keys()}, dict(
-                    stream.metadata() or {}
-                )
+                yield stream
         except SafetensorError as error:
             raise UserError(
                 f"{path} is not a whole safetensors file: {error}", "restore the file or make it anew"

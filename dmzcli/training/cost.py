@@ -12,7 +12,7 @@ import sys
 import time
 from collections import Counter
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import torch
@@ -21,11 +21,9 @@ from torch.autograd.graph import saved_tensors_hooks
 
 from dmzcli.config import Config, parse
 from dmzcli.model.autoencoder import Autoencoder
-from dmzcli.system.devices import computes_bf16, pick
+from dmzcli.system.devices import pick
 from dmzcli.training.feed import room
-
-if TYPE_CHECKING:
-    from dmzcli.training.trainer import Trainer
+from dmzcli.training.trainer import Trainer, accelerator, settled_precision
 
 PATIENCE = 180.0
 """Seconds after which a measurement is given up."""
@@ -98,9 +96,9 @@ def forecast(config: Config, device: str | None = None) -> dict[str, Any]:
     Raises:
         UserError: There is no such device.
     """
-    chosen, precision = pick(device), config.training.precision
+    chosen = pick(device)
     facts = {**estimate(config), "flops_per_image": flops(config)}
-    if precision == "bf16" or (precision == "auto" and computes_bf16(chosen)):
+    if settled_precision(config, device).precision == "bf16":
         facts["memory_bytes"]["activations"] //= 2  # most of them; a step that may fit is measured
     facts |= {"device": str(chosen), "steps": None, "seconds_per_1000_steps": None, "why_not": None}
     needed, free = sum(facts["memory_bytes"].values()), 2 * room(chosen)
@@ -208,12 +206,11 @@ def _steps(config: Config, device: str | None) -> dict[str, Any]:
     """The measurement itself; for a process that does nothing else."""
     from dmzcli.data import Dataset
     from dmzcli.runs import Run
-    from dmzcli.training.trainer import Trainer, accelerator
 
     (channels, height, width), batch = config.shape, config.training.batch_size
     images = np.random.default_rng(0).integers(0, 256, (batch, height, width, channels), np.uint8)
     data = Dataset(images=images, split=np.zeros(batch, np.uint8), name="noise", identity="noise")
-    engine = accelerator(device, config.training.precision)
+    engine = accelerator(device, settled_precision(config, device).precision)
     trainer = Trainer(config, data, Run(Path("unused")), engine)
     kept = Kept(trainer.bare)
     with kept.hooks():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 import time
 from contextlib import closing
@@ -14,11 +15,11 @@ from dmzcli.data import Dataset
 from dmzcli.errors import UserError
 from dmzcli.runs import Run
 from dmzcli.system import processes
-from dmzcli.system.files import sweep
+from dmzcli.system.files import read_metadata, sweep
 from dmzcli.system.interrupts import Interrupted, collected
 from dmzcli.system.progress import Silence, Talk
 from dmzcli.training.metrics import Metrics
-from dmzcli.training.trainer import Trainer, accelerator
+from dmzcli.training.trainer import Trainer, accelerator, settled_precision
 
 
 @dataclass(frozen=True)
@@ -82,7 +83,10 @@ def train(
     """
     talk = talk or Silence()
     with torch.random.fork_rng():
-        trainer = Trainer(config, dataset, run, accelerator(device, config.training.precision))
+        choice = settled_precision(config, device, _computed_in(run))
+        if choice.note:
+            talk.say(choice.note)
+        trainer = Trainer(config, dataset, run, accelerator(device, choice.precision))
         talk.say(str(trainer.feed))
         resumed = trainer.resume()
         imported = trainer.start_from_import()
@@ -95,6 +99,17 @@ def train(
             if processes.main():
                 _tidy(trainer, resumed)
             return _loop(trainer, max_hours, talk, signals)
+
+
+def _computed_in(run: Run) -> str | None:
+    """What the run's checkpoint was computed in; ``None`` without one, or where it does not say."""
+    if not run.state.exists():
+        return None
+    try:
+        facts = json.loads(read_metadata(run.state)["dmz-train-state"])
+    except (KeyError, ValueError):  # resuming will say what is wrong with it
+        return None
+    return facts.get("precision") if isinstance(facts, dict) else None
 
 
 def _tidy(trainer: Trainer, resumed: bool) -> None:

@@ -27,9 +27,10 @@ from dmzcli.model.autoencoder import Autoencoder, build
 from dmzcli.model.pixels import to_unit
 from dmzcli.runs import Run
 from dmzcli.runs.run import load_into, save_weights
-from dmzcli.system import processes
+from dmzcli.system import precision, processes
 from dmzcli.system.files import load_tensors, save_tensors
 from dmzcli.system.png import write_png
+from dmzcli.system.precision import Choice
 from dmzcli.system.randomness import derive
 from dmzcli.training.draws import Draw, draw
 from dmzcli.training.ema import Average
@@ -42,12 +43,12 @@ if TYPE_CHECKING:
 VALID_IMAGES = 1024
 
 
-def accelerator(device: str | None, precision: str) -> Accelerator:
+def accelerator(device: str | None, mixed_precision: str) -> Accelerator:
     """Accelerate's handle on device, precision and processes.
 
     Arguments:
         device: ``cpu``, ``cuda``, ``cuda:1``, ``mps``; ``None`` takes the best there is.
-        precision: ``no``, ``bf16``, or ``auto``: bf16 where the device has instructions for it.
+        mixed_precision: ``no`` or ``bf16``, see :func:`settled_precision`.
 
     Raises:
         UserError: There is no such device, or it names one for several processes.
@@ -56,17 +57,32 @@ def accelerator(device: str | None, precision: str) -> Accelerator:
     from accelerate.state import AcceleratorState, PartialState
     from accelerate.utils import patch_environment
 
-    from dmzcli.system.devices import computes_bf16
-
     chosen = processes.join(device)
-    if precision == "auto":
-        precision = "bf16" if computes_bf16(chosen) else "no"
     if PartialState._shared_state and PartialState().num_processes == 1:
         AcceleratorState._reset_state(True)  # else an earlier run's device and precision would be this one's
     alone = processes.ranks() == 1 and chosen.index is not None
     one = {"ACCELERATE_TORCH_DEVICE": str(chosen)} if alone else {}
     with patch_environment(**one):  # Accelerate's only way to take one device of several
-        return Accelerator(cpu=chosen.type == "cpu", mixed_precision=precision)
+        return Accelerator(cpu=chosen.type == "cpu", mixed_precision=mixed_precision)
+
+
+def settled_precision(config: Config, device: str | None, before: str | None = None) -> Choice:
+    """What ``training.precision`` means on a device, by timing a convolution of the network's first level.
+
+    Arguments:
+        config: Resolved settings.
+        device: As for :func:`accelerator`; several processes agree on what the main one measures.
+        before: What the run has computed in until now, if anything.
+
+    Raises:
+        UserError: There is no such device.
+    """
+    where, model, training = processes.join(device), config.model, config.training
+    channels, images = model.channels * model.multipliers[0], training.batch_size // processes.ranks()
+    choice = precision.choose(training.precision, where, channels, config.shape[1], images, before)
+    if processes.largest(choice.precision == "bf16" and processes.main())[0]:
+        return choice if choice.precision == "bf16" else precision.Choice("bf16")
+    return precision.Choice("no")
 
 
 class Trainer:
@@ -149,6 +165,7 @@ class Trainer:
             tensors |= {f"timesteps.{name}": value for name, value in self.timesteps.state().items()}
         facts: dict[str, Any] = {"step": self.step, "logged": self.logged}
         facts |= {"experiment": self.config.experiment(), "dataset": self.dataset}
+        facts["precision"] = self.engine.mixed_precision
         save_tensors(
             self.run.state, tensors | self.moments(), {"dmz-train-state": json.dumps(facts, sort_keys=True)}
         )

@@ -1,0 +1,93 @@
+"""Which type of numbers to compute in: float32, or bfloat16 where a convolution shows that it is faster.
+
+What a processor's list of instructions promises is not what its convolutions do: without such instructions bfloat16 is
+some sixteen times slower than float32, and with them single shapes are slow in some versions of the library.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from functools import lru_cache
+from typing import NamedTuple
+
+import torch
+import torch.nn.functional as F
+
+from dmzcli.errors import UserError, did_you_mean
+
+PRECISIONS = ("no", "bf16", "auto")
+GAIN = 1.1
+"""bfloat16 must be so many times faster to be taken: it rounds more."""
+CHANGE = 1.5
+"""A run goes on with the type that it has, unless the other one is so many times faster here."""
+_WORK = 2e9
+"""Most floating-point operations of one timed convolution and its gradients."""
+
+
+class Choice(NamedTuple):
+    """What to compute in, and what the user should know of it."""
+
+    precision: str
+    note: str | None = None
+
+
+def check(precision: str) -> None:
+    """Raises UserError unless ``precision`` is ``no``, ``bf16`` or ``auto``."""
+    if precision not in PRECISIONS:
+        raise UserError(f"unknown precision '{precision}'", did_you_mean(precision, PRECISIONS))
+
+
+def choose(
+    precision: str, device: torch.device, channels: int, size: int, images: int, before: str | None = None
+) -> Choice:
+    """Settles ``no``, ``bf16`` or ``auto`` for a network on a device.
+
+    Arguments:
+        precision: As settings name it.
+        device: The device.
+        channels, size, images: Shape of the network's largest convolutions: channels, height and width, batch.
+        before: What the run has computed in until now, if anything; ``auto`` keeps to it unless that costs much.
+
+    Raises:
+        UserError: The precision is none of these.
+    """
+    check(precision)
+    if precision == "no":
+        return Choice("no")
+    images = max(1, min(images, int(_WORK / (54 * channels**2 * size**2))))
+    slowness = bf16_slowness(device, channels, size, images)
+    if precision == "bf16":
+        note = f"bf16 takes {slowness:.1f} times as long as float32 on this {device.type}; precision no is faster"
+        return Choice("bf16", note if slowness > 1 else None)
+    if before is not None:
+        faster = slowness if before == "bf16" else 1 / slowness
+        if faster < CHANGE:
+            return Choice(before)
+    return Choice("bf16" if slowness * GAIN < 1 else "no")
+
+
+@lru_cache
+def bf16_slowness(device: torch.device, channels: int, size: int, images: int) -> float:
+    """How many times as long as in float32 a convolution and its gradients take in bfloat16."""
+    best: dict[torch.dtype, float] = {}
+    with torch.enable_grad(), torch.autocast(device.type, enabled=False):
+        for _ in range(4):  # they alternate, and the fastest of each counts: the first one warms up
+            for dtype in (torch.float32, torch.bfloat16):
+                x = torch.ones(images, channels, size, size, device=device, dtype=dtype, requires_grad=True)
+                weight = torch.ones(channels, channels, 3, 3, device=device, dtype=dtype, requires_grad=True)
+                _finish(device)
+                start = time.perf_counter()
+                F.conv2d(x, weight, padding=1).sum().backward()
+                _finish(device)
+                best[dtype] = min(time.perf_counter() - start, best.get(dtype, math.inf))
+            if best[torch.bfloat16] > 10 * best[torch.float32]:
+                break  # no need to wait for three more
+    return best[torch.bfloat16] / best[torch.float32]
+
+
+def _finish(device: torch.device) -> None:
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+    elif device.type == "mps":
+        torch.mps.synchronize()
