@@ -55,8 +55,8 @@ def train(
 ) -> None:
     """Train an autoencoder; the same command again resumes.
 
-    Settings come from the defaults, then the preset, then flags and --set. A run that dmz import-weights made
-    has its own settings instead of a preset's.
+    Settings come from the defaults, then the preset, then flags and --set. A run directory that holds settings
+    goes on with its own.
     """
     talk = common.console(quiet, as_json)
     from dmzcli.config import list_all_settings

@@ -141,7 +141,8 @@ def plan(
 ) -> Plan:
     """Merges defaults, preset, flags and ``--set`` entries.
 
-    Where the run directory was made by ``dmz import-weights``, its own settings stand in the preset's place.
+    The own settings of a run directory that holds some stand in the place of defaults and preset, unless a preset is
+    named.
 
     Arguments:
         dataset: Registered name or path; ``None`` takes the preset's, or digits.
@@ -153,10 +154,9 @@ def plan(
     Raises:
         UserError: A preset, key or value is wrong.
     """
-    imported = run is not None and Run(run).imported.exists()
-    if imported:
-        assert run is not None
-        table, where = _settings_of_import(run, dataset, preset_name)
+    own = None if run is None else _own_settings(Run(run), dataset, preset_name)
+    if own is not None:
+        table, where = own, f"{run}/config.json"
     else:
         if preset_name is None:
             name = dataset or "digits"
@@ -181,15 +181,18 @@ def locate(dataset: str) -> str:
     return str(path.absolute()) if path.exists() and dataset not in names() else dataset
 
 
-def _settings_of_import(
-    run: Path, dataset: str | None, preset_name: str | None
-) -> tuple[dict[str, dict[str, Any]], str]:
-    if preset_name is not None:
+def _own_settings(run: Run, dataset: str | None, preset_name: str | None) -> dict[str, dict[str, Any]] | None:
+    """The settings that a run directory holds; ``None`` where it holds none, or a preset is compared with them."""
+    imported = run.imported.exists()
+    if imported and preset_name is not None:
         raise UserError(
-            f"{run} has its settings from imported weights; --preset {preset_name} cannot replace them",
+            f"{run.path} has its settings from imported weights; --preset {preset_name} cannot replace them",
             "leave --preset out, and change single settings with --set",
         )
-    config = Run(run).config
-    if not (dataset or config.data.dataset):
-        raise UserError(f"{run} was imported without a dataset", f"name one: dmz train DATASET --run {run}")
-    return config.model_dump(), str(run / "config.json")
+    if preset_name is not None or not (imported or run.settings.exists()):
+        return None
+    if not (dataset or run.config.data.dataset):
+        raise UserError(
+            f"{run.path} was imported without a dataset", f"name one: dmz train DATASET --run {run.path}"
+        )
+    return run.config.model_dump()

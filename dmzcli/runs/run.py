@@ -29,6 +29,11 @@ class Run:
     path: Path
 
     @property
+    def settings(self) -> Path:
+        """The resolved settings."""
+        return self.path / "config.json"
+
+    @property
     def weights(self) -> Path:
         """The averaged weights."""
         return self.path / "model.safetensors"
@@ -75,7 +80,7 @@ class Run:
         Raises:
             UserError: ``config.json`` is missing or damaged.
         """
-        file = self.path / "config.json"
+        file = self.settings
         if not file.exists():
             raise UserError(
                 f"{self.path} is no run directory: it has no config.json", "train one with dmz train"
@@ -128,7 +133,7 @@ class Run:
 
     def save_config(self, config: Config) -> None:
         """Writes ``config.json``."""
-        write_json(self.path / "config.json", config.model_dump(mode="json"))
+        write_json(self.settings, config.model_dump(mode="json"))
         self.__dict__.pop("config", None)
 
     def load_model(self, device: torch.device) -> Autoencoder:

@@ -76,6 +76,21 @@ def test_a_folder_of_another_experiment_is_refused(run):
         directory(["model.bits=3"], run.path)
 
 
+def test_a_run_goes_on_with_its_own_settings(run, dmz):
+    """Its steps, bits and precision are not the preset's; none has to be named again."""
+    own = plan(None, None, {}, [], run.path).config
+    assert own == run.config
+    longer = plan("digits", None, {"training": {"steps": 14}}, [], run.path).config
+    assert longer.training.steps == 14 and longer.experiment() == run.config.experiment()
+    ended = dmz("train", "--run", run.path, "--max-steps", 14, "--device", "cpu", "--json")
+    assert ended.code == 0 and ended.json["step"] == 14
+
+
+def test_a_preset_that_is_named_is_compared_with_the_run(run):
+    config = plan(None, "digits", {}, [], run.path).config
+    assert config.experiment() != run.config.experiment()
+
+
 def test_a_folder_without_a_run_is_taken():
     Path("mine").mkdir()
     assert directory((), Path("mine")) == Path("mine")
