@@ -97,3 +97,12 @@ def test_the_names_of_runs_stay():
     """A digest names runs of other settings than the preset's: the same settings must find the same folder."""
     old = Run(SAVED / "run")
     assert old.config.digest() == json.loads((SAVED / "digest.json").read_text())
+
+
+def test_training_again_leaves_the_old_weights(old):
+    """Its statistics of batch norm are those of its last steps, as they were when it was trained."""
+    from dmzcli.training import train
+
+    before = old.weights.read_bytes()
+    train(old.config, data.load("digits"), old, "cpu")
+    assert old.weights.read_bytes() == before

@@ -17,8 +17,10 @@ from dmzcli.config import Config
 from dmzcli.errors import UserError
 from dmzcli.model import latents
 from dmzcli.model.backbone import Backbone
+from dmzcli.model.batch_norm import remeasure
 from dmzcli.model.encoder import Encoder, encoder_channels
 from dmzcli.model.latents import Tokens
+from dmzcli.model.pixels import to_unit
 from dmzcli.model.unet import UNet
 from dmzcli.system.randomness import derive
 
@@ -85,6 +87,12 @@ class Autoencoder(nn.Module):
     def bits(self, x: Tensor) -> Tensor:
         """The most probable bits of images (B, C, H, W), uint8 (B, D)."""
         return self.latent.bits(self.logits(x))
+
+    def remeasure(self, images: np.ndarray, batch_size: int = 512) -> None:
+        """Sets the encoder's batch-norm statistics to its own moments on uint8 images (N, H, W, C)."""
+        if self.encoder is not None:
+            starts = range(0, len(images), batch_size)
+            remeasure(self.encoder, (to_unit(images[i : i + batch_size], self.device) for i in starts))
 
     def context(self, codes: Tensor) -> Any:
         """What the denoiser needs of codes (B, …), once for all steps."""

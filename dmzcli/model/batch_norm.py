@@ -8,6 +8,7 @@ operations know; ``torch.nn.SyncBatchNorm`` computes the same on GPUs only.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 
 import torch
@@ -38,11 +39,16 @@ class BatchNorm2d(nn.BatchNorm2d):
     """``torch.nn.BatchNorm2d`` with the moments of the whole batch over all processes, in equal parts.
 
     In evaluation, and in one process, it is ``torch.nn.BatchNorm2d`` itself; names and buffers are always the same.
+
+    Attributes:
+        alone: Whether the moments are those of this process's part alone.
     """
+
+    alone: bool = False
 
     def forward(self, input: Tensor) -> Tensor:
         """(B, C, H, W) of the same shape."""
-        if not self.training or not _several():
+        if not self.training or self.alone or not _several():
             return super().forward(input)
         x = input.float()
         mean = _Mean.apply(x.mean((0, 2, 3)))
@@ -62,3 +68,27 @@ class BatchNorm2d(nn.BatchNorm2d):
         self.num_batches_tracked += 1
         self.running_mean.lerp_(mean, self.momentum)
         self.running_var.lerp_(variance * (count / max(count - 1, 1)), self.momentum)
+
+
+@torch.no_grad()
+def remeasure(network: nn.Module, batches: Iterable[Tensor]) -> None:
+    """Sets the running statistics to a network's own moments on some batches, the plain average over these.
+
+    Averaged weights are those of no step: the moments that training kept are of other weights, and move bits whose
+    probability is near one half.
+
+    Arguments:
+        network: Left in evaluation mode.
+        batches: Its inputs, (B, C, H, W); each process passes the same ones.
+    """
+    layers = [layer for layer in network.modules() if isinstance(layer, BatchNorm2d)]
+    momenta = [layer.momentum for layer in layers]
+    for layer in layers:
+        layer.reset_running_stats()
+        layer.momentum, layer.alone = None, True
+        layer.train()
+    for batch in batches:
+        network(batch)
+    for layer, momentum in zip(layers, momenta, strict=True):
+        layer.momentum, layer.alone = momentum, False
+    network.eval()

@@ -12,7 +12,7 @@ Model = TypeVar("Model", bound=nn.Module)
 
 
 class Average(Generic[Model]):
-    """Exponential moving average of a model's weights; buffers (batch-norm statistics) are copied.
+    """Exponential moving average of a model's weights; buffers (batch-norm statistics) are left to be measured.
 
     The decay starts low, min(decay, (1 + n) / (10 + n)), so that short runs are no averages of noise.
     """
@@ -26,5 +26,3 @@ class Average(Generic[Model]):
         """Moves towards the weights that ``step`` steps made."""
         decay = min(self.decay, (1 + step) / (10 + step))
         torch._foreach_lerp_(list(self.model.parameters()), list(model.parameters()), 1 - decay)
-        for averaged, buffer in zip(self.model.buffers(), model.buffers(), strict=True):
-            averaged.copy_(buffer)

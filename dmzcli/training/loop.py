@@ -7,6 +7,7 @@ import math
 import time
 from contextlib import closing
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 
@@ -83,7 +84,7 @@ def train(
     """
     talk = talk or Silence()
     with torch.random.fork_rng():
-        choice = settled_precision(config, device, _computed_in(run))
+        choice = settled_precision(config, device, checkpoint_facts(run).get("precision"))
         if choice.note:
             talk.say(choice.note)
         trainer = Trainer(config, dataset, run, accelerator(device, choice.precision))
@@ -101,15 +102,15 @@ def train(
             return _loop(trainer, max_hours, talk, signals)
 
 
-def _computed_in(run: Run) -> str | None:
-    """What the run's checkpoint was computed in; ``None`` without one, or where it does not say."""
+def checkpoint_facts(run: Run) -> dict[str, Any]:
+    """What the run's checkpoint says of itself, such as ``step`` and ``precision``; empty without one."""
     if not run.state.exists():
-        return None
+        return {}
     try:
         facts = json.loads(read_metadata(run.state)["dmz-train-state"])
     except (KeyError, ValueError):  # resuming will say what is wrong with it
-        return None
-    return facts.get("precision") if isinstance(facts, dict) else None
+        return {}
+    return facts if isinstance(facts, dict) else {}
 
 
 def _tidy(trainer: Trainer, resumed: bool) -> None:
@@ -185,7 +186,8 @@ def _loop(trainer: Trainer, max_hours: float | None, talk: Talk, signals: list[i
     saved, journal = first, _Journal(trainer)
 
     def kept() -> str:
-        return f"the checkpoint of step {saved} is intact" if saved else "no checkpoint was written yet"
+        step = checkpoint_facts(trainer.run).get("step")
+        return f"the checkpoint of step {step} is intact" if step else "no checkpoint was written yet"
 
     with closing(journal), processes.survived(kept), talk.task("training", training.steps, first) as advance:
         while trainer.step < training.steps:

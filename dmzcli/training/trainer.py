@@ -41,6 +41,7 @@ if TYPE_CHECKING:
     from accelerate import Accelerator
 
 VALID_IMAGES = 1024
+MOMENT_IMAGES = 4096
 
 
 def accelerator(device: str | None, mixed_precision: str) -> Accelerator:
@@ -130,7 +131,8 @@ class Trainer:
             config.data.feed,
         )
         self.valid_images = dataset.images[spread(dataset.rows("valid"), VALID_IMAGES)]
-        self.some_images = dataset.images[spread(dataset.rows("train"), 512)]
+        self.some_images = dataset.images[spread(dataset.rows("train"), MOMENT_IMAGES)]
+        self._measured_at: int | None = None
         chosen = config.diffusion.timestep_sampling == "loss-second-moment"
         self.timesteps = LossSecondMoment(config.diffusion.timesteps) if chosen else None
         self.step = 0
@@ -159,7 +161,7 @@ class Trainer:
 
     def _write(self) -> None:
         tensors = {f"model.{name}": value for name, value in self.bare.state_dict().items()}
-        tensors |= {f"average.{name}": value for name, value in self.average.model.state_dict().items()}
+        tensors |= {f"average.{name}": value for name, value in self.averaged().state_dict().items()}
         tensors |= {f"sums.{name}": value for name, value in self.sums.items()}
         if self.timesteps is not None:
             tensors |= {f"timesteps.{name}": value for name, value in self.timesteps.state().items()}
@@ -183,9 +185,16 @@ class Trainer:
                 f"{self.run.state} is a checkpoint of other settings", "start anew with another --run"
             )
 
+    def averaged(self) -> Autoencoder:
+        """The averaged model, in evaluation mode; its batch-norm statistics are its own on some training images."""
+        if self._measured_at != self.step:
+            self.average.model.remeasure(self.some_images)
+            self._measured_at = self.step
+        return self.average.model
+
     def save_average(self) -> None:
         """Writes ``model.safetensors``."""
-        save_weights(self.run.weights, self.average.model.state_dict(), self.step, self.config)
+        save_weights(self.run.weights, self.averaged().state_dict(), self.step, self.config)
 
     def resume(self) -> bool:
         """Goes back to the run's checkpoint.
@@ -222,6 +231,9 @@ class Trainer:
             if self.timesteps is not None:
                 self.timesteps.restore(parts["timesteps"])
             self.step, self.logged = int(facts["step"]), int(facts["logged"])
+            self._measured_at = (
+                self.step
+            )  # runs of earlier versions have moments of the last batches: they keep them
             self.sums = {name: value.to(self.engine.device) for name, value in parts["sums"].items()}
         except (KeyError, ValueError, RuntimeError) as error:
             raise UserError(
@@ -347,7 +359,7 @@ class Trainer:
         for start in range(0, len(self.valid_images), 128):
             x0 = to_unit(self.valid_images[start : start + 128], self.engine.device)
             numbers = draw(self.config, len(x0), self.engine.device, "valid", start)
-            total += self.losses(self.average.model, x0, numbers, None)["loss"].sum().item()
+            total += self.losses(self.averaged(), x0, numbers, None)["loss"].sum().item()
             count += len(x0)
         return total / count if count else None
 
@@ -355,5 +367,5 @@ class Trainer:
         """Writes the grid of this step; see :func:`~dmzcli.training.preview.preview`."""
         file = self.run.samples / "training" / f"step-{self.step:07d}.png"
         shown = self.valid_images if len(self.valid_images) else self.some_images
-        write_png(file, preview(self.average.model, shown, self.some_images))
+        write_png(file, preview(self.averaged(), shown, self.some_images))
         return file

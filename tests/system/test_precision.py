@@ -64,7 +64,7 @@ def test_training_tells_and_keeps_it(slowness, tiny, few):
     from dmzcli.runs import Run
     from dmzcli.system.progress import Silence
     from dmzcli.training import train
-    from dmzcli.training.loop import _computed_in
+    from dmzcli.training.loop import checkpoint_facts
 
     class Listener(Silence):
         said = ()
@@ -76,7 +76,7 @@ def test_training_tells_and_keeps_it(slowness, tiny, few):
     listener = Listener()
     train(tiny(training__precision="bf16", training__steps=4), few, Run(Path("r")), "cpu", talk=listener)
     assert any("16.0 times as long" in line for line in listener.said)
-    assert _computed_in(Run(Path("r"))) == "bf16"
+    assert checkpoint_facts(Run(Path("r")))["precision"] == "bf16"
     slowness(1.2)  # auto would take float32 in a new run, but goes on in this one
     train(tiny(training__precision="auto", training__steps=6), few, Run(Path("r")), "cpu")
-    assert _computed_in(Run(Path("r"))) == "bf16"
+    assert checkpoint_facts(Run(Path("r")))["precision"] == "bf16"

@@ -7,6 +7,7 @@ import torch
 
 from dmzcli.errors import UserError
 from dmzcli.model.autoencoder import build
+from dmzcli.model.pixels import to_unit
 from dmzcli.runs import Run
 from dmzcli.training import train
 from dmzcli.training.ema import Average
@@ -85,3 +86,34 @@ def test_both_precisions_train_in_one_process(tiny, few):
     for precision in ("no", "bf16", "no"):
         run = Run(Path(f"run-{precision}"))
         assert train(tiny(training__steps=2, training__precision=precision), few, run, "cpu").finished
+
+
+def test_averaged_weights_have_moments_of_their_own(tiny, few):
+    """Behind its batch norm, each channel has mean 0 and variance 1 over the images that were measured."""
+    config = tiny(training__ema=0.99)
+    trainer = Trainer(config, few, Run(Path("unused")), accelerator("cpu", "no"))
+    for _ in range(30):
+        trainer.train_step()
+    encoder, x = trainer.averaged().encoder, to_unit(trainer.some_images)
+    with torch.no_grad():
+        for layer in encoder.convolutions:
+            x = layer(x)
+            if isinstance(layer, torch.nn.BatchNorm2d):
+                normalized = (x - layer.bias[:, None, None]) / layer.weight[:, None, None]
+                # One batch of 100 images: its moments, but for epsilon, and for the unbiased variance that evaluation
+                # divides by: of 400 values or more, it scales what the next layer sees by up to 1/800.
+                assert normalized.mean((0, 2, 3)).abs().max() < 2e-3
+                assert (normalized.var((0, 2, 3)) - 1).abs().max() < 0.02
+    live = dict(trainer.bare.encoder.named_buffers())
+    assert any(
+        not torch.allclose(value, live[name], rtol=0.01)
+        for name, value in encoder.named_buffers()
+        if name.endswith("running_var")
+    )
+
+
+def test_a_finished_run_keeps_its_weights(run, digits):
+    """Running the command again measures nothing anew, so that tables and samples stay those of the weights."""
+    before = run.weights.read_bytes()
+    train(run.config, digits, run, "cpu")
+    assert run.weights.read_bytes() == before

@@ -12,7 +12,6 @@ from dmzcli.config import Config
 from dmzcli.data import Dataset
 from dmzcli.errors import UserError
 from dmzcli.model.autoencoder import build
-from dmzcli.model.pixels import to_unit
 from dmzcli.system.progress import Silence, Talk
 
 Array = np.ndarray
@@ -24,16 +23,9 @@ def untrained_bits(config: Config, dataset: Dataset, device: torch.device, batch
     Its batch-norm statistics are measured on the training images, as training would: without that, an untrained
     encoder's bits are nearly constant and the baseline is a straw man.
     """
-    model = build(config).to(device)
-    for module in model.modules():
-        if isinstance(module, torch.nn.BatchNorm2d):
-            module.momentum = None  # a plain average over the batches
-    images = dataset.images[dataset.rows("train")]
-    model.train()
-    with torch.no_grad():
-        for start in range(0, len(images), batch_size):
-            model.logits(to_unit(images[start : start + batch_size], device))
-    return bits_of(model.eval(), dataset.images, batch_size)
+    model = build(config).to(device).eval()
+    model.remeasure(dataset.images[dataset.rows("train")], batch_size)
+    return bits_of(model, dataset.images, batch_size)
 
 
 def probe_table(
