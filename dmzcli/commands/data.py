@@ -122,12 +122,12 @@ def show(
 
 
 def _settings(dataset: str, data_dir: Path | None, settings: list[str] | None, skip_bad: bool) -> DataConfig:
-    """The data settings that training would use; whether the preset's U-Net takes images of that size is left to it."""
-    from dmzcli.runs.plan import plan
+    """The data settings that training would use; whether a U-Net takes images of that size is left to training."""
+    from dmzcli.config import data_settings
+    from dmzcli.runs.plan import locate
 
-    flags = {"data": common.data_flags(data_dir, skip_bad)}
-    any_size = ["model.multipliers=[1]", "model.attention=[]", "model.cross_attention=[]"]
-    return plan(dataset, None, flags, [*(settings or []), *any_size]).config.data
+    flags = {"dataset": locate(dataset), **common.data_flags(data_dir, skip_bad)}
+    return data_settings(dataset, settings or (), flags)
 
 
 def _facts(images: Dataset) -> dict[str, object]:

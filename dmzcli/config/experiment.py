@@ -11,7 +11,7 @@ import hashlib
 import json
 import re
 from collections.abc import Mapping
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, PositiveInt, ValidationError, model_validator
 
@@ -24,6 +24,9 @@ Precision = Literal["auto", "no", "bf16"]
 
 class _Section(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+
+S = TypeVar("S", bound=_Section)
 
 
 class DataConfig(_Section):
@@ -192,6 +195,12 @@ _FREE = {
 }
 
 
+class DataOnly(_Section):
+    """How images are read, where no model takes part."""
+
+    data: DataConfig = DataConfig()
+
+
 class Config(_Section):
     """The whole experiment; see the sections for the fields."""
 
@@ -298,8 +307,13 @@ def parse(tree: Mapping[str, Any], source: str) -> Config:
     Raises:
         UserError: A key is unknown or a value does not fit.
     """
+    return parse_as(Config, tree, source)
+
+
+def parse_as(kind: type[S], tree: Mapping[str, Any], source: str) -> S:
+    """The same for another set of sections than the whole :class:`Config`."""
     try:
-        return Config.model_validate(tree)
+        return kind.model_validate(tree)
     except ValidationError as error:
         first = error.errors()[0]
         key = ".".join(str(part) for part in first["loc"][:2])
