@@ -1,6 +1,6 @@
 """Datasets: images, labels, attributes and disjoint splits under one contract."""
 
-from dmzcli.data.crops import FITS, Fitting, with_channels
+from dmzcli.data.crops import FITS, Crop, with_channels
 from dmzcli.data.dataset import SPLITS, Content, Dataset, Progress, Source
 from dmzcli.data.registry import find, load, load_pairs, names, prepare, register, status
 from dmzcli.data.sources.edges import Pairs
@@ -13,8 +13,8 @@ __all__ = [
     "TRAIN",
     "VALID",
     "Content",
+    "Crop",
     "Dataset",
-    "Fitting",
     "Pairs",
     "Progress",
     "Source",

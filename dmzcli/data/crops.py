@@ -1,4 +1,4 @@
-"""Fitting pictures to a square: H×W×C ↦ S×S×C, by one of the named rules and never silently.
+"""Crops: a picture H×W×C becomes a square S×S×C, by one of the named rules and never silently.
 
 - ``exact``: the picture is S×S already, or it is refused (S defaults to the first picture's size).
 - ``pad``: zeros around the picture, centred; a larger picture is refused.
@@ -33,7 +33,7 @@ LARGEST = 4096
 
 
 @dataclass(frozen=True)
-class Fitting:
+class Crop:
     """How pictures become S×S×C.
 
     Arguments:
@@ -70,8 +70,8 @@ class Fitting:
                 f"channels {self.channels} is neither 1 (grey) nor 3 (colour)", "--set data.channels=1, or 3"
             )
 
-    def pinned(self, picture: np.ndarray, name: str) -> Fitting:
-        """This fitting with S set to the height of ``picture``, where S was left open."""
+    def pinned(self, picture: np.ndarray, name: str) -> Crop:
+        """This crop with S set to the height of ``picture``, where S was left open."""
         return self if self.size is not None else replace(self, size=picture.shape[0], like=name)
 
     def apply(self, picture: np.ndarray, name: str) -> np.ndarray:

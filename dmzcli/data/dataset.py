@@ -16,7 +16,7 @@ from typing import ClassVar
 
 import numpy as np
 
-from dmzcli.data.crops import Fitting
+from dmzcli.data.crops import Crop
 from dmzcli.data.splits import TRAIN
 from dmzcli.errors import UserError, did_you_mean
 
@@ -180,8 +180,8 @@ class Source(ABC):
         """
 
     @abstractmethod
-    def read(self, where: Path, fitting: Fitting, progress: Progress) -> Content:
-        """Reads what :meth:`find` found, every image fitted by ``fitting``.
+    def read(self, where: Path, crop: Crop, progress: Progress) -> Content:
+        """Reads what :meth:`find` found, every image fitted by ``crop``.
 
         Raises:
             UserError: A file is damaged or foreign, or the images do not fit.

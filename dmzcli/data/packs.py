@@ -16,7 +16,7 @@ from typing import Any
 import h5py
 import numpy as np
 
-from dmzcli.data.crops import Fitting
+from dmzcli.data.crops import Crop
 from dmzcli.data.dataset import Content, Dataset
 from dmzcli.errors import UserError
 from dmzcli.system.files import user_errors
@@ -140,27 +140,27 @@ def read(path: str | Path) -> Dataset:
         raise UserError(f"{path} is no whole image pack: {error}", HINT) from error
 
 
-def read_fitted(path: Path, fitting: Fitting) -> Dataset:
-    """Opens a pack for images of the size and channels that ``fitting`` asks for.
+def read_fitted(path: Path, crop: Crop) -> Dataset:
+    """Opens a pack for images of the size and channels that ``crop`` asks for.
 
     Raises:
         UserError: As :func:`read`; or the pack was made with another crop, or its images do not fit.
     """
     dataset = read(path)
     size, channels = dataset.images.shape[2:]
-    if fitting.size in (None, size):
-        if fitting.fit not in ("exact", "pad", "resize", "crop", dataset.fit):
+    if crop.size in (None, size):
+        if crop.fit not in ("exact", "pad", "resize", "crop", dataset.fit):
             raise UserError(
-                f"{path} was made with the crop '{dataset.fit}', not '{fitting.fit}'",
+                f"{path} was made with the crop '{dataset.fit}', not '{crop.fit}'",
                 "leave data.fit=exact to take the pack as it is, or prepare it anew",
             )
-        if fitting.channels in (None, channels):
+        if crop.channels in (None, channels):
             return dataset
-        fitting, fit = replace(fitting, size=None, fit="exact"), dataset.fit
+        crop, fit = replace(crop, size=None, fit="exact"), dataset.fit
     else:
-        fit = fitting.fit if dataset.fit == "exact" else f"{dataset.fit}-{fitting.fit}"
+        fit = crop.fit if dataset.fit == "exact" else f"{dataset.fit}-{crop.fit}"
     content = {name: getattr(dataset, name) for name in Content.__dataclass_fields__}
-    content["images"] = fitting.apply_all(dataset.images, str(path))
+    content["images"] = crop.apply_all(dataset.images, str(path))
     return Dataset.of(dataset.name, Content(**content), fit, dataset.side)
 
 

@@ -9,14 +9,13 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from dmzcli.data.crops import Fitting
+from dmzcli.data.crops import Crop
 from dmzcli.data.dataset import Dataset, Progress, Source
-from dmzcli.data.decoding import read
 from dmzcli.data.formats.archives import FILES, SUFFIXES, stem
-from dmzcli.data.locate import Found, at_path, at_source, cache_root
+from dmzcli.data.locate import Location, PictureLocation, locate_path, locate_source
 from dmzcli.data.packs import is_pack
 from dmzcli.data.prepare import Prepared, cached
-from dmzcli.data.prepare import prepare as prepare_found
+from dmzcli.data.prepare import prepare as prepare_location
 from dmzcli.data.sources.celeba import CelebA
 from dmzcli.data.sources.cifar10 import Cifar10
 from dmzcli.data.sources.digits import Digits
@@ -25,6 +24,7 @@ from dmzcli.data.sources.faces import CelebaHq, Ffhq
 from dmzcli.data.sources.fashion_mnist import FashionMnist
 from dmzcli.data.sources.folder import NoPicturesError
 from dmzcli.errors import UserError, did_you_mean
+from dmzcli.system.files import cache_root
 
 DEBIAN = Path("/usr/share/datasets")
 PATHS = "a folder or archive of pictures, or a .parquet, .npz, .npy or .h5 file"
@@ -104,15 +104,15 @@ def status(data_dir: str | Path | None = None) -> list[dict[str, Any]]:
 
 def find(
     name: str, data_dir: str | Path | None = None, side: str | None = None, download: bool = False
-) -> Found:
+) -> Location:
     """Where a dataset lies and what reads it; the arguments are those of :func:`load`.
 
     Raises:
         UserError: Nothing of this name, or missing files.
     """
     if name in _SOURCES:
-        return at_source(_SOURCES[name], _place(_SOURCES[name], data_dir, download), side)
-    return at_path(_picture_path(name, data_dir), side)
+        return locate_source(_SOURCES[name], _place(_SOURCES[name], data_dir, download), side)
+    return locate_path(_picture_path(name, data_dir), side)
 
 
 def load(
@@ -151,17 +151,13 @@ def load(
     Raises:
         UserError: Nothing of this name, missing, damaged or foreign files, or pictures that do not fit.
     """
-    fitting = Fitting(size, fit, channels)
+    crop = Crop(size, fit, channels)
     report: Progress = progress or (lambda done, total: None)
-    found = find(name, data_dir, side, download)
-    with _better_hints(found.where):
-        if found.open is None:
-            return found.load(fitting, report)
-        if cache:
-            return cached(found, fitting, skip_bad, report, say or (lambda message: None))
-        with found.open() as pictures:
-            content = read(pictures, fitting, report, skip_bad)
-    return Dataset.of(found.name, content, fit, side)
+    location = find(name, data_dir, side, download)
+    with _better_hints(location.where):
+        if cache and isinstance(location, PictureLocation):
+            return cached(location, crop, skip_bad, report, say or (lambda message: None))
+        return location.load(crop, report, skip_bad)
 
 
 def load_pairs(name: str, **options: Any) -> Pairs:
@@ -192,16 +188,16 @@ def prepare(
         UserError: As :func:`load`; or the disk is full.
         Interrupted: SIGINT or SIGTERM came; what was decoded is kept.
     """
-    fitting = Fitting(size, fit, channels)
-    found = find(name, data_dir, side, download)
-    if out.exists() and found.where.exists() and out.samefile(found.where):
+    crop = Crop(size, fit, channels)
+    location = find(name, data_dir, side, download)
+    if out.exists() and location.where.exists() and out.samefile(location.where):
         raise UserError(f"{out} is the dataset itself", "name another file with --out")
     if out.exists() and not is_pack(out):
         raise UserError(
             f"{out} is there already, and no image pack", "name another file with --out, or remove it"
         )
-    with _better_hints(found.where):
-        return prepare_found(found, out, fitting, skip_bad, progress or (lambda done, total: None))
+    with _better_hints(location.where):
+        return prepare_location(location, out, crop, skip_bad, progress or (lambda done, total: None))
 
 
 def _place(source: Source, data_dir: str | Path | None, download: bool) -> Path:

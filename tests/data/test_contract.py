@@ -225,7 +225,7 @@ def test_registration_refuses_bad_entries():
         def find(self, folders):
             return None
 
-        def read(self, where, fitting, progress):
+        def read(self, where, crop, progress):
             raise NotImplementedError
 
     with pytest.raises(TypeError, match=r"is not a dmzcli\.data\.Source"):

@@ -14,7 +14,7 @@ from pathlib import Path, PurePosixPath
 
 import numpy as np
 
-from dmzcli.data.crops import Fitting
+from dmzcli.data.crops import Crop
 from dmzcli.data.dataset import Content, Progress, Source
 from dmzcli.data.formats.archives import opened
 from dmzcli.data.formats.cifar_pickle import read_batch
@@ -59,7 +59,7 @@ class Cifar10(Source):
             )
         return None
 
-    def read(self, where: Path, fitting: Fitting, progress: Progress) -> Content:
+    def read(self, where: Path, crop: Crop, progress: Progress) -> Content:
         blobs: dict[str, bytes] = {}
         with opened(where) as entries:
             for entry in entries:
@@ -81,7 +81,7 @@ class Cifar10(Source):
         split[hold_out(numbered(self.name, train), labels[:train], train // 10)] = VALID
         progress(len(images), len(images))
         return Content(
-            fitting.apply_all(np.ascontiguousarray(images), self.name), split, labels, self.label_names
+            crop.apply_all(np.ascontiguousarray(images), self.name), split, labels, self.label_names
         )
 
     def _check(self, parts: list[tuple[np.ndarray, np.ndarray]], names: list[str]) -> None:

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import numpy as np
 
-from dmzcli.data.crops import Fitting
+from dmzcli.data.crops import Crop
 from dmzcli.data.dataset import Content, Progress, Source
 from dmzcli.data.splits import TEST, TRAIN, VALID, hold_out, numbered
 
@@ -31,7 +31,7 @@ class Digits(Source):
         package = find_spec("sklearn")
         return Path(package.origin).parent if package and package.origin else None
 
-    def read(self, where: Path, fitting: Fitting, progress: Progress) -> Content:
+    def read(self, where: Path, crop: Crop, progress: Progress) -> Content:
         from sklearn.datasets import load_digits
 
         values, labels = load_digits(return_X_y=True)
@@ -43,7 +43,7 @@ class Digits(Source):
             left = np.flatnonzero(split == TRAIN)
             split[left[hold_out(keys[left].tolist(), labels[left], count)]] = code
         progress(len(images), len(images))
-        return Content(fitting.apply_all(images, "digits"), split, labels, label_names=tuple("0123456789"))
+        return Content(crop.apply_all(images, "digits"), split, labels, label_names=tuple("0123456789"))
 
     def download(self, folder: Path) -> None:
         """Nothing to fetch."""

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import numpy as np
 
-from dmzcli.data.crops import Fitting
+from dmzcli.data.crops import Crop
 from dmzcli.data.dataset import Content, Progress, Source
 from dmzcli.data.formats.idx import read_idx
 from dmzcli.data.sources.download import through_torchvision
@@ -58,7 +58,7 @@ class FashionMnist(Source):
             )
         return None
 
-    def read(self, where: Path, fitting: Fitting, progress: Progress) -> Content:
+    def read(self, where: Path, crop: Crop, progress: Progress) -> Content:
         train, train_labels = self._part(where, FILES[0], FILES[1])
         if train_labels[: len(_MNIST_STARTS)].tobytes() == _MNIST_STARTS:
             raise UserError(
@@ -71,7 +71,7 @@ class FashionMnist(Source):
         held = hold_out(numbered(self.name, len(train)), labels[: len(train)], len(train) // 12)
         split[held] = VALID
         progress(len(images), len(images))
-        return Content(fitting.apply_all(images, self.name), split, labels, self.label_names)
+        return Content(crop.apply_all(images, self.name), split, labels, self.label_names)
 
     def _part(self, where: Path, images_name: str, labels_name: str) -> tuple[np.ndarray, np.ndarray]:
         """One official part: uint8 (N, 28, 28) and uint8 (N,)."""
