@@ -20,6 +20,7 @@ from dmzcli.errors import UserError
 from dmzcli.model.autoencoder import build
 from dmzcli.model.pixels import to_unit
 from dmzcli.system.interrupts import Interrupted
+from dmzcli.system.parts import Parts
 
 HASH = "a" * 64
 COLUMNS = ("bits", "probs", "labels", "split", "index")
@@ -89,15 +90,15 @@ class Killed(BaseException):
 
 def stop_after(monkeypatch, parts, action):
     """Acts after this many finished parts."""
-    inner, done = encoding.save_tensors, []
+    inner, done = Parts.write, []
 
-    def save(path, tensors):
-        inner(path, tensors)
-        done.append(path)
+    def write(self, number, arrays):
+        inner(self, number, arrays)
+        done.append(number)
         if len(done) == parts:
             action()
 
-    monkeypatch.setattr(encoding, "save_tensors", save)
+    monkeypatch.setattr(Parts, "write", write)
 
 
 @pytest.mark.parametrize("mode", ["mode", "sample"])
@@ -193,11 +194,12 @@ PROGRAM = """
 import sys, time
 import dmzcli.codes.encode as encoding
 encoding.PART = 64
-inner = encoding.save_tensors
-def save(path, tensors):
+from dmzcli.system.parts import Parts
+inner = Parts.write
+def write(self, number, arrays):
     time.sleep({pause})
-    inner(path, tensors)
-encoding.save_tensors = save
+    inner(self, number, arrays)
+Parts.write = write
 sys.argv = ["dmz", "encode", "--run", "runs/tiny", "--out", "t.h5", "--batch-size", "64", "--device", "cpu", "--json"]
 from dmzcli.__main__ import main
 main()
@@ -221,10 +223,10 @@ def encode_with_kills(kills, pause, seed):
             text=True,
         )
         if left:
-            before = len(list(parts.glob("*.safetensors")))
+            before = len(list(parts.glob("0*.json")))
             resumed += before > 0
             deadline = time.monotonic() + 120
-            while process.poll() is None and len(list(parts.glob("*.safetensors"))) == before:
+            while process.poll() is None and len(list(parts.glob("0*.json"))) == before:
                 assert time.monotonic() < deadline
                 time.sleep(0.01)
             time.sleep(chance.uniform(0, 2 * pause))  # anywhere in the next part or two
