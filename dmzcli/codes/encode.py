@@ -14,7 +14,7 @@ from typing import Literal
 import numpy as np
 import torch
 
-from dmzcli.codes import table as bit_tables
+from dmzcli.codes.table import BitTable
 from dmzcli.data import Dataset
 from dmzcli.errors import UserError
 from dmzcli.model.autoencoder import Autoencoder, pick_bits
@@ -38,7 +38,7 @@ Mode = Literal["mode", "sample"]
 class Encoded:
     """How encoding ended."""
 
-    table: bit_tables.BitTable
+    table: BitTable
     seconds: float
     resumed_rows: int
 
@@ -138,10 +138,10 @@ def encode(
             raise Interrupted(heard, "finished parts are kept; run the same command to go on")
     if not processes.main():
         processes.wait()  # until the table is there
-        table = bit_tables.read(out)
+        table = BitTable.read(out)
         return Encoded(table, (datetime.now(UTC) - started).total_seconds(), min(resumed, count))
     bits = parts.join("bits", len(numbers))
-    table = bit_tables.BitTable(
+    table = BitTable(
         bits=np.unpackbits(bits, axis=1, count=model.dim, bitorder="big"),
         split=dataset.split,
         index=np.arange(count, dtype=np.int64),
@@ -157,7 +157,7 @@ def encode(
         attribute_names=dataset.attribute_names,
         facts={"mode": mode, "seed": seed, "lossy": dataset.lossy},
     )
-    bit_tables.write(out, table)
+    table.write(out)
     parts.remove()
     processes.wait()
     return Encoded(table, (datetime.now(UTC) - started).total_seconds(), min(resumed, count))

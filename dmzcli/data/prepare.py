@@ -25,6 +25,7 @@ from dmzcli.data.layout import Layout
 from dmzcli.data.locate import Location, PictureLocation
 from dmzcli.errors import UserError
 from dmzcli.system.files import cache_root, sweep, user_errors
+from dmzcli.system.hdf5 import attributes
 from dmzcli.system.interrupts import Interrupted, collected
 from dmzcli.system.parts import Parts
 
@@ -56,7 +57,7 @@ def key_of(location: Location, crop: Crop, skip_bad: bool) -> str:
 
 def _key(location: Location, crop: Crop, skip_bad: bool, listing: list[list[tuple[str, int, int]]]) -> str:
     way = [location.side, crop.size, crop.fit, crop.channels, skip_bad]
-    return hashlib.sha256(json.dumps([packs.VERSION, location.name, way, listing]).encode()).hexdigest()
+    return hashlib.sha256(json.dumps([packs.KIND.version, location.name, way, listing]).encode()).hexdigest()
 
 
 def _listing(path: Path) -> list[tuple[str, int, int]]:
@@ -95,7 +96,7 @@ def cached(
     listing = [_listing(path) for path in location.files]
     for way in _ways(crop):
         file = _cache_file(location, way, skip_bad)
-        if packs.attributes(file).get("key") == _key(location, way, skip_bad, listing):
+        if attributes(file).get("key") == _key(location, way, skip_bad, listing):
             dataset = packs.read(file)
             size, channels = dataset.images.shape[2:]
             if crop.size in (None, size) and crop.channels in (None, channels):
@@ -141,7 +142,7 @@ def prepare(location: Location, out: Path, crop: Crop, skip_bad: bool, report: P
     """
     key = key_of(location, crop, skip_bad)
     with _alone(out):
-        if packs.attributes(out).get("key") == key:  # another process was faster
+        if attributes(out).get("key") == key:  # another process was faster
             whole = packs.read(out)
             return Prepared(whole, len(whole), len(whole))
         sweep(out)
