@@ -42,16 +42,21 @@ def list_(
     from dmzcli.commands.console import table
     from dmzcli.data import status
 
-    found = status(data_dir)
+    datasets = status(data_dir)
     rows = [
         {
             "dataset": entry["name"],
+            "what it is": entry["summary"],
+            "images": "" if entry["count"] is None else f"{entry['count']:,}",
             "present": "yes" if entry["present"] else "no",
-            "where, or how to get it": entry["where"] if entry["present"] else entry["how_to_get"],
+            "where, or how to get it": entry["where"] or entry["how_to_get"],
         }
-        for entry in found
+        for entry in datasets
     ]
-    talk.result({"datasets": found}, table("datasets; any folder, .zip or .tar of images works too", rows))
+    for entry in datasets:
+        if entry["problem"]:
+            talk.say(f"{entry['name']}: {entry['problem']}")
+    talk.result({"datasets": datasets}, table("datasets; any folder, .zip or .tar of images works too", rows))
 
 
 @app.command("prepare")

@@ -162,10 +162,12 @@ def digest(images: Iterable[np.ndarray], content: Content) -> str:
 
 
 class Source(ABC):
-    """A dataset that has a name of its own.  A new one implements :meth:`find` and :meth:`read`."""
+    """A dataset that has a name of its own. A new one implements :meth:`find` and :meth:`read`."""
 
     name: ClassVar[str]
     """The registered name: small letters, digits and hyphens."""
+    summary: ClassVar[str]
+    """One line for a person who has not heard of it: what the images are, of what size, with which labels."""
     how_to_get: ClassVar[str]
     """One line for a person who does not have the files."""
     count: ClassVar[int | None] = None

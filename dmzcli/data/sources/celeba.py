@@ -59,6 +59,7 @@ class CelebA(PictureSource):
     """CelebA's aligned faces, from the official download or Kaggle's."""
 
     name = "celeba"
+    summary = "faces of celebrities, aligned, 178×218, with 40 attributes"
     how_to_get = (
         "img_align_celeba.zip, list_attr_celeba.txt and list_eval_partition.txt of "
         "mmlab.ie.cuhk.edu.hk/projects/CelebA.html in a folder named by --data-dir"

@@ -22,6 +22,7 @@ class Digits(Source):
     """scikit-learn's digits: 1,197 train, 200 valid, 400 test."""
 
     name = "digits"
+    summary = "handwritten digits, gray, 8×8, inside scikit-learn"
     how_to_get = "nothing to do: it is part of scikit-learn"
     count = 1797
 

@@ -102,6 +102,7 @@ class Edges2Shoes(Edges):
     """50,025 pairs."""
 
     name = "edges2shoes"
+    summary = "pairs of edges (side A) and photographs of shoes (side B), 256×256 each"
     how_to_get = "edges2shoes.tar.gz of pix2pix, packed or unpacked, in a folder named by --data-dir"
     count = 50_025
 
@@ -110,5 +111,6 @@ class Edges2Handbags(Edges):
     """138,767 pairs."""
 
     name = "edges2handbags"
+    summary = "pairs of edges (side A) and photographs of handbags (side B), 256×256 each"
     how_to_get = "edges2handbags.tar.gz of pix2pix, packed or unpacked, in a folder named by --data-dir"
     count = 138_767

@@ -68,6 +68,7 @@ class Ffhq(Faces):
     """FFHQ in any resolution: ``images1024x1024/``, ``thumbnails128x128/`` or a folder named ffhq…"""
 
     name = "ffhq"
+    summary = "square faces, up to 1024×1024"
     how_to_get = (
         "a folder ffhq of pictures from github.com/NVlabs/ffhq-dataset in a folder named by --data-dir"
     )
@@ -80,6 +81,7 @@ class CelebaHq(Faces):
     """CelebA-HQ in any resolution, or CelebAMask-HQ with its lists."""
 
     name = "celeba-hq"
+    summary = "square faces of celebrities, up to 1024×1024, with 40 attributes in CelebAMask-HQ"
     how_to_get = (
         "CelebAMask-HQ of github.com/switchablenorms/CelebAMask-HQ, or a folder celeba-hq of pictures, "
         "in a folder named by --data-dir"

@@ -33,6 +33,7 @@ class FashionMnist(Source):
     """Fashion-MNIST from its four IDX files, gzipped or not, in any of the usual folders."""
 
     name = "fashion-mnist"
+    summary = "clothes, gray, 28×28, of 10 classes"
     how_to_get = (
         "--download, or Debian's package dataset-fashion-mnist, or the four *-ubyte.gz files of "
         "github.com/zalandoresearch/fashion-mnist in a folder named by --data-dir"
