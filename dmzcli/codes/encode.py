@@ -96,14 +96,14 @@ def encode(
     """Encodes every image of a dataset and writes the table.
 
     Arguments:
-        model: In evaluation mode, trained for images of this size.
+        model: The autoencoder, in evaluation mode, trained for images of this size.
         dataset: Its images, labels, attributes and splits.
         out: The table's file; replaced when the new one is whole.
         weights_hash: SHA-256 of the model's weights.
         mode: ``mode``, the most probable bits, or ``sample``, a draw from q(z | x).
-        seed: Of the draw.
+        seed: Seed of the draw.
         batch_size: Images at a time.
-        talk: Who listens.
+        talk: Receiver of messages and progress.
 
     Raises:
         UserError: The model has no bits, the images do not fit it, or the disk is full.

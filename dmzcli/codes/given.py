@@ -26,7 +26,7 @@ class Given:
 
     Attributes:
         bits: uint8 (N, G).
-        facts: What to note with the prior: ``given``, and the other table's ``given_model``.
+        facts: Facts to note with the prior: ``given``, and the other table's ``given_model``.
     """
 
     bits: Array
@@ -85,7 +85,7 @@ def one_hot_labels(table: BitTable) -> Array:
         UserError: The table has none.
     """
     if table.labels is None:
-        raise UserError("the bit table has no labels", "leave --given out, or encode a labelled dataset")
+        raise UserError("the bit table has no labels", "leave --given out, or encode a labeled dataset")
     return (table.labels[:, None] == np.arange(len(table.label_names))).astype(np.uint8)
 
 
@@ -97,7 +97,7 @@ def given_draws(prior: priors.Prior, count: int, source: Path | None = None) -> 
 
     Arguments:
         prior: Saved by :func:`dmzcli.codes.fit.fit`.
-        count: How many.
+        count: Number of draws.
         source: A bit table to take instead of the one that the prior was fitted with; of the same model.
 
     Returns:

@@ -110,7 +110,7 @@ def show(
     as_json: common.JsonOption = False,
     quiet: common.QuietOption = False,
 ) -> None:
-    """Write a labelled contact sheet (PNG), and print how many images each split and class has."""
+    """Write a labeled contact sheet (PNG), and print how many images each split and class has."""
     talk = common.console(quiet, as_json)
     from dmzcli.commands.console import table
     from dmzcli.data.contact_sheet import counts, sheet

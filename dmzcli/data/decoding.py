@@ -44,14 +44,14 @@ class Pictures:
     """The pictures of a source.
 
     Arguments:
-        where: What an error calls the whole.
-        items: In listing order; gone through once.
+        where: The folder, archive or file, as errors name it.
+        items: Its pictures in listing order; gone through once.
         arrange: The rows that a list of names makes.
-        total: How many items there are; 0 where it is not known beforehand.
+        total: Number of items; 0 where it is not known beforehand.
         in_turn: Whether an item can be read only until the next one is asked for.
         window: See :data:`Window`.
-        channels: What the pictures are turned into, where nothing else is asked for.
-        notes: What a person should know, such as where the splits come from.
+        channels: Number of channels of the images, where no other is asked for; None keeps the pictures' own.
+        notes: Sentences that a person should know, such as where the splits come from.
     """
 
     where: Path
@@ -107,10 +107,10 @@ def decoded(pictures: Pictures, crop: Crop, skip: bool, start: int = 0) -> Itera
     """Decodes and fits the items from number ``start`` on, in their order, some ahead of the reader.
 
     Arguments:
-        pictures: What to decode.
+        pictures: The pictures to decode.
         crop: Its size may be open for the first picture of all, which then sets it.
         skip: Whether a picture that cannot be read comes without an image, instead of an error.
-        start: How many items to pass over without decoding.
+        start: Number of items to pass over without decoding.
 
     Raises:
         UserError: A picture cannot be read, or does not fit.
@@ -163,8 +163,8 @@ def _decode(
     if pictures.window is not None:
         picture = pictures.window(picture, name)
     image = crop.apply(picture, name)
-    wanted = crop.channels or pictures.channels
-    return Decoded(item.name, image if wanted is None else with_channels(image, wanted), lossy)
+    channels = crop.channels or pictures.channels
+    return Decoded(item.name, image if channels is None else with_channels(image, channels), lossy)
 
 
 def read(pictures: Pictures, crop: Crop, progress: Progress, skip: bool = False) -> Content:

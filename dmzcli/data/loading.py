@@ -58,7 +58,7 @@ def load(
             image pack: one below ``data_dir`` (or the usual folders), with or without an archive's suffix, or any path.
         data_dir: The folder to search, instead of ``./data``, the cache and Debian's.
         size: The side S of the images in pixels; None keeps theirs.
-        fit: How pictures of another size become S×S, see :mod:`dmzcli.data.crops`.
+        fit: The rule by which pictures of another size become S×S, see :mod:`dmzcli.data.crops`.
         channels: 1 or 3 forces gray or color; None gives 1 where all are gray.
         side: ``A`` or ``B`` of pictures that hold pairs, see :mod:`dmzcli.data.sources.edges`.
         download: Fetch the files into ``data_dir`` (or the cache) where they are missing.

@@ -35,9 +35,9 @@ def write(path: Path, dataset: Dataset, images: Iterable[np.ndarray] | None = No
 
     Arguments:
         path: The file.
-        dataset: What it holds; of its images only the shape is asked for where ``images`` is given.
+        dataset: The dataset; of its images only the shape is asked for where ``images`` is given.
         images: The images piece by piece, uint8 (n, S, S, C), in the order of the rows.
-        key: What the cache knows the pack by.
+        key: Key by which the cache knows the pack.
 
     Raises:
         UserError: The disk is full, or the folder cannot be written.

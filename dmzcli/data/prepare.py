@@ -41,8 +41,8 @@ class Prepared:
 
     Attributes:
         dataset: The pack's.
-        pictures: How many were read, bad ones among them.
-        resumed: How many of these had been read before.
+        pictures: Number of pictures read, bad ones among them.
+        resumed: Number of these that had been read before.
     """
 
     dataset: Dataset
@@ -132,7 +132,7 @@ def prepare(location: Location, out: Path, crop: Crop, skip_bad: bool, report: P
     Arguments:
         location: The dataset.
         out: The pack's file; replaced when the new one is whole.
-        crop: How pictures become squares.
+        crop: The rule by which pictures become squares.
         skip_bad: Whether pictures that cannot be read are left out.
         report: Called with (images done, images in all).
 

@@ -32,8 +32,8 @@ class Kind:
     Arguments:
         format: The value of ``format``.
         version: The version that is written, and read.
-        called: What an error calls such a file: "a bit table".
-        hint: How to make one.
+        called: The name of such a file in errors, with its article: "a bit table".
+        hint: What to do in order to have one.
     """
 
     format: str
@@ -95,8 +95,8 @@ class Column:
 
     Arguments:
         shape: With the rows first.
-        dtype: Of fixed size.
-        attributes: Of the column; tuples of strings are stored as strings of variable length.
+        dtype: Type of its values, of fixed size.
+        attributes: Attributes of the column; tuples of strings are stored as strings of variable length.
     """
 
     shape: tuple[int, ...]

@@ -43,7 +43,7 @@ class Parts:
         """Takes the folder for one piece of work.
 
         Arguments:
-            key: What the parts are parts of, in full, as JSON gives it back. Parts under another key are dropped.
+            key: All that decides what the parts hold, as JSON gives it back. Parts under another key are dropped.
 
         Raises:
             UserError: The folder cannot be written.

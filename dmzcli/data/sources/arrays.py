@@ -70,21 +70,21 @@ def _parts(arrays: dict[str, np.ndarray], path: Path) -> list[tuple[int, str, np
     for images, labels in _WHOLE:
         if images in arrays:
             return [(TRAIN, images, arrays[images], arrays.get(labels))]
-    found = []
+    parts = []
     for spelling, code in SPLIT_FOLDERS.items():
         for images, labels in (
             (f"{spelling}_images", f"{spelling}_labels"),
             (f"x_{spelling}", f"y_{spelling}"),
         ):
             if images in arrays:
-                found.append((code, images, arrays[images], arrays.get(labels)))
-    codes = [code for code, *_ in found]
-    if not found or len(set(codes)) < len(codes):
-        what = "no images" if not found else "two arrays for one split"
+                parts.append((code, images, arrays[images], arrays.get(labels)))
+    codes = [code for code, *_ in parts]
+    if not parts or len(set(codes)) < len(codes):
+        what = "no images" if not parts else "two arrays for one split"
         raise UserError(
             f"{path} holds {what}: its arrays are {', '.join(sorted(arrays)) or 'none'}", _EXPECTED
         )
-    return sorted(found, key=lambda part: part[0])
+    return sorted(parts, key=lambda part: part[0])
 
 
 def _images(array: np.ndarray, name: str) -> np.ndarray:

@@ -37,8 +37,8 @@ class _Parts:
     @classmethod
     def below(cls, base: Path) -> _Parts:
         def first(folder: str, *names: str) -> Path | None:
-            found = (base / place / name for place in ("", folder) for name in names)
-            return next((path for path in found if path.exists()), None)
+            paths = (base / place / name for place in ("", folder) for name in names)
+            return next((path for path in paths if path.exists()), None)
 
         return cls(
             first("Img", f"{PICTURES}/{PICTURES}", PICTURES, f"{PICTURES}.zip"),
@@ -47,12 +47,12 @@ class _Parts:
         )
 
     def missing(self) -> list[str]:
-        found = {
+        parts = {
             f"{PICTURES}/": self.pictures,
             f"{ATTRIBUTES}.txt": self.attributes,
             f"{PARTITION}.txt": self.partition,
         }
-        return [name for name, path in found.items() if path is None]
+        return [name for name, path in parts.items() if path is None]
 
 
 class CelebA(PictureSource):

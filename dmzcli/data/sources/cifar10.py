@@ -1,4 +1,4 @@
-"""CIFAR-10: 60,000 colour images of 32×32 pixels, 10 classes.
+"""CIFAR-10: 60,000 color images of 32×32 pixels, 10 classes.
 
 A. Krizhevsky: Learning Multiple Layers of Features from Tiny Images, 2009,
 https://www.cs.toronto.edu/~kriz/cifar.html.  Both official forms are read, archive or folder: the binary

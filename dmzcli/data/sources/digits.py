@@ -1,4 +1,4 @@
-"""Handwritten digits: 1,797 grey images of 8×8 pixels, 10 classes, inside scikit-learn.
+"""Handwritten digits: 1,797 gray images of 8×8 pixels, 10 classes, inside scikit-learn.
 
 E. Alpaydin, C. Kaynak: Optical Recognition of Handwritten Digits, UCI Machine Learning Repository, 1998,
 https://doi.org/10.24432/C50P49 (its test part).  Pixels are counts v ∈ {0, …, 16}; an image holds

@@ -72,7 +72,7 @@ def half(side: str) -> Window:
 
 
 class Edges(PictureSource):
-    """Edges and photographs, from the folder or archive of pix2pix; the edges are grey."""
+    """Edges and photographs, from the folder or archive of pix2pix; the edges are gray."""
 
     sides = SIDES
 
@@ -94,8 +94,8 @@ class Edges(PictureSource):
                 f"{self.name} holds pairs, and data.side says neither A nor B",
                 f"--set data.side=A for the edges, --set data.side=B for the {what}",
             )
-        with pictures_of(where) as found:
-            yield replace(found, window=half(side), channels=1 if side == "A" else None)
+        with pictures_of(where) as pictures:
+            yield replace(pictures, window=half(side), channels=1 if side == "A" else None)
 
 
 class Edges2Shoes(Edges):

@@ -57,8 +57,10 @@ class Faces(PictureSource):
     @contextmanager
     def open(self, where: Path, side: str | None = None) -> Iterator[Pictures]:
         folder = self._pictures(where)
-        with pictures_of(folder) as found:
-            yield replace(found, window=_square, arrange=lambda names: _held_out(names), notes=(_NO_SPLIT,))
+        with pictures_of(folder) as pictures:
+            yield replace(
+                pictures, window=_square, arrange=lambda names: _held_out(names), notes=(_NO_SPLIT,)
+            )
 
 
 _NO_SPLIT = "splits: a tenth each is held out for valid and test, by the names of the files"
@@ -105,17 +107,17 @@ class CelebaHq(Faces):
         )
 
         def arrange(names: list[str]) -> Layout:
-            made = _held_out(names)
+            layout = _held_out(names)
             if mapping is not None:
-                made.split[:] = [_official(names[i], mapping, where / MAPPING) for i in made.order]
+                layout.split[:] = [_official(names[i], mapping, where / MAPPING) for i in layout.order]
             if listed is None:
-                return made
-            values = _attributes(listed, [names[i] for i in made.order], where / ATTRIBUTES)
-            return replace(made, attributes=values, attribute_names=listed.names)
+                return layout
+            values = _attributes(listed, [names[i] for i in layout.order], where / ATTRIBUTES)
+            return replace(layout, attributes=values, attribute_names=listed.names)
 
-        with super().open(where) as found:
-            arrange([item.name for item in found.items])  # refuses lists that do not agree before the work
-            yield replace(found, arrange=arrange, notes=(note,))
+        with super().open(where) as pictures:
+            arrange([item.name for item in pictures.items])  # refuses lists that do not agree before the work
+            yield replace(pictures, arrange=arrange, notes=(note,))
 
 
 def _holds_pictures(folder: Path) -> bool:

@@ -1,4 +1,4 @@
-"""Fashion-MNIST: 70,000 grey images of 28×28 pixels, 10 classes of clothing.
+"""Fashion-MNIST: 70,000 gray images of 28×28 pixels, 10 classes of clothing.
 
 H. Xiao, K. Rasul, R. Vollgraf: Fashion-MNIST: a Novel Image Dataset for Benchmarking Machine Learning
 Algorithms, 2017, https://arxiv.org/abs/1708.07747.  Train and test are official; valid is held out of the
