@@ -29,9 +29,9 @@ def old():
 def test_the_weights_make_the_bits_that_they_made(old, dmz):
     made = dmz("encode", "--run", "old", "--out", "new.h5", "--device", "cpu", "--json")
     assert made.code == 0, made.err
-    from dmzcli.codes import table as bits
+    from dmzcli.codes.table import BitTable
 
-    before, now = bits.read(old.bits), bits.read(Path("new.h5"))
+    before, now = BitTable.read(old.bits), BitTable.read(Path("new.h5"))
     assert before.model == now.model == old.weights_hash
     assert before.dataset == now.dataset
     # Another processor rounds otherwise; a probability next to one half may then fall on the other side.

@@ -23,7 +23,7 @@ class Codes:
     Attributes:
         bits: uint8 (N, D), or ``None`` for a model without a latent.
         name: The prior's kind and what it is given, or ``none``.
-        sha256: Digests of the prior's tensors, and of the other bits that it is given, if any.
+        sha256: SHA-256 of the prior's tensors, and of the other bits that it is given, if any.
     """
 
     bits: Array | None
@@ -43,7 +43,7 @@ def draw_bits(
     """Draws codes from a run's prior; fewer codes are a prefix of more.
 
     Arguments:
-        run: The run whose prior is drawn from.
+        run: The run that the prior belongs to.
         dim: The model's D; 0 without a latent.
         prior: A kind, a folder, or ``None`` for the newest.
         count: Number of codes.

@@ -1,14 +1,11 @@
 """Encoding: a dataset's images to their bit table, resumable after any kill.
 
-Rows are encoded in parts of fixed length. A finished part is a small file beside the table, written whole;
-the table itself appears only when every part is there. Several processes take the parts in turns, and the main one
-makes the table.
+Rows are encoded in parts of fixed length, which lie beside the table; the table itself appears only when every part is
+there. Several processes take the parts in turns, and the main one makes the table.
 """
 
 from __future__ import annotations
 
-import json
-import shutil
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -17,14 +14,15 @@ from typing import Literal
 import numpy as np
 import torch
 
-from dmzcli.codes import table as bit_tables
+from dmzcli.codes.table import BitTable
 from dmzcli.data import Dataset
 from dmzcli.errors import UserError
 from dmzcli.model.autoencoder import Autoencoder
 from dmzcli.model.pixels import to_unit
 from dmzcli.system import processes
-from dmzcli.system.files import load_tensors, read_json, save_tensors, sweep, user_errors, write_json
+from dmzcli.system.files import sweep
 from dmzcli.system.interrupts import Interrupted, collected
+from dmzcli.system.parts import Parts
 from dmzcli.system.progress import Silence, Talk
 from dmzcli.system.randomness import stream
 
@@ -40,7 +38,7 @@ Mode = Literal["mode", "sample"]
 class Encoded:
     """How encoding ended."""
 
-    table: bit_tables.BitTable
+    table: BitTable
     seconds: float
     resumed_rows: int
 
@@ -102,14 +100,14 @@ def encode(
     """Encodes every image of a dataset and writes the table.
 
     Arguments:
-        model: In evaluation mode, trained for images of this size.
+        model: The autoencoder, in evaluation mode, trained for images of this size.
         dataset: Its images, labels, attributes and splits.
         out: The table's file; replaced when the new one is whole.
         weights_hash: SHA-256 of the model's weights.
         mode: ``mode``, the most probable bits, or ``sample``, a draw from q(z | x).
-        seed: Of the draw.
+        seed: Seed of the draw.
         batch_size: Images at a time.
-        talk: Who listens.
+        talk: Receiver of messages and progress.
 
     Raises:
         UserError: The model has no bits, the images do not fit it, or the disk is full.
@@ -120,22 +118,22 @@ def encode(
     started = datetime.now(UTC)
     count, rows = len(dataset.images), part_rows(len(dataset.images))
     facts = {"dataset": dataset.identity, "model": weights_hash, "mode": mode, "seed": seed, "part": rows}
-    parts = out.parent / f".{out.name}.parts"
+    parts, numbers = Parts(out), range((count + rows - 1) // rows)
     if processes.main():
-        _claim(parts, facts)
+        parts.claim(facts)
         sweep(out)
     processes.wait()
-    files = [parts / f"{number:06d}.safetensors" for number in range((count + rows - 1) // rows)]
-    resumed = sum(file.exists() for file in files) * rows
+    resumed = sum(number in parts for number in numbers) * rows
     if resumed:
         talk.say(f"resuming: {min(resumed, count):,} of {count:,} images are encoded already")
     processes.wait()  # until all have seen what was there before
     with collected() as signals, talk.task("encoding", count) as advance:
-        for number in range(processes.rank(), len(files), processes.ranks()):
+        for number in numbers[processes.rank() :: processes.ranks()]:
             start = number * rows
-            if not files[number].exists():
+            if number not in parts:
                 images = dataset.images[start : start + rows]
-                save_tensors(files[number], _part(model, images, start, mode, seed, batch_size))
+                columns = _part(model, images, start, mode, seed, batch_size)
+                parts.write(number, {name: column.numpy() for name, column in columns.items()})
             advance(min(start + rows, count), "")
             if signals:
                 break
@@ -144,11 +142,11 @@ def encode(
             raise Interrupted(heard, "finished parts are kept; run the same command to go on")
     if not processes.main():
         processes.wait()  # until the table is there
-        table = bit_tables.read(out)
+        table = BitTable.read(out)
         return Encoded(table, (datetime.now(UTC) - started).total_seconds(), min(resumed, count))
-    bits, probs = _joined(files, count, model.dim)
-    table = bit_tables.BitTable(
-        bits=bits,
+    bits = parts.join("bits", len(numbers))
+    table = BitTable(
+        bits=np.unpackbits(bits, axis=1, count=model.dim, bitorder="big"),
         split=dataset.split,
         index=np.arange(count, dtype=np.int64),
         family=model.config.model.latent,
@@ -156,30 +154,17 @@ def encode(
         dataset=dataset.identity,
         model=weights_hash,
         created=started.isoformat(timespec="seconds"),
-        probs=probs,
+        probs=parts.join("probs", len(numbers)),
         labels=dataset.labels,
         label_names=dataset.label_names,
         attributes=dataset.attributes,
         attribute_names=dataset.attribute_names,
         facts={"mode": mode, "seed": seed, "lossy": dataset.lossy},
     )
-    bit_tables.write(out, table)
-    shutil.rmtree(parts)
+    table.write(out)
+    parts.remove()
     processes.wait()
     return Encoded(table, (datetime.now(UTC) - started).total_seconds(), min(resumed, count))
-
-
-def _joined(files: list[Path], count: int, dim: int) -> tuple[np.ndarray, np.ndarray]:
-    """The bits and the probabilities of all parts; one part is in memory beside them."""
-    bits, probs = np.empty((count, dim), np.uint8), np.empty((count, dim), np.float16)
-    start = 0
-    for file in files:
-        part = load_tensors(file)[0]
-        stop = start + len(part["bits"])
-        bits[start:stop] = np.unpackbits(part["bits"].numpy(), axis=1, count=dim, bitorder="big")
-        probs[start:stop] = part["probs"].numpy()
-        start = stop
-    return bits, probs
 
 
 def _check(model: Autoencoder, dataset: Dataset) -> None:
@@ -191,15 +176,3 @@ def _check(model: Autoencoder, dataset: Dataset) -> None:
         "encode the dataset that the run was trained on, or fit the images with --set data.size and data.fit"
     )
     model.check_images(dataset.images, hint, f"{dataset.name} has images of")
-
-
-def _claim(parts: Path, facts: dict[str, object]) -> None:
-    """Takes the folder of parts for this very encoding; parts of another one are dropped."""
-    header = parts / "encoding.json"
-    if header.exists() and json.dumps(read_json(header), sort_keys=True) == json.dumps(facts, sort_keys=True):
-        return
-    with user_errors(parts):
-        if parts.exists():
-            shutil.rmtree(parts)
-        parts.mkdir(parents=True)
-    write_json(header, facts)

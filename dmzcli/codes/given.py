@@ -13,7 +13,6 @@ from typing import Any
 import numpy as np
 
 import priors
-from dmzcli.codes import table as bit_tables
 from dmzcli.codes.table import BitTable
 from dmzcli.errors import UserError
 
@@ -27,7 +26,7 @@ class Given:
 
     Attributes:
         bits: uint8 (N, G).
-        facts: What to note with the prior: ``given``, and the other table's ``given_model``.
+        facts: Facts to note with the prior: ``given``, and the other table's ``given_model``.
     """
 
     bits: Array
@@ -52,7 +51,7 @@ def given_rows(given: str, table: BitTable) -> Given:
         raise UserError(
             f"unknown --given '{given}'", "say labels, or name the file of a bit table of the same images"
         )
-    other = bit_tables.read(path)
+    other = BitTable.read(path)
     if not (np.array_equal(other.split, table.split) and np.array_equal(other.index, table.index)):
         raise UserError(
             f"{path} holds the bits of other images: {len(other.bits):,} of {other.dataset}, "
@@ -86,7 +85,7 @@ def one_hot_labels(table: BitTable) -> Array:
         UserError: The table has none.
     """
     if table.labels is None:
-        raise UserError("the bit table has no labels", "leave --given out, or encode a labelled dataset")
+        raise UserError("the bit table has no labels", "leave --given out, or encode a labeled dataset")
     return (table.labels[:, None] == np.arange(len(table.label_names))).astype(np.uint8)
 
 
@@ -123,7 +122,7 @@ def given_draws(prior: priors.Prior, count: int, source: Path | None = None) -> 
             f"the prior is given the bits of {path}, which is not there",
             "put it back, or name their table with dmz sample --given",
         )
-    table = bit_tables.read(path)
+    table = BitTable.read(path)
     if table.model != prior.metadata.get("given_model"):
         raise UserError(
             f"{path} is of another model than the bits that the prior was given",

@@ -15,18 +15,16 @@ from typing import Any
 import h5py
 import numpy as np
 
+from dmzcli.data.dataset import SPLITS
 from dmzcli.errors import UserError
-from dmzcli.system.files import user_errors
-from dmzcli.system.hdf5 import Column, strings, whole_file
+from dmzcli.system.hdf5 import Column, Kind, opened, strings, whole_file
 
-FORMAT, VERSION = "dmz-bits", 1
-SPLITS = ("train", "valid", "test")
 Array = np.ndarray
 
-HINT = "make a table with dmz encode"
+KIND = Kind("dmz-bits", 1, "a bit table", "make a table with dmz encode")
 _ROWS = 1 << 16
 """Rows that are packed at a time."""
-_KINDS = {"bits": "u", "probs": "f", "labels": "iu", "attributes": "u", "split": "u", "index": "iu"}
+_TYPES = {"bits": "u", "probs": "f", "labels": "iu", "attributes": "u", "split": "u", "index": "iu"}
 """The known columns, and NumPy's letters for the types that each may have."""
 
 
@@ -71,60 +69,84 @@ class BitTable:
         """Positions of a split, int64."""
         return np.flatnonzero(self.split == SPLITS.index(split))
 
+    @classmethod
+    def read(cls, path: str | Path) -> BitTable:
+        """Reads a table.
+
+        Raises:
+            UserError: The file is missing, truncated, of another kind, or inconsistent.
+        """
+        path = Path(path)
+        with opened(path, KIND) as stream:
+            facts = {name: value for name, value in stream.attrs.items() if name not in KIND.facts()}
+            columns = _columns(path, stream)
+            names = {name: strings(stream[name]) for name in ("labels", "attributes") if name in stream}
+            dim = int(facts.pop("dim"))
+            _check(path, dim, columns, names)
+            return cls(
+                bits=np.unpackbits(columns["bits"].astype(np.uint8), axis=1, count=dim, bitorder="big"),
+                split=columns["split"],
+                index=columns["index"],
+                family=str(facts.pop("family")),
+                cardinalities=facts.pop("cardinalities"),
+                dataset=str(facts.pop("dataset")),
+                model=str(facts.pop("model")),
+                created=str(facts.pop("created")),
+                probs=columns.get("probs"),
+                labels=columns.get("labels"),
+                label_names=names.get("labels", ()),
+                attributes=columns.get("attributes"),
+                attribute_names=names.get("attributes", ()),
+                facts=facts,
+            )
+
+    def write(self, path: str | Path) -> None:
+        """Writes the table, whole or not at all.
+
+        Raises:
+            UserError: The disk is full, or the folder cannot be written.
+        """
+        count = len(self.bits)
+        columns = {
+            "bits": Column((count, (self.dim + 7) // 8), np.uint8, {"dim": self.dim}),
+            "split": Column((count,), np.uint8),
+            "index": Column((count,), np.int64),
+        }
+        if self.probs is not None:
+            columns["probs"] = Column(self.probs.shape, np.float16)
+        if self.labels is not None:
+            columns["labels"] = Column((count,), np.int64, {"names": self.label_names})
+        if self.attributes is not None:
+            columns["attributes"] = Column(self.attributes.shape, np.uint8, {"names": self.attribute_names})
+        facts = {
+            **KIND.facts(),
+            "dim": self.dim,
+            "family": self.family,
+            "cardinalities": np.asarray(self.cardinalities, np.int64),
+            "dataset": self.dataset,
+            "model": self.model,
+            "created": self.created,
+            **self.facts,
+        }
+        with whole_file(Path(path), facts, columns) as out:
+            for start in range(0, count, _ROWS):
+                piece = self.bits[start : start + _ROWS]
+                out.write("bits", np.packbits(piece, axis=1, bitorder="big"), start)
+            for name in columns.keys() - {"bits"}:
+                out.write(name, getattr(self, name))
+
 
 def is_bit_table(path: Path) -> bool:
     """Whether a file says of itself that it is a bit table."""
-    try:
-        with h5py.File(path, "r") as stream:
-            return str(stream.attrs.get("format")) == FORMAT
-    except (OSError, RuntimeError, KeyError):
-        return False
-
-
-def write(path: str | Path, table: BitTable) -> None:
-    """Writes a bit table, whole or not at all."""
-    values: dict[str, tuple[Array, Any]] = {
-        "split": (table.split, np.uint8),
-        "index": (table.index, np.int64),
-    }
-    if table.probs is not None:
-        values["probs"] = (table.probs, np.float16)
-    if table.labels is not None:
-        values["labels"] = (table.labels, np.int64)
-    if table.attributes is not None:
-        values["attributes"] = (table.attributes, np.uint8)
-    named = {"labels": table.label_names, "attributes": table.attribute_names}
-    columns = {
-        name: Column(value.shape, dtype, {"names": tuple(named[name])} if name in named else {})
-        for name, (value, dtype) in values.items()
-    }
-    count = len(table.bits)
-    facts = {
-        "format": FORMAT,
-        "version": VERSION,
-        "dim": table.dim,
-        "family": table.family,
-        "cardinalities": np.asarray(table.cardinalities, np.int64),
-        "dataset": table.dataset,
-        "model": table.model,
-        "created": table.created,
-        **table.facts,
-    }
-    packed = Column((count, (table.dim + 7) // 8), np.uint8, {"dim": table.dim})
-    with whole_file(Path(path), facts, {"bits": packed, **columns}) as out:
-        for start in range(0, count, _ROWS):
-            piece = table.bits[start : start + _ROWS]
-            out.write("bits", np.packbits(piece, axis=1, bitorder="big"), start)
-        for name, (value, _) in values.items():
-            out.write(name, value)
+    return KIND.is_of(path)
 
 
 def _columns(path: Path, stream: h5py.File) -> dict[str, Array]:
     """The known columns that are there; what a later version may add is left alone."""
     columns = {}
-    for name in _KINDS.keys() & stream.keys():
+    for name in _TYPES.keys() & stream.keys():
         if not isinstance(stream[name], h5py.Dataset):
-            raise UserError(f"{path}: /{name} is a group, not a column", HINT)
+            raise UserError(f"{path}: /{name} is a group, not a column", KIND.hint)
         columns[name] = np.asarray(stream[name][()])
     return columns
 
@@ -133,65 +155,18 @@ def _check(path: Path, dim: int, columns: dict[str, Array], names: dict[str, tup
     """Raises UserError unless the columns are of the right types and shapes, and agree."""
     packed = columns["bits"]
     if dim < 1 or packed.ndim != 2 or packed.shape[1] != (dim + 7) // 8:
-        raise UserError(f"{path}: /bits has shape {packed.shape}, which does not hold {dim} bits", HINT)
+        raise UserError(f"{path}: /bits has shape {packed.shape}, which does not hold {dim} bits", KIND.hint)
     widths = {"bits": packed.shape[1], "probs": dim, "attributes": len(names.get("attributes", ()))}
     for name, column in columns.items():
         shape = (len(packed), *([widths[name]] if name in widths else []))
-        if column.shape != shape or column.dtype.kind not in _KINDS[name]:
-            kind = "floats" if _KINDS[name] == "f" else "whole numbers"
+        if column.shape != shape or column.dtype.kind not in _TYPES[name]:
+            kind = "floats" if _TYPES[name] == "f" else "whole numbers"
             raise UserError(
                 f"{path}: /{name} holds {column.dtype} of shape {column.shape}, not {kind} of shape {shape}",
-                HINT,
+                KIND.hint,
             )
     limits = {"bits": 255, "split": 2, "labels": len(names.get("labels", ())) - 1, "index": 2**63 - 1}
     for name in limits.keys() & columns.keys():
         low, high = (columns[name].min(), columns[name].max()) if columns[name].size else (0, 0)
         if columns[name].size and not 0 <= low <= high <= limits[name]:
-            raise UserError(f"{path}: /{name} holds {low} to {high}, beyond 0 to {limits[name]}", HINT)
-
-
-def read(path: str | Path) -> BitTable:
-    """Reads a bit table.
-
-    Raises:
-        UserError: The file is missing, truncated, of another kind, or inconsistent.
-    """
-    path = Path(path)
-    with user_errors(path):
-        path.stat()
-    try:
-        with h5py.File(path, "r") as stream:
-            facts = dict(stream.attrs)
-            if str(facts.pop("format", None)) != FORMAT:
-                raise UserError(f"{path} is an HDF5 file, but not a bit table", HINT)
-            if (version := facts.pop("version", None)) != VERSION:
-                raise UserError(
-                    f"{path} is a bit table of version {version}, not {VERSION}", "update dmz, or encode anew"
-                )
-            columns = _columns(path, stream)
-            names = {name: strings(stream[name]) for name in ("labels", "attributes") if name in stream}
-    except (OSError, RuntimeError, KeyError, TypeError) as error:  # h5py's ways to say that a file is damaged
-        raise UserError(f"{path} is not a whole HDF5 file: {error}", HINT) from error
-    try:
-        dim = int(facts.pop("dim"))
-        _check(path, dim, columns, names)
-        return BitTable(
-            bits=np.unpackbits(columns["bits"].astype(np.uint8), axis=1, count=dim, bitorder="big"),
-            split=columns["split"],
-            index=columns["index"],
-            family=str(facts.pop("family")),
-            cardinalities=facts.pop("cardinalities"),
-            dataset=str(facts.pop("dataset")),
-            model=str(facts.pop("model")),
-            created=str(facts.pop("created")),
-            probs=columns.get("probs"),
-            labels=columns.get("labels"),
-            label_names=names.get("labels", ()),
-            attributes=columns.get("attributes"),
-            attribute_names=names.get("attributes", ()),
-            facts=facts,
-        )
-    except KeyError as error:
-        raise UserError(f"{path} lacks {error} of a bit table", HINT) from error
-    except (TypeError, ValueError) as error:
-        raise UserError(f"{path} is no whole bit table: {error}", HINT) from error
+            raise UserError(f"{path}: /{name} holds {low} to {high}, beyond 0 to {limits[name]}", KIND.hint)

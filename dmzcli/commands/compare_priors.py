@@ -65,14 +65,14 @@ def compare_priors(
     Fréchet distance of images that the run decodes from each prior's samples.
     """
     talk = common.console(quiet, as_json)
-    from dmzcli.codes import table as bit_tables
     from dmzcli.codes.find import find_bits, priors_folder
+    from dmzcli.codes.table import BitTable
     from dmzcli.commands.console import table as make_table
     from dmzcli.runs.find import find_run
     from dmzcli.studies.prior_comparison import Images, compare, write
 
     path = find_bits(bits, run)
-    table = bit_tables.read(path)
+    table = BitTable.read(path)
     folder = out or priors_folder(table, path, run)
     talk.say(f"comparing priors on {path}: {len(table.rows('train')):,} training codes of {table.dim} bits")
     images = None

@@ -42,16 +42,21 @@ def list_(
     from dmzcli.commands.console import table
     from dmzcli.data import status
 
-    found = status(data_dir)
+    datasets = status(data_dir)
     rows = [
         {
             "dataset": entry["name"],
+            "what it is": entry["summary"],
+            "images": "" if entry["count"] is None else f"{entry['count']:,}",
             "present": "yes" if entry["present"] else "no",
-            "where, or how to get it": entry["where"] if entry["present"] else entry["how_to_get"],
+            "where, or how to get it": entry["where"] or entry["how_to_get"],
         }
-        for entry in found
+        for entry in datasets
     ]
-    talk.result({"datasets": found}, table("datasets; any folder, .zip or .tar of images works too", rows))
+    for entry in datasets:
+        if entry["problem"]:
+            talk.say(f"{entry['name']}: {entry['problem']}")
+    talk.result({"datasets": datasets}, table("datasets; any folder, .zip or .tar of images works too", rows))
 
 
 @app.command("prepare")
@@ -105,7 +110,7 @@ def show(
     as_json: common.JsonOption = False,
     quiet: common.QuietOption = False,
 ) -> None:
-    """Write a labelled contact sheet (PNG), and print how many images each split and class has."""
+    """Write a labeled contact sheet (PNG), and print how many images each split and class has."""
     talk = common.console(quiet, as_json)
     from dmzcli.commands.console import table
     from dmzcli.data.contact_sheet import counts, sheet
@@ -122,12 +127,12 @@ def show(
 
 
 def _settings(dataset: str, data_dir: Path | None, settings: list[str] | None, skip_bad: bool) -> DataConfig:
-    """The data settings that training would use; whether the preset's U-Net takes images of that size is left to it."""
-    from dmzcli.runs.plan import plan
+    """The data settings that training would use; whether a U-Net takes images of that size is left to training."""
+    from dmzcli.config import data_settings
+    from dmzcli.runs.plan import locate
 
-    flags = {"data": common.data_flags(data_dir, skip_bad)}
-    any_size = ["model.multipliers=[1]", "model.attention=[]", "model.cross_attention=[]"]
-    return plan(dataset, None, flags, [*(settings or []), *any_size]).config.data
+    flags = {"dataset": locate(dataset), **common.data_flags(data_dir, skip_bad)}
+    return data_settings(dataset, settings or (), flags)
 
 
 def _facts(images: Dataset) -> dict[str, object]:

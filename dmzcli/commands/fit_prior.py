@@ -49,11 +49,11 @@ def fit_prior(
     if list_kinds:
         talk.result(kinds(), listing())
         return
-    from dmzcli.codes import table as bit_tables
     from dmzcli.codes.find import find_bits
+    from dmzcli.codes.table import BitTable
 
     path = find_bits(bits, run)
-    table = bit_tables.read(path)
+    table = BitTable.read(path)
     talk.say(f"fitting to {path}: {len(table.rows('train')):,} training codes of {table.dim} bits")
     fitted = fit(table, path, kind, settings or [], given, seed, out, talk, run)
     report = fitted.prior.report.as_dict() if fitted.prior.report else {}

@@ -29,13 +29,14 @@ def probe(
     """
     talk = common.console(quiet, as_json)
     from dmzcli.analysis.probes.table import probe_table
-    from dmzcli.codes import table as bit_tables
     from dmzcli.codes.find import find_bits
+    from dmzcli.codes.table import BitTable
+    from dmzcli.data import SPLITS
     from dmzcli.runs.find import find_run, find_run_of
     from dmzcli.system.devices import pick
 
     path = find_bits(bits, run)
-    table = bit_tables.read(path)
+    table = BitTable.read(path)
     if run is not None:
         find_run(run).check_made(path, table.model)
     source = (find_run(run) if run else find_run_of(table.model)) if baselines else None
@@ -48,7 +49,7 @@ def probe(
         talk.say(f"no run has the weights that made {path}: probing its bits alone")
     talk.say(f"probing {path}: {len(table.bits):,} codes of {table.dim} bits")
     probes = probe_table(table, dataset, config, pick(device), talk)
-    rows = {split: len(table.rows(split)) for split in bit_tables.SPLITS}
+    rows = {split: len(table.rows(split)) for split in SPLITS}
     facts = {"bits": str(path), "dataset": table.dataset, "rows": rows, "probes": [p.facts() for p in probes]}
     from dmzcli.commands.console import table as make_table
 

@@ -90,7 +90,7 @@ def train(
     else:
         images = common.load_dataset(talk, data, download)
         size, channels = images.images.shape[2:]
-        wanted = wanted.taking(images.fit)
+        wanted = wanted.with_fit(images.fit)
     config = wanted.config.resolved(size, channels)
     where = wanted.directory(config, run)
     if dry_run:

@@ -12,6 +12,7 @@ from dmzcli.config.experiment import (
 )
 from dmzcli.config.overrides import (
     assignments,
+    data_settings,
     given_only,
     list_all_settings,
     merge,
@@ -26,6 +27,7 @@ __all__ = [
     "ModelConfig",
     "TrainingConfig",
     "assignments",
+    "data_settings",
     "default",
     "fields",
     "given_only",

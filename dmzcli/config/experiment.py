@@ -12,7 +12,7 @@ import json
 import re
 from collections.abc import Mapping
 from enum import Enum
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, PositiveInt, ValidationError, model_validator
 
@@ -42,6 +42,9 @@ OPEN = Mark.OPEN
 
 class _Section(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+
+S = TypeVar("S", bound=_Section)
 
 
 class DataConfig(_Section):
@@ -188,6 +191,12 @@ class TrainingConfig(_Section):
     checkpoint_every: Annotated[int, FREE] = Field(1000, ge=1)
 
 
+class DataOnly(_Section):
+    """How images are read, where no model takes part."""
+
+    data: DataConfig = DataConfig()
+
+
 class Config(_Section):
     """The whole experiment; see the sections for the fields."""
 
@@ -309,8 +318,13 @@ def parse(tree: Mapping[str, Any], source: str) -> Config:
     Raises:
         UserError: A key is unknown or a value does not fit.
     """
+    return parse_as(Config, tree, source)
+
+
+def parse_as(kind: type[S], tree: Mapping[str, Any], source: str) -> S:
+    """The same for another set of sections than the whole :class:`Config`."""
     try:
-        return Config.model_validate(tree)
+        return kind.model_validate(tree)
     except ValidationError as error:
         first = error.errors()[0]
         key = ".".join(str(part) for part in first["loc"][:2])

@@ -9,7 +9,7 @@ from functools import cache
 from importlib.resources import files
 from typing import Any, get_args
 
-from dmzcli.config.experiment import fields, known_keys
+from dmzcli.config.experiment import DataConfig, DataOnly, fields, known_keys, parse_as
 from dmzcli.errors import UserError, did_you_mean
 
 
@@ -75,6 +75,30 @@ def merge(*trees: Mapping[str, Mapping[str, Any]]) -> dict[str, dict[str, Any]]:
         for section, values in tree.items():
             merged.setdefault(section, {}).update(values)
     return merged
+
+
+def data_settings(
+    dataset: str, settings: Sequence[str] = (), flags: Mapping[str, Any] | None = None
+) -> DataConfig:
+    """How a dataset's images are read: as training would read them, but at any size, since no U-Net takes part.
+
+    Arguments:
+        dataset: Registered name or path; the ``[data]`` table of the preset named like it comes first.
+        settings: ``data.key=value`` entries, which win.
+        flags: Entries of the ``[data]`` table; those of ``None`` were not given.
+
+    Raises:
+        UserError: A setting is none of the data, or a value does not fit.
+    """
+    tree = assignments(settings)
+    for setting in settings:
+        if not setting.startswith("data."):
+            raise UserError(
+                f"--set {setting} is no setting of how images are read", "such as --set data.size=64"
+            )
+    table = presets().get(dataset, {}).get("data", {})
+    merged = merge({"data": table}, {"data": {"dataset": dataset}}, given_only({"data": flags or {}}), tree)
+    return parse_as(DataOnly, merged, "flags and --set").data
 
 
 def list_all_settings() -> tuple[dict[str, Any], str]:

@@ -1,8 +1,9 @@
 """Datasets: images, labels, attributes and disjoint splits under one contract."""
 
-from dmzcli.data.crops import FITS, Fitting, with_channels
+from dmzcli.data.crops import FITS, Crop, with_channels
 from dmzcli.data.dataset import SPLITS, Content, Dataset, Progress, Source
-from dmzcli.data.registry import find, load, load_pairs, names, prepare, register, status
+from dmzcli.data.loading import find, load, load_pairs, prepare
+from dmzcli.data.registry import names, register, status
 from dmzcli.data.sources.edges import Pairs
 from dmzcli.data.splits import TEST, TRAIN, VALID
 
@@ -13,8 +14,8 @@ __all__ = [
     "TRAIN",
     "VALID",
     "Content",
+    "Crop",
     "Dataset",
-    "Fitting",
     "Pairs",
     "Progress",
     "Source",

@@ -1,4 +1,4 @@
-"""A dataset at a glance: how many images of which kind, and a labelled sheet of some of them."""
+"""A dataset at a glance: how many images of which kind, and a labeled sheet of some of them."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def sheet(dataset: Dataset, columns: int = 10) -> np.ndarray:
     """A contact sheet: one row of images per class and its name above, or per attribute, or per split.
 
     Arguments:
-        dataset: Whose images; the first :data:`ROWS` classes or attributes are shown, each by images evenly spread.
+        dataset: The dataset; its first :data:`ROWS` classes or attributes are shown, each by images evenly spread.
         columns: Images in a row.
 
     Returns:

@@ -1,16 +1,16 @@
-"""Fitting pictures to a square: H×W×C ↦ S×S×C, by one of the named rules and never silently.
+"""Crops: a picture H×W×C becomes a square S×S×C, by one of the named rules and never silently.
 
 - ``exact``: the picture is S×S already, or it is refused (S defaults to the first picture's size).
-- ``pad``: zeros around the picture, centred; a larger picture is refused.
+- ``pad``: zeros around the picture, centered; a larger picture is refused.
 - ``resize``: a square picture is resampled; another shape is refused.
-- ``crop``: the largest centred square is cut out, then resampled.
+- ``crop``: the largest centered square is cut out, then resampled.
 
 Published scores on CelebA differ by how its 178×218 pictures became squares, so these go by their names:
 
 - ``d2c``: rows 57 to 184 and columns 25 to 152 of an aligned CelebA picture (any other size is refused), then S×S,
   bilinear; the crop of D2C (A. Sinha et al. 2021) and DiffAE (K. Preechakul et al. 2022).
-- ``resize-center``: the short side to S, bilinear, then the centre: torchvision's ``Resize(S)``, ``CenterCrop(S)``.
-- ``adm``: halved by a box filter while the short side is 2S or more, the short side to S, bicubic, then the centre;
+- ``resize-center``: the short side to S, bilinear, then the center: torchvision's ``Resize(S)``, ``CenterCrop(S)``.
+- ``adm``: halved by a box filter while the short side is 2S or more, the short side to S, bicubic, then the center;
   the preprocessing of ADM (P. Dhariwal, A. Nichol 2021).
 - ``squash``: to S×S whatever the shape, bilinear: torchvision's ``Resize((S, S))``.
 
@@ -33,13 +33,13 @@ LARGEST = 4096
 
 
 @dataclass(frozen=True)
-class Fitting:
+class Crop:
     """How pictures become S×S×C.
 
     Arguments:
         size: S in pixels; None takes the pictures' own size (``fit="exact"`` only).
         fit: One of :data:`FITS`.
-        channels: 1 or 3 forces grey or colour; None keeps what is there.
+        channels: 1 or 3 forces gray or color; None keeps what is there.
         like: The picture that set the size, where none was asked for.
 
     Raises:
@@ -67,11 +67,11 @@ class Fitting:
             )
         if self.channels not in (None, 1, 3):
             raise UserError(
-                f"channels {self.channels} is neither 1 (grey) nor 3 (colour)", "--set data.channels=1, or 3"
+                f"channels {self.channels} is neither 1 (gray) nor 3 (color)", "--set data.channels=1, or 3"
             )
 
-    def pinned(self, picture: np.ndarray, name: str) -> Fitting:
-        """This fitting with S set to the height of ``picture``, where S was left open."""
+    def pinned(self, picture: np.ndarray, name: str) -> Crop:
+        """This crop with S set to the height of ``picture``, where S was left open."""
         return self if self.size is not None else replace(self, size=picture.shape[0], like=name)
 
     def apply(self, picture: np.ndarray, name: str) -> np.ndarray:
@@ -79,7 +79,7 @@ class Fitting:
 
         Arguments:
             picture: uint8, shape (H, W, C).
-            name: What an error calls it.
+            name: The picture's name in errors.
 
         Returns:
             uint8, shape (S, S, C).
@@ -101,11 +101,11 @@ class Fitting:
             return picture
         choose = f"--set data.size={self.size or 32} --set data.fit=resize|pad|crop"
         if self.fit == "exact":
-            wanted = "square" if self.size is None else f"{size} × {size}"
-            wanted += f" like {self.like}" if self.like else ""
+            expected = "square" if self.size is None else f"{size} × {size}"
+            expected += f" like {self.like}" if self.like else ""
             if (height, width) == CELEBA:
                 choose = f"--set data.size={self.size or 64} --set data.fit=d2c|resize-center|adm|squash"
-            raise UserError(f"{what}, not {wanted}", f"fit the pictures with {choose}")
+            raise UserError(f"{what}, not {expected}", f"fit the pictures with {choose}")
         if self.fit == "pad":
             if max(height, width) > size:
                 raise UserError(
@@ -126,7 +126,7 @@ class Fitting:
 
         Arguments:
             images: uint8, shape (N, H, W, C).
-            name: What an error calls them.
+            name: The pictures' name in errors.
 
         Returns:
             uint8, shape (N, S, S, C′).
@@ -135,9 +135,8 @@ class Fitting:
             UserError: The rule refuses the pictures.
         """
         count, height, width, channels = images.shape
-        size = self.apply(np.zeros((height, width, channels), np.uint8), name).shape[
-            0
-        ]  # refuses before any work
+        # A black picture of the same size is refused before any work.
+        size = len(self.apply(np.zeros((height, width, channels), np.uint8), name))
         if (height, width) != (size, size):
             fitted = np.empty((count, size, size, channels), np.uint8)
             for i in range(count):
@@ -147,7 +146,7 @@ class Fitting:
 
 
 def with_channels(images: np.ndarray, channels: int) -> np.ndarray:
-    """Grey to colour by repetition, colour to grey by ITU-R 601 luma (as Pillow rounds it).
+    """Gray to color by repetition, color to gray by ITU-R 601 luma (as Pillow rounds it).
 
     Arguments:
         images: uint8, shape (…, C), C in {1, 3}.
@@ -160,12 +159,12 @@ def with_channels(images: np.ndarray, channels: int) -> np.ndarray:
         return images
     if channels == 3:
         return np.repeat(images, 3, axis=-1)
-    grey = np.empty((*images.shape[:-1], 1), np.uint8)
-    flat, out = images.reshape(-1, 3), grey.reshape(-1)
+    gray = np.empty((*images.shape[:-1], 1), np.uint8)
+    flat, out = images.reshape(-1, 3), gray.reshape(-1)
     for start in range(0, len(flat), 1 << 20):  # in pieces: the sums need four bytes a value
         part = flat[start : start + (1 << 20)].astype(np.uint32)
         out[start : start + (1 << 20)] = (part @ np.array([19595, 38470, 7471], np.uint32) + 0x8000) >> 16
-    return grey
+    return gray
 
 
 def _pad(picture: np.ndarray, size: int) -> np.ndarray:
@@ -192,9 +191,8 @@ def _squash(picture: np.ndarray, size: int) -> np.ndarray:
 
 def _resize_center(picture: np.ndarray, size: int) -> np.ndarray:
     height, width = picture.shape[:2]
-    short = min(
-        height, width
-    )  # torchvision cuts the long side off, and rounds where the centre begins to even
+    # torchvision cuts the long side's fraction off, and rounds where the center begins to even.
+    short = min(height, width)
     resized = _resample(picture, (size * height // short, size * width // short), "BILINEAR")
     top, left = (round((side - size) / 2) for side in resized.shape[:2])
     return resized[top : top + size, left : left + size]

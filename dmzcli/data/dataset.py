@@ -16,7 +16,7 @@ from typing import ClassVar
 
 import numpy as np
 
-from dmzcli.data.crops import Fitting
+from dmzcli.data.crops import Crop
 from dmzcli.data.splits import TRAIN
 from dmzcli.errors import UserError, did_you_mean
 
@@ -34,7 +34,7 @@ class Content:
     Arguments:
         images: uint8, shape (N, H, W, C), C in {1, 3}.
         split: uint8, shape (N,), 0 train, 1 valid, 2 test.
-        labels: int64, shape (N,), positions in ``label_names``; None for unlabelled images.
+        labels: int64, shape (N,), positions in ``label_names``; None for unlabeled images.
         label_names: One name per class.
         attributes: uint8 of 0 and 1, shape (N, A); None where there are none.
         attribute_names: A names.
@@ -113,7 +113,7 @@ class Dataset(Content):
         identity: Name, size and digest, such as ``digits/8x8x1/3f9c0a51d2e4``: two datasets with one
             identity hold the same images, labels and splits in the same order.  The side of a pair and a fit other
             than "exact" stand behind the size: ``celeba/64x64x3-d2c/…``, ``edges2shoes/64x64x1-A-resize/…``.
-        fit: How the pictures became squares, see :mod:`dmzcli.data.crops`.
+        fit: The rule by which the pictures became squares, see :mod:`dmzcli.data.crops`.
         side: ``A`` or ``B`` of a pair; else None.
     """
 
@@ -152,20 +152,22 @@ def identify(name: str, shape: tuple[int, ...], content: str, fit: str, side: st
 
 def digest(images: Iterable[np.ndarray], content: Content) -> str:
     """The first 12 hexadecimal digits of the SHA-256 over images (in pieces), labels (little-endian) and split."""
-    made = hashlib.sha256()
+    sha = hashlib.sha256()
     for piece in images:
-        made.update(np.ascontiguousarray(piece).data)
+        sha.update(np.ascontiguousarray(piece).data)
     if content.labels is not None:
-        made.update(content.labels.astype("<i8").data)
-    made.update(content.split.tobytes())
-    return made.hexdigest()[:12]
+        sha.update(content.labels.astype("<i8").data)
+    sha.update(content.split.tobytes())
+    return sha.hexdigest()[:12]
 
 
 class Source(ABC):
-    """A dataset that has a name of its own.  A new one implements :meth:`find` and :meth:`read`."""
+    """A dataset that has a name of its own. A new one implements :meth:`find` and :meth:`read`."""
 
     name: ClassVar[str]
     """The registered name: small letters, digits and hyphens."""
+    summary: ClassVar[str]
+    """One line for a person who has not heard of it: what the images are, of what size, with which labels."""
     how_to_get: ClassVar[str]
     """One line for a person who does not have the files."""
     count: ClassVar[int | None] = None
@@ -180,8 +182,8 @@ class Source(ABC):
         """
 
     @abstractmethod
-    def read(self, where: Path, fitting: Fitting, progress: Progress) -> Content:
-        """Reads what :meth:`find` found, every image fitted by ``fitting``.
+    def read(self, where: Path, crop: Crop, progress: Progress) -> Content:
+        """Reads what :meth:`find` found, every image fitted by ``crop``.
 
         Raises:
             UserError: A file is damaged or foreign, or the images do not fit.

@@ -21,7 +21,7 @@ from typing import ClassVar
 
 import numpy as np
 
-from dmzcli.data.crops import Fitting, with_channels
+from dmzcli.data.crops import Crop, with_channels
 from dmzcli.data.dataset import Content, Progress, Source
 from dmzcli.data.formats.picture import decode
 from dmzcli.data.layout import Layout
@@ -44,14 +44,14 @@ class Pictures:
     """The pictures of a source.
 
     Arguments:
-        where: What an error calls the whole.
-        items: In listing order; gone through once.
+        where: The folder, archive or file, as errors name it.
+        items: Its pictures in listing order; gone through once.
         arrange: The rows that a list of names makes.
-        total: How many items there are; 0 where it is not known beforehand.
+        total: Number of items; 0 where it is not known beforehand.
         in_turn: Whether an item can be read only until the next one is asked for.
         window: See :data:`Window`.
-        channels: What the pictures are turned into, where nothing else is asked for.
-        notes: What a person should know, such as where the splits come from.
+        channels: Number of channels of the images, where no other is asked for; None keeps the pictures' own.
+        notes: Sentences that a person should know, such as where the splits come from.
     """
 
     where: Path
@@ -103,14 +103,14 @@ def workers() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-def decoded(pictures: Pictures, fitting: Fitting, skip: bool, start: int = 0) -> Iterator[Decoded]:
+def decoded(pictures: Pictures, crop: Crop, skip: bool, start: int = 0) -> Iterator[Decoded]:
     """Decodes and fits the items from number ``start`` on, in their order, some ahead of the reader.
 
     Arguments:
-        pictures: What to decode.
-        fitting: Its size may be open for the first picture of all, which then sets it.
+        pictures: The pictures to decode.
+        crop: Its size may be open for the first picture of all, which then sets it.
         skip: Whether a picture that cannot be read comes without an image, instead of an error.
-        start: How many items to pass over without decoding.
+        start: Number of items to pass over without decoding.
 
     Raises:
         UserError: A picture cannot be read, or does not fit.
@@ -118,12 +118,12 @@ def decoded(pictures: Pictures, fitting: Fitting, skip: bool, start: int = 0) ->
     items = iter(pictures.items)
     for _ in islice(items, start):
         pass
-    if fitting.size is None:
+    if crop.size is None:
         for item in items:
-            first = _decode(item, None, pictures, fitting, skip)
+            first = _decode(item, None, pictures, crop, skip)
             yield first
             if first.image is not None:
-                fitting = fitting.pinned(first.image, f"{pictures.where}/{item.name}")
+                crop = crop.pinned(first.image, f"{pictures.where}/{item.name}")
                 break
     count = workers()
     with ThreadPoolExecutor(count) as pool:
@@ -131,7 +131,7 @@ def decoded(pictures: Pictures, fitting: Fitting, skip: bool, start: int = 0) ->
         try:
             for item in items:
                 data = _in_turn(item) if pictures.in_turn else None
-                ahead.append(pool.submit(_decode, item, data, pictures, fitting, skip))
+                ahead.append(pool.submit(_decode, item, data, pictures, crop, skip))
                 if len(ahead) >= 16 * count:
                     yield ahead.popleft().result()
             while ahead:
@@ -149,7 +149,7 @@ def _in_turn(item: Item) -> bytes | UserError:
 
 
 def _decode(
-    item: Item, data: bytes | UserError | None, pictures: Pictures, fitting: Fitting, skip: bool
+    item: Item, data: bytes | UserError | None, pictures: Pictures, crop: Crop, skip: bool
 ) -> Decoded:
     name = f"{pictures.where}/{item.name}"
     try:
@@ -162,12 +162,12 @@ def _decode(
         raise UserError(error.message, f"{error.hint}; --skip-bad leaves bad pictures out") from error
     if pictures.window is not None:
         picture = pictures.window(picture, name)
-    image = fitting.apply(picture, name)
-    wanted = fitting.channels or pictures.channels
-    return Decoded(item.name, image if wanted is None else with_channels(image, wanted), lossy)
+    image = crop.apply(picture, name)
+    channels = crop.channels or pictures.channels
+    return Decoded(item.name, image if channels is None else with_channels(image, channels), lossy)
 
 
-def read(pictures: Pictures, fitting: Fitting, progress: Progress, skip: bool = False) -> Content:
+def read(pictures: Pictures, crop: Crop, progress: Progress, skip: bool = False) -> Content:
     """Decodes everything into memory.
 
     Raises:
@@ -176,7 +176,7 @@ def read(pictures: Pictures, fitting: Fitting, progress: Progress, skip: bool = 
     names: list[str] = []
     images: list[np.ndarray | None] = []
     channels, lossy, tally = 1, False, Tally(skip)
-    for number, one in enumerate(decoded(pictures, fitting, skip), 1):
+    for number, one in enumerate(decoded(pictures, crop, skip), 1):
         if one.image is None:
             tally.count(one.problem)
         else:
@@ -185,7 +185,7 @@ def read(pictures: Pictures, fitting: Fitting, progress: Progress, skip: bool = 
             channels, lossy = max(channels, one.image.shape[2]), lossy or one.lossy
         if number % 64 == 0:
             progress(number, pictures.total)
-    layout = arranged(pictures, names, tally)
+    layout = lay_out(pictures, names, tally)
     progress(len(names), len(names))
     size = images[0].shape[0] if images and images[0] is not None else 0
     stacked = np.empty((len(layout.order), size, size, channels), np.uint8)
@@ -206,7 +206,7 @@ def read(pictures: Pictures, fitting: Fitting, progress: Progress, skip: bool = 
     )
 
 
-def arranged(pictures: Pictures, names: list[str], tally: Tally) -> Layout:
+def lay_out(pictures: Pictures, names: list[str], tally: Tally) -> Layout:
     """The rows of the pictures that were decoded.
 
     Raises:
@@ -238,6 +238,6 @@ class PictureSource(Source):
         """The files and folders that the dataset is read from; a change in them makes another dataset."""
         return (where,)
 
-    def read(self, where: Path, fitting: Fitting, progress: Progress) -> Content:
+    def read(self, where: Path, crop: Crop, progress: Progress) -> Content:
         with self.open(where) as pictures:
-            return read(pictures, fitting, progress)
+            return read(pictures, crop, progress)

@@ -58,7 +58,7 @@ def plan(pictures: Sequence[str], folders: Iterable[str], where: Path) -> Layout
     Arguments:
         pictures: The relative paths of all pictures, in any order.
         folders: The relative paths of the folders that are known, empty ones among them.
-        where: What an error calls the folder or archive.
+        where: The folder or archive, as errors name it.
 
     Raises:
         UserError: A path is doubled or not UTF-8, a class or split folder is empty, doubled or out of

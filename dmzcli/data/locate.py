@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-import os
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
-from dmzcli.data.crops import Fitting
+from dmzcli.data import packs
+from dmzcli.data.crops import Crop
 from dmzcli.data.dataset import Content, Dataset, Progress, Source
-from dmzcli.data.decoding import Pictures, PictureSource
+from dmzcli.data.decoding import Pictures, PictureSource, read
 from dmzcli.data.formats.archives import stem
 from dmzcli.data.sources import arrays
 from dmzcli.data.sources.edges import half
@@ -22,72 +23,84 @@ from dmzcli.errors import UserError
 PACKS = (".h5", ".hdf5")
 
 
-def cache_root() -> Path:
-    """``$DMZ_CACHE``, or ``~/.cache/dmz``."""
-    root = os.environ.get("DMZ_CACHE")
-    return Path(root).expanduser() if root else Path.home() / ".cache" / "dmz"
-
-
 @dataclass(frozen=True)
-class Found:
+class Location(ABC):
     """A dataset that is there.
 
     Arguments:
         name: The registered name, or the stem of the path.
         where: The file or folder.
         files: Everything that it is read from.
-        side: Of a pair; else None.
-        open: Its pictures, for a dataset of picture files.
-        read: Its content, for one of arrays.
+        side: ``A`` or ``B`` of pictures in pairs; else None.
     """
 
     name: str
     where: Path
     files: tuple[Path, ...]
-    side: str | None = None
-    open: Callable[[], AbstractContextManager[Pictures]] | None = None
-    read: Callable[[Fitting, Progress], Content] | None = None
+    side: str | None
 
-    @property
-    def pack(self) -> bool:
-        """Whether it is an image pack."""
-        return self.open is None and self.read is None
-
-    def load(self, fitting: Fitting, report: Progress) -> Dataset:
-        """A dataset of arrays, or a pack.
+    @abstractmethod
+    def load(self, crop: Crop, progress: Progress, skip_bad: bool = False) -> Dataset:
+        """Reads it; the images of a pack stay on the disk until they are used.
 
         Raises:
             UserError: The files are damaged or foreign, or the images do not fit.
         """
-        from dmzcli.data import packs
 
-        if self.read is not None:
-            return Dataset.of(self.name, self.read(fitting, report), fitting.fit)
-        dataset = packs.read_fitted(self.where, fitting)
+
+@dataclass(frozen=True)
+class PictureLocation(Location):
+    """Files of pictures, which ``open`` gives."""
+
+    open: Callable[[], AbstractContextManager[Pictures]]
+
+    def load(self, crop: Crop, progress: Progress, skip_bad: bool = False) -> Dataset:
+        with self.open() as pictures:
+            content = read(pictures, crop, progress, skip_bad)
+        return Dataset.of(self.name, content, crop.fit, self.side)
+
+
+@dataclass(frozen=True)
+class ArrayLocation(Location):
+    """Arrays of images, which ``read`` gives."""
+
+    read: Callable[[Crop, Progress], Content]
+
+    def load(self, crop: Crop, progress: Progress, skip_bad: bool = False) -> Dataset:
+        return Dataset.of(self.name, self.read(crop, progress), crop.fit)
+
+
+@dataclass(frozen=True)
+class PackLocation(Location):
+    """An image pack."""
+
+    def load(self, crop: Crop, progress: Progress, skip_bad: bool = False) -> Dataset:
+        dataset = packs.read_fitted(self.where, crop)
         if self.side not in (None, dataset.side):
             raise UserError(
                 f"{self.where} holds side {dataset.side or 'none'} of pairs, not {self.side}",
                 "leave data.side empty, or name another pack",
             )
-        report(len(dataset), len(dataset))
+        progress(len(dataset), len(dataset))
         return dataset
 
 
-def at_source(source: Source, where: Path, side: str | None) -> Found:
+def locate_source(source: Source, where: Path, side: str | None) -> Location:
     """A registered dataset.
 
     Raises:
         UserError: It has no sides, and one is asked for.
     """
-    if not isinstance(source, PictureSource):
+    if not (isinstance(source, PictureSource) and source.sides):
         _no_side(source.name, side)
-        return Found(source.name, where, (where,), read=partial(source.read, where))
-    if not source.sides:
-        _no_side(source.name, side)
-    return Found(source.name, where, source.files(where), side, partial(source.open, where, side))
+    if isinstance(source, PictureSource):
+        return PictureLocation(
+            source.name, where, source.files(where), side, partial(source.open, where, side)
+        )
+    return ArrayLocation(source.name, where, (where,), None, partial(source.read, where))
 
 
-def at_path(path: Path, side: str | None) -> Found:
+def locate_path(path: Path, side: str | None) -> Location:
     """A dataset by its path; what it is shows in its suffix, or in what lies in the folder.
 
     Raises:
@@ -95,14 +108,13 @@ def at_path(path: Path, side: str | None) -> Found:
     """
     name, suffix = stem(path.resolve()), path.suffix.lower()
     if path.is_file() and suffix in PACKS:
-        return Found(name, path, (path,), side)
+        return PackLocation(name, path, (path,), side)
     if path.is_file() and suffix in arrays.SUFFIXES:
         _no_side(str(path), side)
-        return Found(name, path, (path,), read=lambda fitting, report: arrays.read_arrays(path, fitting))
+        return ArrayLocation(name, path, (path,), None, lambda crop, progress: arrays.read_arrays(path, crop))
     parquet = parquet_files(path)
-    if parquet:
-        return Found(name, path, tuple(parquet), side, partial(_one_side, parquet_pictures, path, side))
-    return Found(name, path, (path,), side, partial(_one_side, pictures_of, path, side))
+    opened = partial(_one_side, parquet_pictures if parquet else pictures_of, path, side)
+    return PictureLocation(name, path, tuple(parquet) or (path,), side, opened)
 
 
 @contextmanager

@@ -11,34 +11,23 @@ from collections.abc import Iterable
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
 
 import h5py
 import numpy as np
 
-from dmzcli.data.crops import Fitting
+from dmzcli.data.crops import Crop
 from dmzcli.data.dataset import Content, Dataset
 from dmzcli.errors import UserError
-from dmzcli.system.files import user_errors
-from dmzcli.system.hdf5 import Column, mapped, strings, whole_file
+from dmzcli.system.hdf5 import Column, Kind, mapped, opened, strings, whole_file
 
-FORMAT, VERSION = "dmz-images", 1
-HINT = "make a pack with dmz data prepare"
-_KINDS = {"images": "u", "labels": "i", "attributes": "u", "split": "u", "names": "S"}
+KIND = Kind("dmz-images", 1, "an image pack", "make a pack with dmz data prepare")
+_TYPES = {"labels": "i", "attributes": "u", "split": "u", "names": "S"}
+"""The columns in addition to the images, and NumPy's letters for their types."""
 
 
 def is_pack(path: Path) -> bool:
     """Whether a file says of itself that it is an image pack."""
-    return attributes(path).get("format") == FORMAT
-
-
-def attributes(path: Path) -> dict[str, Any]:
-    """The root attributes of an HDF5 file; none where it is no such file."""
-    try:
-        with h5py.File(path, "r") as stream:
-            return dict(stream.attrs)
-    except (OSError, RuntimeError, KeyError):
-        return {}
+    return KIND.is_of(path)
 
 
 def write(path: Path, dataset: Dataset, images: Iterable[np.ndarray] | None = None, key: str = "") -> None:
@@ -46,29 +35,24 @@ def write(path: Path, dataset: Dataset, images: Iterable[np.ndarray] | None = No
 
     Arguments:
         path: The file.
-        dataset: What it holds; of its images only the shape is asked for where ``images`` is given.
+        dataset: The dataset; of its images only the shape is asked for where ``images`` is given.
         images: The images piece by piece, uint8 (n, S, S, C), in the order of the rows.
-        key: What the cache knows the pack by.
+        key: Key by which the cache knows the pack.
 
     Raises:
         UserError: The disk is full, or the folder cannot be written.
     """
-    pieces = [dataset.images] if images is None else images
-    values: dict[str, np.ndarray] = {"split": dataset.split}
-    if dataset.labels is not None:
-        values["labels"] = dataset.labels
-    if dataset.attributes is not None:
-        values["attributes"] = dataset.attributes
-    if dataset.names is not None:
-        values["names"] = np.array([name.encode("utf-8", "surrogateescape") for name in dataset.names], "S")
-    named = {"labels": dataset.label_names, "attributes": dataset.attribute_names}
-    columns = {
-        name: Column(value.shape, value.dtype, {"names": named[name]} if name in named else {})
-        for name, value in values.items()
+    names = [name.encode("utf-8", "surrogateescape") for name in dataset.names or ()]
+    optional = {
+        "split": (dataset.split, {}),
+        "labels": (dataset.labels, {"names": dataset.label_names}),
+        "attributes": (dataset.attributes, {"names": dataset.attribute_names}),
+        "names": (None if dataset.names is None else np.array(names, "S"), {}),
     }
+    values = {name: (value, facts) for name, (value, facts) in optional.items() if value is not None}
+    columns = {name: Column(value.shape, value.dtype, facts) for name, (value, facts) in values.items()}
     facts = {
-        "format": FORMAT,
-        "version": VERSION,
+        **KIND.facts(),
         "name": dataset.name,
         "identity": dataset.identity,
         "crop": dataset.fit,
@@ -80,10 +64,10 @@ def write(path: Path, dataset: Dataset, images: Iterable[np.ndarray] | None = No
     }
     with whole_file(path, facts, {"images": Column(dataset.images.shape, np.uint8), **columns}) as out:
         start = 0
-        for piece in pieces:
+        for piece in [dataset.images] if images is None else images:
             out.write("images", piece, start)
             start += len(piece)
-        for name, value in values.items():
+        for name, (value, _) in values.items():
             out.write(name, value)
     if start != len(dataset.images):
         raise ValueError(f"{start} images for a pack of {len(dataset.images)}")
@@ -96,26 +80,12 @@ def read(path: str | Path) -> Dataset:
         UserError: The file is missing, truncated, of another kind, or inconsistent.
     """
     path = Path(path)
-    with user_errors(path):
-        path.stat()
-    try:
-        with h5py.File(path, "r") as stream:
-            facts = dict(stream.attrs)
-            if str(facts.get("format")) != FORMAT:
-                raise UserError(f"{path} is an HDF5 file, but not an image pack", HINT)
-            if facts.get("version") != VERSION:
-                raise UserError(
-                    f"{path} is an image pack of version {facts.get('version')}, not {VERSION}",
-                    "update dmz, or prepare it anew",
-                )
-            columns = {
-                name: _column(path, stream, name) for name in _KINDS if name in stream and name != "images"
-            }
-            names = {name: strings(stream[name]) for name in ("labels", "attributes") if name in stream}
-            notes = strings(stream, "notes")
-        images = mapped(path, "images")
+    with opened(path, KIND) as stream:
+        facts = dict(stream.attrs)
+        columns = {name: _column(path, stream, name) for name in _TYPES if name in stream}
+        names = {name: strings(stream[name]) for name in ("labels", "attributes") if name in stream}
         return Dataset(
-            images=images,
+            images=mapped(path, "images"),
             split=columns["split"],
             labels=columns.get("labels"),
             label_names=names.get("labels", ()),
@@ -123,52 +93,43 @@ def read(path: str | Path) -> Dataset:
             attribute_names=names.get("attributes", ()),
             lossy=bool(facts["lossy"]),
             names=_decoded(columns.get("names")),
-            notes=notes,
+            notes=strings(stream, "notes"),
             name=str(facts["name"]),
             identity=str(facts["identity"]),
             fit=str(facts["crop"]),
             side=str(facts["side"]) or None,
         )
-    except KeyError as error:
-        raise UserError(f"{path} lacks {error} of an image pack", HINT) from error
-    except (
-        OSError,
-        RuntimeError,
-        TypeError,
-        ValueError,
-    ) as error:  # h5py's ways to say that a file is damaged
-        raise UserError(f"{path} is no whole image pack: {error}", HINT) from error
 
 
-def read_fitted(path: Path, fitting: Fitting) -> Dataset:
-    """Opens a pack for images of the size and channels that ``fitting`` asks for.
+def read_fitted(path: Path, crop: Crop) -> Dataset:
+    """Opens a pack for images of the size and channels that ``crop`` asks for.
 
     Raises:
         UserError: As :func:`read`; or the pack was made with another crop, or its images do not fit.
     """
     dataset = read(path)
     size, channels = dataset.images.shape[2:]
-    if fitting.size in (None, size):
-        if fitting.fit not in ("exact", "pad", "resize", "crop", dataset.fit):
+    if crop.size in (None, size):
+        if crop.fit not in ("exact", "pad", "resize", "crop", dataset.fit):
             raise UserError(
-                f"{path} was made with the crop '{dataset.fit}', not '{fitting.fit}'",
+                f"{path} was made with the crop '{dataset.fit}', not '{crop.fit}'",
                 "leave data.fit=exact to take the pack as it is, or prepare it anew",
             )
-        if fitting.channels in (None, channels):
+        if crop.channels in (None, channels):
             return dataset
-        fitting, fit = replace(fitting, size=None, fit="exact"), dataset.fit
+        crop, fit = replace(crop, size=None, fit="exact"), dataset.fit
     else:
-        fit = fitting.fit if dataset.fit == "exact" else f"{dataset.fit}-{fitting.fit}"
+        fit = crop.fit if dataset.fit == "exact" else f"{dataset.fit}-{crop.fit}"
     content = {name: getattr(dataset, name) for name in Content.__dataclass_fields__}
-    content["images"] = fitting.apply_all(dataset.images, str(path))
+    content["images"] = crop.apply_all(dataset.images, str(path))
     return Dataset.of(dataset.name, Content(**content), fit, dataset.side)
 
 
 def _column(path: Path, stream: h5py.File, name: str) -> np.ndarray:
     """A column's values."""
     column = stream[name]
-    if not isinstance(column, h5py.Dataset) or column.dtype.kind not in _KINDS[name]:
-        raise UserError(f"{path}: /{name} is not a column of an image pack", HINT)
+    if not isinstance(column, h5py.Dataset) or column.dtype.kind not in _TYPES[name]:
+        raise UserError(f"{path}: /{name} is not a column of an image pack", KIND.hint)
     return np.asarray(column[()])
 
 

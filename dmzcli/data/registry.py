@@ -1,66 +1,124 @@
-"""The registered datasets, and the one door to all datasets: :func:`load`."""
+"""The registered datasets by name: the built-in ones, and those of other packages.
+
+A package adds a dataset by calling :func:`register`, or by an entry point of the group ``dmz.datasets`` whose name is
+the dataset's and whose value is a class of :class:`~dmzcli.data.dataset.Source`. Entry points are loaded when they are
+asked for, so a broken package breaks only its own dataset; a built-in dataset cannot be replaced.
+"""
 
 from __future__ import annotations
 
-import os
+import functools
+import inspect
 import re
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Sequence
+from importlib import metadata
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
-from dmzcli.data.crops import Fitting
-from dmzcli.data.dataset import Dataset, Progress, Source
-from dmzcli.data.decoding import read
-from dmzcli.data.formats.archives import FILES, SUFFIXES, stem
-from dmzcli.data.locate import Found, at_path, at_source, cache_root
-from dmzcli.data.packs import is_pack
-from dmzcli.data.prepare import Prepared, cached
-from dmzcli.data.prepare import prepare as prepare_found
+from dmzcli.data.dataset import Source
 from dmzcli.data.sources.celeba import CelebA
 from dmzcli.data.sources.cifar10 import Cifar10
 from dmzcli.data.sources.digits import Digits
-from dmzcli.data.sources.edges import Edges2Handbags, Edges2Shoes, Pairs
+from dmzcli.data.sources.edges import Edges2Handbags, Edges2Shoes
 from dmzcli.data.sources.faces import CelebaHq, Ffhq
 from dmzcli.data.sources.fashion_mnist import FashionMnist
-from dmzcli.data.sources.folder import NoPicturesError
 from dmzcli.errors import UserError, did_you_mean
+from dmzcli.system.files import cache_root
 
+GROUP = "dmz.datasets"
+BUILT_IN = (CelebA, CelebaHq, Cifar10, Digits, Edges2Handbags, Edges2Shoes, FashionMnist, Ffhq)
 DEBIAN = Path("/usr/share/datasets")
-PATHS = "a folder or archive of pictures, or a .parquet, .npz, .npy or .h5 file"
 _SOURCES: dict[str, Source] = {}
+S = TypeVar("S", bound=Source | type[Source])
 
 
-def register(source: Source) -> Source:
-    """Adds a dataset to the registry.
+def check(source: Any) -> Source:
+    """A dataset's source, made of its class where that is given.
 
     Raises:
-        TypeError: It is not a :class:`Source`.
-        ValueError: Its name is taken or not of small letters, digits and hyphens, or it does not say how
-            to get its files.
+        TypeError: It is not a :class:`Source`, or leaves a method open.
+        ValueError: Its name is not of small letters, digits and hyphens, or it does not say in one line each what it
+            is and how to get its files.
     """
+    if isinstance(source, type) and issubclass(source, Source):
+        if inspect.isabstract(source):
+            missing = ", ".join(sorted(source.__abstractmethods__))
+            raise TypeError(f"{source.__name__} does not define {missing}")
+        source = source()
     if not isinstance(source, Source):
         raise TypeError(f"{source!r} is not a dmzcli.data.Source")
     name = getattr(source, "name", "")
     if not isinstance(name, str) or not re.fullmatch(r"[a-z0-9]+(-[a-z0-9]+)*", name):
         raise ValueError(f"the dataset name {name!r} is not made of small letters, digits and hyphens")
-    if not getattr(source, "how_to_get", ""):
-        raise ValueError(f"the dataset {name!r} does not say how to get its files")
-    if name in _SOURCES:
-        raise ValueError(f"the dataset {name!r} is registered already")
-    _SOURCES[name] = source
+    for attribute, meaning in (("summary", "what it is"), ("how_to_get", "how to get its files")):
+        text = getattr(source, attribute, "")
+        if not isinstance(text, str) or not text.strip() or "\n" in text:
+            raise ValueError(f"the dataset {name!r} does not say {meaning} in one line of {attribute}")
     return source
 
 
-for _source in (
-    CelebA(), CelebaHq(), Cifar10(), Digits(), Edges2Handbags(), Edges2Shoes(), FashionMnist(), Ffhq(),
-):  # fmt: skip
+def register(source: S) -> S:
+    """Adds a dataset to the registry; usable as a decorator of its class.
+
+    Returns:
+        What was given.
+
+    Raises:
+        TypeError, ValueError: As :func:`check`; or the name is taken.
+    """
+    checked = check(source)
+    if checked.name in _SOURCES:
+        raise ValueError(f"the dataset {checked.name!r} is registered already")
+    _SOURCES[checked.name] = checked
+    return source
+
+
+for _source in BUILT_IN:
     register(_source)
 
 
+@functools.cache
+def _entry_points() -> dict[str, tuple[metadata.EntryPoint, ...]]:
+    entries: dict[str, tuple[metadata.EntryPoint, ...]] = {}
+    for entry in metadata.entry_points(group=GROUP):
+        entries[entry.name] = (*entries.get(entry.name, ()), entry)
+    return entries
+
+
 def names() -> list[str]:
-    """The registered names, sorted."""
-    return sorted(_SOURCES)
+    """The registered names, sorted; other packages' among them."""
+    return sorted({*_SOURCES, *_entry_points()})
+
+
+def source_of(name: str) -> Source:
+    """The source of a registered dataset, loading its entry point where it comes from another package.
+
+    Raises:
+        UserError: There is none of this name, several packages have it, or its package is broken.
+    """
+    if name in _SOURCES:
+        return _SOURCES[name]
+    entries = _entry_points().get(name, ())
+    if not entries:
+        raise UserError(f"unknown dataset '{name}'", did_you_mean(name, names(), "datasets"))
+    values = sorted({entry.value for entry in entries})
+    if len(values) > 1:
+        raise UserError(
+            f"the dataset '{name}' comes from several packages: {', '.join(values)}", "keep one of them"
+        )
+    try:
+        source = check(entries[0].load())
+    except Exception as error:  # another package's code may raise anything
+        raise UserError(
+            f"the dataset '{name}' cannot be loaded from {values[0]}: {error}",
+            "repair or remove its package",
+        ) from error
+    if source.name != name:
+        raise UserError(
+            f"the entry point '{name}' gives the dataset '{source.name}'", "the two names must be the same"
+        )
+    _SOURCES[name] = source
+    return source
 
 
 def cache_folder() -> Path:
@@ -75,200 +133,44 @@ def search_folders(data_dir: str | Path | None = None) -> list[Path]:
     return [Path("data"), cache_folder(), DEBIAN]
 
 
+def find_files(name: str, folders: Sequence[Path]) -> Path | None:
+    """Where a registered dataset's files are; None where they are not.
+
+    Raises:
+        UserError: Some of them are missing, or the package that the dataset comes from is broken.
+    """
+    source = source_of(name)
+    try:
+        return source.find(folders)
+    except UserError:
+        raise
+    except Exception as error:
+        if isinstance(source, BUILT_IN):
+            raise
+        raise UserError(
+            f"the dataset '{name}' cannot be looked for: {error}", "repair or remove its package"
+        ) from error
+
+
 def status(data_dir: str | Path | None = None) -> list[dict[str, Any]]:
     """Which registered datasets are present.
 
     Returns:
-        One dict per dataset: ``name``, ``present``, ``where`` (a path, or None), ``count`` (of the published
-        dataset, or None), ``how_to_get``, and ``problem`` (a sentence, where files are missing; else None).
+        One dict per dataset: ``name``, ``summary``, ``present``, ``where`` (a path, or None), ``count`` (of the
+        published dataset, or None), ``how_to_get``, and ``problem`` (a sentence, where files are missing or the
+        dataset's package is broken; else None).
     """
     rows = []
     for name in names():
-        source, where, problem = _SOURCES[name], None, None
+        row: dict[str, Any] = {"name": name, "summary": "", "present": False, "where": None, "count": None}
+        row |= {"how_to_get": "", "problem": None}
         try:
-            where = source.find(search_folders(data_dir))
+            source = source_of(name)
+            row |= {"summary": source.summary, "count": source.count, "how_to_get": source.how_to_get}
+            where = find_files(name, search_folders(data_dir))
+            row |= {"present": where is not None, "where": None if where is None else str(where)}
         except UserError as error:
-            problem = error.message
-        rows.append(
-            {
-                "name": name,
-                "present": where is not None,
-                "where": None if where is None else str(where),
-                "count": source.count,
-                "how_to_get": source.how_to_get,
-                "problem": problem,
-            }
-        )
+            row["problem"] = error.message
+            row["how_to_get"] = row["how_to_get"] or error.hint
+        rows.append(row)
     return rows
-
-
-def find(
-    name: str, data_dir: str | Path | None = None, side: str | None = None, download: bool = False
-) -> Found:
-    """Where a dataset lies and what reads it; the arguments are those of :func:`load`.
-
-    Raises:
-        UserError: Nothing of this name, or missing files.
-    """
-    if name in _SOURCES:
-        return at_source(_SOURCES[name], _place(_SOURCES[name], data_dir, download), side)
-    return at_path(_picture_path(name, data_dir), side)
-
-
-def load(
-    name: str,
-    *,
-    data_dir: str | Path | None = None,
-    size: int | None = None,
-    fit: str = "exact",
-    channels: int | None = None,
-    side: str | None = None,
-    download: bool = False,
-    skip_bad: bool = False,
-    cache: bool = False,
-    progress: Callable[[int, int], None] | None = None,
-    say: Callable[[str], None] | None = None,
-) -> Dataset:
-    """Loads a dataset: a registered one by its name; pictures, arrays or an image pack by their path.
-
-    Arguments:
-        name: A registered name; else a folder or archive of pictures, a ``.parquet``, ``.npz`` or ``.npy`` file or an
-            image pack: one below ``data_dir`` (or the usual folders), with or without an archive's suffix, or any path.
-        data_dir: The folder to search, instead of ``./data``, the cache and Debian's.
-        size: The side S of the images in pixels; None keeps theirs.
-        fit: How pictures of another size become S×S, see :mod:`dmzcli.data.crops`.
-        channels: 1 or 3 forces grey or colour; None gives 1 where all are grey.
-        side: ``A`` or ``B`` of pictures that hold pairs, see :mod:`dmzcli.data.sources.edges`.
-        download: Fetch the files into ``data_dir`` (or the cache) where they are missing.
-        skip_bad: Leave pictures out that cannot be read, and count them in the dataset's ``notes``.
-        cache: Prepare pictures once, see :mod:`dmzcli.data.prepare`; else they are decoded into memory.
-        progress: Called with (images done, images in all); the second is 0 while it is unknown.
-        say: Told where the cache is.
-
-    Returns:
-        The dataset; images in the order of the source. Those of packs and of the cache stay on the disk until used.
-
-    Raises:
-        UserError: Nothing of this name, missing, damaged or foreign files, or pictures that do not fit.
-    """
-    fitting = Fitting(size, fit, channels)
-    report: Progress = progress or (lambda done, total: None)
-    found = find(name, data_dir, side, download)
-    with _better_hints(found.where):
-        if found.open is None:
-            return found.load(fitting, report)
-        if cache:
-            return cached(found, fitting, skip_bad, report, say or (lambda message: None))
-        with found.open() as pictures:
-            content = read(pictures, fitting, report, skip_bad)
-    return Dataset.of(found.name, content, fit, side)
-
-
-def load_pairs(name: str, **options: Any) -> Pairs:
-    """Loads both sides of a dataset of pairs; the options are those of :func:`load`, without ``side``.
-
-    Raises:
-        UserError: As :func:`load`.
-    """
-    return Pairs(load(name, side="A", **options), load(name, side="B", **options))
-
-
-def prepare(
-    name: str,
-    out: Path,
-    *,
-    data_dir: str | Path | None = None,
-    size: int | None = None,
-    fit: str = "exact",
-    channels: int | None = None,
-    side: str | None = None,
-    download: bool = False,
-    skip_bad: bool = False,
-    progress: Callable[[int, int], None] | None = None,
-) -> Prepared:
-    """Writes the image pack of a dataset; the arguments are those of :func:`load`.
-
-    Raises:
-        UserError: As :func:`load`; or the disk is full.
-        Interrupted: SIGINT or SIGTERM came; what was decoded is kept.
-    """
-    fitting = Fitting(size, fit, channels)
-    found = find(name, data_dir, side, download)
-    if out.exists() and found.where.exists() and out.samefile(found.where):
-        raise UserError(f"{out} is the dataset itself", "name another file with --out")
-    if out.exists() and not is_pack(out):
-        raise UserError(
-            f"{out} is there already, and no image pack", "name another file with --out, or remove it"
-        )
-    with _better_hints(found.where):
-        return prepare_found(found, out, fitting, skip_bad, progress or (lambda done, total: None))
-
-
-def _place(source: Source, data_dir: str | Path | None, download: bool) -> Path:
-    """Where the source's files are, fetched first where that is needed and asked for."""
-    folders = search_folders(data_dir)
-    try:
-        where = source.find(folders)
-    except UserError:  # a part of the files; fetching completes them
-        if not download:
-            raise
-        where = None
-    if where is None and download:
-        folder = cache_folder() if data_dir is None else folders[0]
-        source.download(folder)
-        where = source.find([folder])
-    if where is not None:
-        return where
-    if data_dir is not None and not os.path.exists(folders[0]):
-        raise UserError(f"the data folder {data_dir} does not exist", "check --data-dir")
-    raise UserError(f"{source.name} is not in {', '.join(map(str, folders))}", source.how_to_get)
-
-
-def _picture_path(name: str, data_dir: str | Path | None) -> Path:
-    """The folder, archive or file that ``name`` stands for.
-
-    Looked for in ``data_dir``, then at its own path; without ``data_dir``, at its own path, then in the
-    usual folders.
-    """
-    own = Path(name).expanduser()
-    folders = search_folders(data_dir)
-    bases = [Path(), *folders] if data_dir is None else [*folders, Path()]
-    for base in bases:
-        for suffix in ("", *SUFFIXES):
-            path = base / f"{own}{suffix}"
-            if name and os.path.exists(path):
-                return path
-    places = ", ".join(str(folder) for folder in folders)
-    if own.name != name or name.lower().endswith(SUFFIXES + FILES):
-        raise UserError(f"{name} does not exist", f"give a registered dataset, or {PATHS}")
-    known = {*names(), *(found for folder in folders for found in _piles(folder))}
-    raise UserError(
-        f"unknown dataset '{name}': neither registered, nor a folder or archive in {places} or here",
-        f"{did_you_mean(name, known, label='datasets')}; or give the path of a folder or archive",
-    )
-
-
-def _piles(folder: Path) -> list[str]:
-    """The names of the folders and archives in ``folder`` that could be meant."""
-    try:
-        found = list(folder.iterdir())
-    except OSError:
-        return []
-    return [stem(path) for path in found if path.is_dir() or path.name.lower().endswith(SUFFIXES)]
-
-
-@contextmanager
-def _better_hints(path: Path) -> Iterator[None]:
-    """Where a path without pictures holds a registered dataset's own files, says its name."""
-    try:
-        yield
-    except NoPicturesError as error:
-        for source in _SOURCES.values():
-            try:
-                where = source.find([path])
-            except UserError:
-                continue
-            if where is not None and (where == path or path in where.parents):
-                hint = f"these are the files of a registered dataset: {source.name} --data-dir {path}"
-                raise UserError(error.message, hint) from error
-        raise

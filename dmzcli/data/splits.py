@@ -48,7 +48,7 @@ def hold_out(keys: Sequence[str], labels: np.ndarray | None, count: int) -> np.n
     Arguments:
         keys: N distinct strings.
         labels: int, shape (N,); None ranks all items as one class.
-        count: How many to hold out, at most N.
+        count: Number of items to hold out, at most N.
 
     Returns:
         int64, shape (count,), ascending.

@@ -18,10 +18,9 @@ from torch import Tensor, nn
 from torch.optim.lr_scheduler import CosineAnnealingLR as Schedule
 
 from dmzcli.data import Dataset
-from dmzcli.data.registry import cache_folder
 from dmzcli.errors import UserError
 from dmzcli.model.pixels import to_unit
-from dmzcli.system.files import load_tensors, save_tensors
+from dmzcli.system.files import cache_root, load_tensors, save_tensors
 from dmzcli.system.interrupts import Interrupted, collected
 from dmzcli.system.progress import Silence, Talk
 from dmzcli.system.randomness import derive
@@ -89,7 +88,7 @@ class Trained:
 def classifier_file(dataset: Dataset, seed: int) -> Path:
     """Where a dataset's classifier is kept."""
     key = derive("classifier file", RECIPE, dataset.identity, seed)
-    return cache_folder().parent / "classifiers" / f"{dataset.name}-{key:016x}.safetensors"
+    return cache_root() / "classifiers" / f"{dataset.name}-{key:016x}.safetensors"
 
 
 def classifier_for(

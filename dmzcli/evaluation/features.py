@@ -21,11 +21,10 @@ from torch import Tensor
 from dmzcli.data import Dataset
 from dmzcli.data.crops import with_channels
 from dmzcli.data.dataset import spread
-from dmzcli.data.registry import cache_folder
 from dmzcli.errors import UserError, did_you_mean
 from dmzcli.evaluation.classifier import classifier_for, load
 from dmzcli.evaluation.scores import KERNEL_IMAGES, Moments
-from dmzcli.system.files import load_tensors, save_tensors, user_errors
+from dmzcli.system.files import cache_root, load_tensors, save_tensors, user_errors
 from dmzcli.system.progress import Silence, Talk
 
 Array = np.ndarray
@@ -253,7 +252,7 @@ def reference_of(
     key = hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:24]
     if key in extractor.references:
         return extractor.references[key]
-    folder = cache_folder().parent / "references"
+    folder = cache_root() / "references"
     file = folder / f"{dataset.name}-{split}-{extractor.name}-{key}.safetensors"
     cached = _cached(file, len(rows))
     if cached is not None:

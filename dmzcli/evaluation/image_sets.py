@@ -211,6 +211,6 @@ def fitted_to(images: ImageSet, size: int, channels: int, resize: bool = False) 
 
 
 def _resampled(images: Array, size: int) -> Array:
-    from dmzcli.data.crops import Fitting
+    from dmzcli.data.crops import Crop
 
-    return Fitting(size, "resize").apply_all(images, "an image")
+    return Crop(size, "resize").apply_all(images, "an image")

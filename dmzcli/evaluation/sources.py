@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from dmzcli.codes.draw import draw_bits
-from dmzcli.config import DataConfig
+from dmzcli.config import DataConfig, data_settings
 from dmzcli.data import Dataset
 from dmzcli.diffusion.samplers import resolved
 from dmzcli.errors import UserError
@@ -16,7 +16,7 @@ from dmzcli.generation.decode import usual_batch
 from dmzcli.generation.samples import Plan, sample
 from dmzcli.runs import Run
 from dmzcli.runs.find import find_run_of
-from dmzcli.runs.plan import plan
+from dmzcli.runs.plan import locate
 from dmzcli.system.files import read_json
 from dmzcli.system.progress import Talk
 
@@ -83,11 +83,6 @@ def reference_data(
     Raises:
         UserError: Neither names a dataset, or a setting is none of the data.
     """
-    wrong = [setting for setting in settings if not setting.startswith("data.")]
-    if wrong:
-        raise UserError(
-            f"--set {wrong[0]} is no setting of the reference's data", "such as --set data.size=64"
-        )
     if against is None:
         if run is None:
             raise UserError(
@@ -97,7 +92,7 @@ def reference_data(
             raise UserError("--set says how --against is read, which is missing", "add --against DATASET")
         data = run.config.data
     else:
-        data = plan(against, None, {}, settings).config.data
+        data = data_settings(against, settings, {"dataset": locate(against)})
     return data if data_dir is None else data.model_copy(update={"data_dir": str(data_dir)})
 
 

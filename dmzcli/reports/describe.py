@@ -70,9 +70,10 @@ def _run(path: Path) -> dict[str, Any]:
 
 
 def _table(path: Path) -> dict[str, Any]:
-    from dmzcli.codes import table as bits
+    from dmzcli.codes.table import BitTable
+    from dmzcli.data import SPLITS
 
-    table = bits.read(path)
+    table = BitTable.read(path)
     facts: dict[str, Any] = {
         "what": "bit table",
         "path": str(path),
@@ -85,7 +86,7 @@ def _table(path: Path) -> dict[str, Any]:
         "model": table.model,
         "created": table.created,
     }
-    facts["splits"] = {split: len(table.rows(split)) for split in bits.SPLITS}
+    facts["splits"] = {split: len(table.rows(split)) for split in SPLITS}
     if len(table.bits):
         facts["mean_bit"] = float(table.bits.mean())
         facts["constant_bits"] = int((table.bits == table.bits[0]).all(0).sum())
@@ -97,6 +98,7 @@ def _table(path: Path) -> dict[str, Any]:
 
 def _pack(path: Path) -> dict[str, Any]:
     from dmzcli.data import SPLITS, packs
+    from dmzcli.system.hdf5 import attributes
 
     dataset = packs.read(path)
     facts: dict[str, Any] = {"what": "image pack", "path": str(path), "dataset": dataset.identity}
@@ -104,7 +106,7 @@ def _pack(path: Path) -> dict[str, Any]:
     facts |= {"crop": dataset.fit, "side": dataset.side, "lossy": dataset.lossy}
     facts["splits"] = {split: len(dataset.rows(split)) for split in SPLITS}
     facts |= {"labels": list(dataset.label_names), "attributes": list(dataset.attribute_names)}
-    return facts | {"notes": list(dataset.notes), "created": str(packs.attributes(path)["created"])}
+    return facts | {"notes": list(dataset.notes), "created": str(attributes(path)["created"])}
 
 
 def _prior(path: Path) -> dict[str, Any]:

@@ -30,7 +30,8 @@ def same_dataset(trained: str, name: str) -> bool:
 
 def _pack_name(path: str) -> str | None:
     """The name of the dataset that an image pack holds; ``None`` where the path is none."""
-    from dmzcli.data.packs import attributes, is_pack
+    from dmzcli.data.packs import is_pack
+    from dmzcli.system.hdf5 import attributes
 
     file = Path(path).expanduser()
     return str(attributes(file).get("name")) if file.is_file() and is_pack(file) else None

@@ -40,7 +40,7 @@ class Plan:
     name: str
     base: Config
 
-    def taking(self, fit: str) -> Plan:
+    def with_fit(self, fit: str) -> Plan:
         """The same for images that an image pack holds already fitted: their fit, where none was asked for.
 
         So the run's settings say how the images were cropped, and fit the pictures themselves as well.

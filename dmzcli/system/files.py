@@ -27,6 +27,12 @@ _FULL = {errno.ENOSPC, errno.EDQUOT}
 _DENIED = {errno.EACCES, errno.EPERM, errno.EROFS}
 
 
+def cache_root() -> Path:
+    """``$DMZ_CACHE``, or ``~/.cache/dmz``: what can be made again at any time."""
+    root = os.environ.get("DMZ_CACHE")
+    return Path(root).expanduser() if root else Path.home() / ".cache" / "dmz"
+
+
 @contextmanager
 def user_errors(path: Path) -> Iterator[None]:
     """Turns the file system's refusals about ``path`` into a :class:`UserError`."""

@@ -18,10 +18,75 @@ from typing import IO, Any
 import h5py
 import numpy as np
 
-from dmzcli.system.files import atomic
+from dmzcli.errors import UserError
+from dmzcli.system.files import atomic, user_errors
 
 _STRUCTURE = 1 << 16
 """More bytes than a file's structure takes, names and attributes aside."""
+
+
+@dataclass(frozen=True)
+class Kind:
+    """A kind of HDF5 file, which a file says itself to be in its root attributes ``format`` and ``version``.
+
+    Arguments:
+        format: The value of ``format``.
+        version: The version that is written, and read.
+        called: The name of such a file in errors, with its article: "a bit table".
+        hint: What to do in order to have one.
+    """
+
+    format: str
+    version: int
+    called: str
+    hint: str
+
+    def is_of(self, path: Path) -> bool:
+        """Whether a file says that it is one, of any version."""
+        return str(attributes(path).get("format")) == self.format
+
+    def facts(self) -> dict[str, Any]:
+        """The root attributes that say so."""
+        return {"format": self.format, "version": self.version}
+
+
+def attributes(path: Path) -> dict[str, Any]:
+    """The root attributes of an HDF5 file; none where it is no such file."""
+    try:
+        with h5py.File(path, "r") as stream:
+            return dict(stream.attrs)
+    except (OSError, RuntimeError, KeyError):
+        return {}
+
+
+@contextmanager
+def opened(path: Path, kind: Kind) -> Iterator[h5py.File]:
+    """Opens a file of one kind, and says so where the block finds it damaged.
+
+    In the block, a :class:`KeyError` tells of a column or attribute that is missing; errors of type and value, and all
+    that h5py raises where bytes are damaged, tell of a file that is not whole.
+
+    Raises:
+        UserError: The file is missing, truncated, damaged, of another kind or of another version.
+    """
+    with user_errors(path):
+        path.open("rb").close()  # HDF5's own errors do not tell a folder, or one that may not be read
+    try:
+        with h5py.File(path, "r") as stream:
+            if str(stream.attrs.get("format")) != kind.format:
+                raise UserError(f"{path} is an HDF5 file, but not {kind.called}", kind.hint)
+            version = stream.attrs.get("version")
+            if version != kind.version:
+                raise UserError(
+                    f"{path} is {kind.called} of version {version}, not {kind.version}",
+                    f"update dmz, or {kind.hint}",
+                )
+            yield stream
+    except KeyError as error:
+        raise UserError(f"{path} lacks {error} of {kind.called}", kind.hint) from error
+    except (OSError, RuntimeError, TypeError, ValueError) as error:
+        name = kind.called.split(" ", 1)[1]
+        raise UserError(f"{path} is no whole {name}: {error}", kind.hint) from error
 
 
 @dataclass(frozen=True)
@@ -30,8 +95,8 @@ class Column:
 
     Arguments:
         shape: With the rows first.
-        dtype: Of fixed size.
-        attributes: Of the column; tuples of strings are stored as strings of variable length.
+        dtype: Type of its values, of fixed size.
+        attributes: Attributes of the column; tuples of strings are stored as strings of variable length.
     """
 
     shape: tuple[int, ...]

@@ -13,8 +13,8 @@ class Interrupted(Exception):
     """A signal asked long work to stop, and what was done is saved.
 
     Arguments:
-        number: The signal's.
-        kept: What was saved, for the user.
+        number: Number of the signal.
+        kept: Sentence for the user: what was saved.
     """
 
     def __init__(self, number: int, kept: str) -> None:
@@ -38,8 +38,8 @@ def collected() -> Iterator[list[int]]:
         caught.append(number)
 
     try:
-        for wanted in (signal.SIGINT, signal.SIGTERM):
-            previous[wanted] = signal.signal(wanted, note)
+        for asked in (signal.SIGINT, signal.SIGTERM):
+            previous[asked] = signal.signal(asked, note)
     except ValueError:  # not the main thread: signals are not ours to take
         pass
     try:

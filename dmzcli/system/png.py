@@ -19,7 +19,7 @@ def grid(images: Array, columns: int | None = None, scale: int | None = None, ga
     Arguments:
         images: uint8.
         columns: Tiles per row; as square as possible by default.
-        scale: Whole factor of enlargement, nearest neighbour; by default a tile is at least 32 pixels wide.
+        scale: Whole factor of enlargement, nearest neighbor; by default a tile is at least 32 pixels wide.
         gap: Pixels between tiles, before the enlargement.
 
     Returns:

@@ -88,9 +88,9 @@ def _agreement() -> torch.distributed.ProcessGroup:
     from torch import distributed
 
     if "agreement" not in _groups:
-        made = distributed.new_group(backend="gloo", timeout=ALONE)
-        assert not isinstance(made, int)  # as it is for processes that are not in the group; all are
-        _groups["agreement"] = made
+        group = distributed.new_group(backend="gloo", timeout=ALONE)
+        assert not isinstance(group, int)  # as it is for processes that are not in the group; all are
+        _groups["agreement"] = group
         atexit.register(distributed.destroy_process_group)
     return _groups["agreement"]
 
@@ -149,7 +149,7 @@ def survived(kept: Callable[[], str]) -> Iterator[None]:
     """Says so where another process died.
 
     Arguments:
-        kept: Tells what is saved, for the user.
+        kept: Gives the sentence for the user: what is saved.
 
     Raises:
         UserError: Another process has closed its connections, or did not answer in time.
@@ -180,7 +180,7 @@ def is_connection(error: BaseException) -> bool:
         return False
     from torch import distributed
 
-    said = str(error).lower()
+    text = str(error).lower()
     return isinstance(error, distributed.DistError) or any(
-        word in said for word in ("gloo", "nccl", "connection closed", "connection reset", "broken pipe")
+        word in text for word in ("gloo", "nccl", "connection closed", "connection reset", "broken pipe")
     )

@@ -40,10 +40,10 @@ class ImageNoise:
     """Independent standard normal streams, one per image; image i's numbers depend on (seed, i) alone.
 
     Arguments:
-        seed: Of the sampling run.
+        seed: Seed of the sampling run.
         indices: Positions of this batch's images in the run, (B,).
-        shape: Of one image, (C, H, W).
-        device: Where the noise is needed. It is drawn on the CPU, so that devices agree.
+        shape: Shape of one image, (C, H, W).
+        device: Device that needs the noise. It is drawn on the CPU, so that devices agree.
     """
 
     def __init__(

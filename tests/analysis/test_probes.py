@@ -9,7 +9,7 @@ import torch
 
 from dmzcli.analysis.probes.linear import INVERSE_STRENGTHS, probe
 from dmzcli.analysis.probes.table import probe_table, untrained_bits
-from dmzcli.codes import table as bit_tables
+from dmzcli.codes.table import BitTable
 from dmzcli.errors import UserError
 
 CPU = torch.device("cpu")
@@ -85,7 +85,7 @@ def test_one_label_is_no_task():
 
 
 def test_three_probes_of_one_table(run, digits):
-    table = bit_tables.read(run.bits)
+    table = BitTable.read(run.bits)
     made = {p.name: p for p in probe_table(table, digits, run.config, CPU)}
     assert list(made) == ["bits", "untrained bits", "pixels"]
     assert [p.features for p in made.values()] == [8, 8, 64]
@@ -96,12 +96,12 @@ def test_three_probes_of_one_table(run, digits):
 
 
 def test_bits_alone_without_the_dataset(run):
-    assert [p.name for p in probe_table(bit_tables.read(run.bits), None, None, CPU)] == ["bits"]
+    assert [p.name for p in probe_table(BitTable.read(run.bits), None, None, CPU)] == ["bits"]
 
 
 def test_rows_are_matched_by_their_index(run, digits):
     """A table in another order is the same representation of the same images."""
-    table = bit_tables.read(run.bits)
+    table = BitTable.read(run.bits)
     order = np.random.default_rng(0).permutation(len(table.bits))
     changed = {name: getattr(table, name)[order] for name in ("bits", "split", "index", "labels", "probs")}
     turned = dataclasses.replace(table, **changed)
@@ -113,11 +113,11 @@ def test_another_dataset_is_refused(run, few):
     with pytest.raises(
         UserError, match=r"^the dataset is digits-subset/160, but the table was made from digits/"
     ):
-        probe_table(bit_tables.read(run.bits), few, run.config, CPU)
+        probe_table(BitTable.read(run.bits), few, run.config, CPU)
 
 
 def test_unlabelled_tables_are_refused(run):
-    table = dataclasses.replace(bit_tables.read(run.bits), labels=None, label_names=())
+    table = dataclasses.replace(BitTable.read(run.bits), labels=None, label_names=())
     with pytest.raises(UserError, match=r"^the bit table has no labels$"):
         probe_table(table, None, None, CPU)
 

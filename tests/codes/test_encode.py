@@ -14,12 +14,13 @@ import pytest
 import torch
 
 from dmzcli.codes import encode as encoding
-from dmzcli.codes import table as bit_tables
 from dmzcli.codes.encode import encode
+from dmzcli.codes.table import BitTable
 from dmzcli.errors import UserError
 from dmzcli.model.autoencoder import build
 from dmzcli.model.pixels import to_unit
 from dmzcli.system.interrupts import Interrupted
+from dmzcli.system.parts import Parts
 
 HASH = "a" * 64
 COLUMNS = ("bits", "probs", "labels", "split", "index")
@@ -40,7 +41,7 @@ def columns(path):
 @pytest.mark.parametrize("batch_size", [1, 7, 512])
 def test_table_holds_what_the_model_says(model, few, batch_size):
     done = encode(model, few, Path("t.h5"), HASH, batch_size=batch_size)
-    table = bit_tables.read("t.h5")
+    table = BitTable.read("t.h5")
     with torch.no_grad():
         expected = model.probabilities(to_unit(few.images)).numpy()
     # float16 keeps 11 bits: 2^-11 relative; other batch sizes round float32 otherwise.
@@ -64,7 +65,7 @@ def test_sampled_bits_come_from_q(model, digits):
         z2 += ((table.bits.sum(0) - p.sum(0)) ** 2 / (p * (1 - p)).sum(0)).sum()
     # χ² of 5 · 8 = 40 degrees of freedom exceeds 73.4 with probability 0.001; the seeds are fixed.
     assert z2 < 73.4
-    assert bit_tables.read("t.h5").facts["mode"] == "sample"
+    assert BitTable.read("t.h5").facts["mode"] == "sample"
 
 
 def test_samples_are_a_function_of_the_seed(model, few):
@@ -76,7 +77,7 @@ def test_unlabelled_images_have_no_label_column(model, few):
     import dataclasses
 
     encode(model, dataclasses.replace(few, labels=None, label_names=()), Path("t.h5"), HASH)
-    table = bit_tables.read("t.h5")
+    table = BitTable.read("t.h5")
     assert table.labels is None and table.label_names == ()
 
 
@@ -89,15 +90,15 @@ class Killed(BaseException):
 
 def stop_after(monkeypatch, parts, action):
     """Acts after this many finished parts."""
-    inner, done = encoding.save_tensors, []
+    inner, done = Parts.write, []
 
-    def save(path, tensors):
-        inner(path, tensors)
-        done.append(path)
+    def write(self, number, arrays):
+        inner(self, number, arrays)
+        done.append(number)
         if len(done) == parts:
             action()
 
-    monkeypatch.setattr(encoding, "save_tensors", save)
+    monkeypatch.setattr(Parts, "write", write)
 
 
 @pytest.mark.parametrize("mode", ["mode", "sample"])
@@ -177,11 +178,11 @@ def test_a_model_without_bits(tiny, few):
 
 
 def test_a_full_disk_at_the_table_keeps_the_parts(model, few, small_parts, monkeypatch):
-    def full(path, table):
+    def full(table, path):
         raise UserError(f"no space left to write {path}", "free some space and run it again")
 
     with monkeypatch.context() as patch:
-        patch.setattr(bit_tables, "write", full)
+        patch.setattr(BitTable, "write", full)
         with pytest.raises(UserError, match="no space left"):
             encode(model, few, Path("t.h5"), HASH)
     assert encode(model, few, Path("t.h5"), HASH).resumed_rows == 160
@@ -193,11 +194,12 @@ PROGRAM = """
 import sys, time
 import dmzcli.codes.encode as encoding
 encoding.PART = 64
-inner = encoding.save_tensors
-def save(path, tensors):
+from dmzcli.system.parts import Parts
+inner = Parts.write
+def write(self, number, arrays):
     time.sleep({pause})
-    inner(path, tensors)
-encoding.save_tensors = save
+    inner(self, number, arrays)
+Parts.write = write
 sys.argv = ["dmz", "encode", "--run", "runs/tiny", "--out", "t.h5", "--batch-size", "64", "--device", "cpu", "--json"]
 from dmzcli.__main__ import main
 main()
@@ -221,10 +223,10 @@ def encode_with_kills(kills, pause, seed):
             text=True,
         )
         if left:
-            before = len(list(parts.glob("*.safetensors")))
+            before = len(list(parts.glob("0*.json")))
             resumed += before > 0
             deadline = time.monotonic() + 120
-            while process.poll() is None and len(list(parts.glob("*.safetensors"))) == before:
+            while process.poll() is None and len(list(parts.glob("0*.json"))) == before:
                 assert time.monotonic() < deadline
                 time.sleep(0.01)
             time.sleep(chance.uniform(0, 2 * pause))  # anywhere in the next part or two
@@ -233,7 +235,7 @@ def encode_with_kills(kills, pause, seed):
                 killed += 1
             process.communicate()
             if Path("t.h5").exists():  # a kill after the renaming leaves a table, and it is whole
-                assert len(bit_tables.read("t.h5").bits) == 1797
+                assert len(BitTable.read("t.h5").bits) == 1797
         else:
             out, err = process.communicate(timeout=300)
             assert process.returncode == 0, err
@@ -248,10 +250,8 @@ def compare(dmz, kills, pause, seed):
     killed, resumed = encode_with_kills(kills, pause, seed)
     assert killed and resumed
     assert columns("t.h5") == columns("whole.h5")
-    table = bit_tables.read("t.h5")
-    assert len(table.bits) == 1797 and math.isclose(
-        table.bits.mean(), bit_tables.read("whole.h5").bits.mean()
-    )
+    table = BitTable.read("t.h5")
+    assert len(table.bits) == 1797 and math.isclose(table.bits.mean(), BitTable.read("whole.h5").bits.mean())
 
 
 def test_two_kills_leave_a_whole_table(dmz, workshop):

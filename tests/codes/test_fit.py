@@ -12,9 +12,9 @@ import pytest
 
 import priors
 from dmzcli import __version__
-from dmzcli.codes import table as bit_tables
 from dmzcli.codes.find import find_prior, load_prior, priors_folder
 from dmzcli.codes.fit import fit, kinds, listing
+from dmzcli.codes.table import BitTable
 from dmzcli.errors import UserError
 from dmzcli.runs import Run
 from dmzcli.system.files import sha256
@@ -26,7 +26,7 @@ QUICK = [kind for kind in priors.available() if priors.describe(kind)["automatic
 
 @pytest.fixture
 def table(run):
-    return bit_tables.read(run.bits)
+    return BitTable.read(run.bits)
 
 
 @pytest.mark.parametrize("kind", QUICK)

@@ -7,9 +7,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from dmzcli.codes import table as bit_tables
 from dmzcli.codes.fit import fit
 from dmzcli.codes.given import given_draws, given_rows, one_hot_labels
+from dmzcli.codes.table import BitTable
 from dmzcli.errors import UserError
 from dmzcli.runs import Run
 
@@ -21,7 +21,7 @@ def run(workshop):
 
 @pytest.fixture
 def table(run):
-    return bit_tables.read(run.bits)
+    return BitTable.read(run.bits)
 
 
 @pytest.fixture
@@ -31,7 +31,7 @@ def other(table):
     made = dataclasses.replace(
         table, bits=bits, probs=None, cardinalities=np.full(bits.shape[1], 2), model="1" * 64
     )
-    bit_tables.write(Path("other.h5"), made)
+    made.write(Path("other.h5"))
     return made
 
 
@@ -66,9 +66,8 @@ def test_draws_are_given_the_test_images_in_turn(table, other, run):
     many, same = given_draws(prior, len(test) + 2)
     assert np.array_equal(few, test[:3]) and digest == same != ""
     assert np.array_equal(many, np.vstack([test, test[:2]]))
-    bit_tables.write(
-        Path("train.h5"), dataclasses.replace(other, split=np.zeros_like(other.split))
-    )  # a table of another split
+    # A table of another split.
+    dataclasses.replace(other, split=np.zeros_like(other.split)).write("train.h5")
     taken, elsewhere = given_draws(prior, 3, Path("train.h5"))
     assert np.array_equal(taken, other.bits[:3]) and elsewhere != digest
 
@@ -102,7 +101,7 @@ def test_refusals(dmz, table, other, run):
     with pytest.raises(UserError, match=r"^other\.h5 holds the bits of other images: its labels are not"):
         given_rows("other.h5", strange)
     prior = fit(table, run.bits, "bernoulli", given="other.h5").prior
-    bit_tables.write(Path("foreign.h5"), dataclasses.replace(other, model="2" * 64))
+    dataclasses.replace(other, model="2" * 64).write(Path("foreign.h5"))
     with pytest.raises(UserError, match=r"^foreign\.h5 is of another model"):
         given_draws(prior, 3, Path("foreign.h5"))
     Path("other.h5").unlink()

@@ -7,8 +7,7 @@ import h5py
 import numpy as np
 import pytest
 
-from dmzcli.codes import table as bit_tables
-from dmzcli.codes.table import BitTable, is_bit_table, read, write
+from dmzcli.codes.table import KIND, BitTable, is_bit_table
 from dmzcli.errors import UserError
 
 
@@ -47,14 +46,14 @@ def equal(one, other):
 @pytest.mark.parametrize("rows", [0, 1, 20])
 def test_what_is_written_is_read(dim, full, rows):
     table = table_of(rows, dim, full)
-    write("t.h5", table)
-    equal(read("t.h5"), table)
+    table.write("t.h5")
+    equal(BitTable.read("t.h5"), table)
 
 
 def test_layout_with_h5py_and_numpy_alone(python):
     """The design's table, read by a program that knows nothing of dmz."""
     table = table_of()
-    write("t.h5", table)
+    table.write("t.h5")
     out = python("""
 import json, sys
 import h5py, numpy as np
@@ -91,13 +90,13 @@ with h5py.File("t.h5", "r") as f:
 def test_bits_are_packed_from_the_highest():
     table = table_of(1, 10, full=False)
     table.bits[:] = [[1, 0, 0, 0, 0, 0, 1, 0, 0, 1]]
-    write("t.h5", table)
+    table.write("t.h5")
     with h5py.File("t.h5") as stream:
         assert stream["bits"][0].tolist() == [0b10000010, 0b01000000]
 
 
 def test_absent_columns_are_absent():
-    write("t.h5", table_of(full=False))
+    table_of(full=False).write("t.h5")
     with h5py.File("t.h5") as stream:
         assert set(stream) == {"bits", "split", "index"}
 
@@ -112,7 +111,7 @@ def test_rows_of_a_split():
 
 def test_a_failing_write_leaves_the_old_table(monkeypatch):
     table = table_of()
-    write("t.h5", table)
+    table.write("t.h5")
     before = Path("t.h5").read_bytes()
 
     def fail(*arguments):
@@ -121,7 +120,7 @@ def test_a_failing_write_leaves_the_old_table(monkeypatch):
     with monkeypatch.context() as patch:
         patch.setattr("dmzcli.system.hdf5.reserve", fail)
         with pytest.raises(UserError, match=r"^no space left to write t\.h5$"):
-            write("t.h5", table_of(5))
+            table_of(5).write("t.h5")
     assert Path("t.h5").read_bytes() == before
     assert [file.name for file in Path().iterdir()] == ["t.h5"]
 
@@ -131,7 +130,7 @@ def test_a_failing_write_leaves_the_old_table(monkeypatch):
 
 def edited(**changes):
     """A table with some root attributes changed or, for None, removed."""
-    write("t.h5", table_of())
+    table_of().write("t.h5")
     with h5py.File("t.h5", "r+") as stream:
         for name, value in changes.items():
             if value is None:
@@ -142,7 +141,7 @@ def edited(**changes):
 
 def columns(**changes):
     """A table with some columns replaced or, for None, removed."""
-    write("t.h5", table_of())
+    table_of().write("t.h5")
     with h5py.File("t.h5", "r+") as stream:
         for name, value in changes.items():
             kept = dict(stream[name].attrs) if name in stream else {}
@@ -154,7 +153,7 @@ def columns(**changes):
 
 def test_missing():
     with pytest.raises(UserError, match=r"^t\.h5 does not exist$"):
-        read("t.h5")
+        BitTable.read("t.h5")
     assert not is_bit_table(Path("t.h5"))
 
 
@@ -163,32 +162,32 @@ def test_missing():
 )
 def test_foreign_bytes(content):
     Path("t.h5").write_bytes(content)
-    with pytest.raises(UserError, match=r"^t\.h5 is not a whole HDF5 file"):
-        read("t.h5")
+    with pytest.raises(UserError, match=r"^t\.h5 is no whole bit table"):
+        BitTable.read("t.h5")
     assert not is_bit_table(Path("t.h5"))
 
 
 def test_a_folder():
     Path("t.h5").mkdir()
     with pytest.raises(UserError, match=r"^t\.h5 is not"):
-        read("t.h5")
+        BitTable.read("t.h5")
     assert not is_bit_table(Path("t.h5"))
 
 
 @pytest.mark.parametrize("share", [0.1, 0.5, 0.9, 0.999])
 def test_truncated(share):
-    write("t.h5", table_of(200))
+    table_of(200).write("t.h5")
     data = Path("t.h5").read_bytes()
     Path("t.h5").write_bytes(data[: int(share * len(data))])
-    with pytest.raises(UserError, match=r"^t\.h5 is not a whole HDF5 file"):
-        read("t.h5")
+    with pytest.raises(UserError, match=r"^t\.h5 is no whole bit table"):
+        BitTable.read("t.h5")
 
 
 def test_an_hdf5_file_of_something_else():
     with h5py.File("t.h5", "w") as stream:
         stream["weights"] = np.zeros(3)
     with pytest.raises(UserError, match=r"^t\.h5 is an HDF5 file, but not a bit table$"):
-        read("t.h5")
+        BitTable.read("t.h5")
     assert not is_bit_table(Path("t.h5"))
 
 
@@ -196,28 +195,28 @@ def test_an_hdf5_file_of_something_else():
 def test_another_version(version):
     edited(version=version)
     with pytest.raises(UserError, match=rf"^t\.h5 is a bit table of version {version}, not 1$"):
-        read("t.h5")
+        BitTable.read("t.h5")
 
 
 @pytest.mark.parametrize("name", ["dim", "family", "cardinalities", "dataset", "model", "created"])
 def test_missing_attributes_are_named(name):
     edited(**{name: None})
     with pytest.raises(UserError, match=rf"^t\.h5 lacks '{name}' of a bit table$"):
-        read("t.h5")
+        BitTable.read("t.h5")
 
 
 @pytest.mark.parametrize("name", ["bits", "split", "index"])
 def test_missing_columns_are_named(name):
     columns(**{name: None})
     with pytest.raises(UserError, match=rf"^t\.h5 lacks '{name}' of a bit table$"):
-        read("t.h5")
+        BitTable.read("t.h5")
 
 
 @pytest.mark.parametrize("dim", [3, 17, 0, -1, "eleven"])
 def test_a_dim_that_does_not_fit(dim):
     edited(dim=dim)
     with pytest.raises(UserError, match=r"^t\.h5"):
-        read("t.h5")
+        BitTable.read("t.h5")
 
 
 BAD_COLUMNS = {
@@ -247,17 +246,17 @@ def test_inconsistent_columns_are_named(name):
     columns(**BAD_COLUMNS[name])
     (column,) = BAD_COLUMNS[name]
     with pytest.raises(UserError, match=rf"^t\.h5: /{column} ") as error:
-        read("t.h5")
+        BitTable.read("t.h5")
     assert error.value.hint
 
 
 def test_a_group_where_a_column_belongs():
-    write("t.h5", table_of())
+    table_of().write("t.h5")
     with h5py.File("t.h5", "r+") as stream:
         del stream["probs"]
         stream.create_group("probs")
     with pytest.raises(UserError, match=r"^t\.h5: /probs "):
-        read("t.h5")
+        BitTable.read("t.h5")
 
 
 def test_further_attributes_and_columns_are_no_mistake():
@@ -265,8 +264,8 @@ def test_further_attributes_and_columns_are_no_mistake():
     edited(note="made by hand")
     with h5py.File("t.h5", "r+") as stream:
         stream["weight"] = np.ones(20)
-    assert str(read("t.h5").facts["note"]) == "made by hand"
+    assert str(BitTable.read("t.h5").facts["note"]) == "made by hand"
 
 
 def test_format_constants():
-    assert (bit_tables.FORMAT, bit_tables.VERSION) == ("dmz-bits", 1)
+    assert (KIND.format, KIND.version) == ("dmz-bits", 1)

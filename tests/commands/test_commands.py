@@ -338,7 +338,7 @@ VALUES = [
     (("fit-prior", "runs"), "runs"),
     (("probe", "nowhere.h5"), "nowhere.h5 does not exist"),
     (("probe", "--run", "nowhere"), "nowhere"),
-    (("probe", "file"), "file is not a whole HDF5 file"),
+    (("probe", "file"), "file is no whole bit table"),
     (("sample", "--out", "file"), "file is there already and holds no samples of dmz"),
     (("sample", "--out", "file/below"), "file/below"),
     (("encode", "--out", "file/bits.h5"), "file"),

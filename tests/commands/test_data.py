@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from dmzcli.codes import table as bits
+from dmzcli.codes.table import BitTable
 from dmzcli.data import load
 
 
@@ -37,7 +37,7 @@ def test_prepare_then_train_then_encode_then_probe(dmz, tiny_settings, pictures)
     assert (
         make(dmz, "encode", "pictures", "--run", trained["run"], "--out", "b.h5", "--json").json["rows"] == 60
     )
-    one, other = bits.read(Path(trained["run"]) / "bits.h5"), bits.read("b.h5")
+    one, other = BitTable.read(Path(trained["run"]) / "bits.h5"), BitTable.read("b.h5")
     np.testing.assert_array_equal(one.bits, other.bits)
     assert one.dataset == other.dataset == facts["dataset"]
     assert len(make(dmz, "probe", "--json").json["probes"]) == 3  # the pixels come from the pack
@@ -47,7 +47,7 @@ def test_a_pack_of_a_dataset_finds_the_runs_trained_on_it(dmz, workshop):
     make(dmz, "data", "prepare", "digits", "--out", "pack.h5")
     facts = make(dmz, "encode", "pack.h5", "--out", "b.h5", "--json").json
     assert facts["run"] == "runs/tiny" and facts["dataset"] == load("digits").identity
-    np.testing.assert_array_equal(bits.read("b.h5").bits, bits.read("runs/tiny/bits.h5").bits)
+    np.testing.assert_array_equal(BitTable.read("b.h5").bits, BitTable.read("runs/tiny/bits.h5").bits)
 
 
 def test_a_run_on_a_cropped_pack_knows_the_crop(dmz, tiny_settings, pictures):

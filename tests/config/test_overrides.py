@@ -1,8 +1,12 @@
-"""All settings are listed with their defaults and meanings."""
+"""All settings are listed with their defaults and meanings; how images are read can be said without a model."""
 
 import json
+import re
 
-from dmzcli.config import list_all_settings, presets
+import pytest
+
+from dmzcli.config import DataConfig, data_settings, list_all_settings, presets
+from dmzcli.errors import UserError
 
 
 def test_all_settings_are_listed():
@@ -12,3 +16,33 @@ def test_all_settings_are_listed():
         assert f"{key} = " in text
         assert setting["help"] or key.startswith("training.")
     json.dumps(facts, allow_nan=False)
+
+
+def test_how_images_are_read_asks_no_unet():
+    """28 cannot be halved three times, and 128 has no resolution of 8 below it in four levels: no matter here."""
+    data = data_settings("cifar10", ["data.size=28", "data.fit=resize"])
+    assert (data.dataset, data.size, data.fit, data.channels) == ("cifar10", 28, "resize", 3)
+    data = data_settings("celeba", ["data.size=128"])
+    assert (data.size, data.fit) == (128, "d2c")
+
+
+def test_a_dataset_without_a_preset_is_read_as_it_is_and_flags_lose_to_settings():
+    assert data_settings("pets") == DataConfig(dataset="pets")
+    data = data_settings("pets", ["data.size=16"], {"size": 8, "channels": 1, "data_dir": None})
+    assert (data.size, data.channels, data.data_dir) == (16, 1, None)
+
+
+@pytest.mark.parametrize(
+    ("setting", "sentence"),
+    [
+        ("model.bits=3", "--set model.bits=3 is no setting of how images are read"),
+        ("data.sise=3", "unknown setting 'data.sise'"),
+        ("data.size", "--set data.size has no '='"),
+        ("data.size=2", "data.size = 2: input should be greater than or equal to 4"),
+        ("data.fit=d3c", "data.fit = 'd3c'"),
+    ],
+)
+def test_settings_that_are_none_of_the_data(setting, sentence):
+    with pytest.raises(UserError, match=f"^{re.escape(sentence)}") as caught:
+        data_settings("celeba", [setting])
+    assert caught.value.hint

@@ -220,21 +220,27 @@ def test_identity_depends_on_images_labels_and_split():
 def test_registration_refuses_bad_entries():
     class Mine(Source):
         name = "mine"
+        summary = "my images"
         how_to_get = "here"
 
         def find(self, folders):
             return None
 
-        def read(self, where, fitting, progress):
+        def read(self, where, crop, progress):
             raise NotImplementedError
 
     with pytest.raises(TypeError, match=r"is not a dmzcli\.data\.Source"):
-        register(Mine)  # the class, not an instance
+        register(Mine.name)
+    with pytest.raises(TypeError, match="Open does not define read"):
+        register(type("Open", (Source,), {"find": Mine.find}))
     for name in ("Mine", "my data", "", "a/b", "-a"):
         with pytest.raises(ValueError, match="is not made of small letters"):
             register(type("Bad", (Mine,), {"name": name})())
     with pytest.raises(ValueError, match="does not say how to get its files"):
         register(type("Silent", (Mine,), {"how_to_get": ""})())
+    for summary in ("", "two\nlines", None):
+        with pytest.raises(ValueError, match="does not say what it is in one line"):
+            register(type("Nameless", (Mine,), {"summary": summary}))
     with pytest.raises(ValueError, match="'digits' is registered already"):
         register(type("Doubled", (Mine,), {"name": "digits"})())
     with pytest.raises(UserError, match="mine cannot be downloaded"):

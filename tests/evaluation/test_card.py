@@ -161,7 +161,7 @@ def test_files_of_anyone(dmz, workshop, tiny_extractor, digits):
         (("theirs.npy",), "there is nothing to compare with"),
         (("none", "--against", "digits"), "none does not exist"),
         (("theirs.npy", "--against", "digits", "--split", "dev"), "unknown split 'dev'"),
-        (("theirs.npy", "--against", "digits", "--set", "model.bits=3"), "no setting of the reference"),
+        (("theirs.npy", "--against", "digits", "--set", "model.bits=3"), "no setting of how images are read"),
         (("--sampler", "dimd"), "unknown sampler 'dimd'"),
         (("--metrics", "fdi"), "unknown metric 'fdi'"),
         (("--metrics", ""), "there is no metric"),

@@ -46,11 +46,11 @@ def test_a_table_by_any_name(run):
 def test_an_empty_table(run):
     import dataclasses
 
-    from dmzcli.codes import table as bits
+    from dmzcli.codes.table import BitTable
 
-    table = bits.read(run.bits)
+    table = BitTable.read(run.bits)
     none = {name: getattr(table, name)[:0] for name in ("bits", "split", "index", "labels", "probs")}
-    bits.write("t.h5", dataclasses.replace(table, **none))
+    dataclasses.replace(table, **none).write("t.h5")
     json.dumps(describe(Path("t.h5")), allow_nan=False)
 
 

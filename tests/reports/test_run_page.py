@@ -33,9 +33,9 @@ def test_a_confusion_of_any_size(classes):
 
 
 def test_reconstructions_are_below_their_originals(model, run, digits):
-    from dmzcli.codes import table as bits
+    from dmzcli.codes.table import BitTable
 
-    table = bits.read(run.bits)
+    table = BitTable.read(run.bits)
     sheet = reconstructions(model, digits, table, steps=2, count=3)
     scale = 4  # tiles of 8 pixels are enlarged to 32
     originals = digits.images[digits.rows("test")[:3]]

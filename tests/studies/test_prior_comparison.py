@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 import priors
-from dmzcli.codes import table as bit_tables
+from dmzcli.codes.table import BitTable
 from dmzcli.errors import UserError
 from dmzcli.studies.prior_comparison import compare, write
 from priors.measures import nearest_distances
@@ -16,7 +16,7 @@ def table_of(split, seed=0, dim=6):
     """Codes whose bit 1 repeats bit 0: a tree sees what independence cannot."""
     codes = (np.random.default_rng(seed).random((len(split), dim)) < 0.4).astype(np.uint8)
     codes[:, 1] = codes[:, 0]
-    return bit_tables.BitTable(
+    return BitTable(
         bits=codes,
         split=np.asarray(split, np.uint8),
         index=np.arange(len(split)),
@@ -34,7 +34,7 @@ def table():
 
 
 def compared(table, kinds, folder):
-    bit_tables.write(folder / "bits.h5", table)
+    table.write(folder / "bits.h5")
     return compare(table, folder / "bits.h5", kinds, folder=folder)
 
 
@@ -79,7 +79,7 @@ def test_refusals(table, tmp_path):
 
 
 def test_settings_are_for_the_kinds_that_have_them_and_fits_are_kept(table, tmp_path):
-    bit_tables.write(tmp_path / "bits.h5", table)
+    table.write(tmp_path / "bits.h5")
     kinds = ["uniform", "mixture", "chow-liu"]
 
     def again(**options):

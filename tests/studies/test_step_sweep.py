@@ -84,10 +84,10 @@ def test_another_spacing_is_another_sweep(dmz, both, tiny_extractor):
 
 def test_two_priors_of_one_kind_are_two_rows(dmz, both, tiny_extractor):
     from dmzcli.codes.fit import fit
-    from dmzcli.codes.table import read
+    from dmzcli.codes.table import BitTable
 
     fit(
-        read(Path("runs/tiny/bits.h5")),
+        BitTable.read(Path("runs/tiny/bits.h5")),
         Path("runs/tiny/bits.h5"),
         "bernoulli",
         ["smoothing=40"],

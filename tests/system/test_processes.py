@@ -13,7 +13,7 @@ import pytest
 import torch
 
 import dmzcli
-from dmzcli.codes import table as bit_tables
+from dmzcli.codes.table import BitTable
 from dmzcli.runs import Run
 from dmzcli.system import processes
 
@@ -109,7 +109,7 @@ def test_two_processes_make_what_one_makes(launched, dmz, tiny_settings):
         values = [[row[key] for row in rows if key in row] for rows in (one, other)]
         np.testing.assert_allclose(*values, rtol=0, atol=1e-5)  # float32, and 20 steps of its rounding
 
-    tables = [bit_tables.read(f"{name}.h5") for name in ("one", "two")]
+    tables = [BitTable.read(f"{name}.h5") for name in ("one", "two")]
     assert np.array_equal(tables[0].bits, tables[1].bits)
     assert np.array_equal(tables[0].probs, tables[1].probs)
     archives = [np.load(f"samples-{name}/samples.npz") for name in ("one", "two")]

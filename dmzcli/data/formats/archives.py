@@ -109,8 +109,8 @@ def _walk(folder: Path, prefix: str, above: frozenset[tuple[int, int]]) -> Itera
     here = (status.st_dev, status.st_ino)
     if here in above:
         return
-    with os.scandir(folder) as found:
-        children = sorted(found, key=lambda child: child.name)
+    with os.scandir(folder) as listing:
+        children = sorted(listing, key=lambda child: child.name)
     for child in children:
         if _junk(child.name):
             continue

@@ -93,7 +93,7 @@ def read_batch(data: bytes, name: str) -> tuple[np.ndarray, np.ndarray]:
 
     Arguments:
         data: The file's bytes.
-        name: What an error calls it.
+        name: The file's name in errors.
 
     Returns:
         uint8, shape (N, 3072): 1,024 red, green and blue values per image; and int64, shape (N,).

@@ -3,10 +3,10 @@
 What each kind of picture becomes:
 
 - EXIF orientation is applied;
-- black and white, grey, 16-bit grey (its high byte) and palettes of greys become grey, C = 1;
-- colour and other palettes become RGB, C = 3; CMYK and YCbCr are converted by Pillow without a profile;
+- black and white, gray, 16-bit gray (its high byte) and palettes of grays become gray, C = 1;
+- color and other palettes become RGB, C = 3; CMYK and YCbCr are converted by Pillow without a profile;
 - transparency is composited on white;
-- animations, 32-bit and floating-point values, and Lab or HSV colours are refused.
+- animations, 32-bit and floating-point values, and Lab or HSV colors are refused.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ def decode(data: bytes, name: str) -> tuple[np.ndarray, bool]:
 
     Arguments:
         data: The file's bytes.
-        name: What an error calls it.
+        name: The file's name in errors.
 
     Returns:
         uint8, shape (H, W, C), C in {1, 3}; and whether its format is lossy (JPEG, lossy WebP).
@@ -80,16 +80,16 @@ def _pixels(image: Image.Image, name: str) -> np.ndarray:
     if mode.startswith("I;16") or (mode == "I" and image.format in ("PNG", "PPM")):
         return (np.asarray(image) >> 8).astype(np.uint8)[..., None]
     if mode in ("LA", "La", "PA", "RGBA", "RGBa") or "transparency" in image.info:
-        colour = np.asarray(_on_white(image))
-        grey = mode in ("1", "L", "LA", "La")
+        color = np.asarray(_on_white(image))
+        gray = mode in ("1", "L", "LA", "La")
     elif mode in ("1", "P", "RGBX", "CMYK", "YCbCr"):
-        colour = np.asarray(image.convert("RGB"))
-        grey = mode == "1"
+        color = np.asarray(image.convert("RGB"))
+        gray = mode == "1"
     else:
         raise UserError(f"{name} has pixels of Pillow's mode '{mode}', which are not read", _CONVERT)
-    if grey or (mode in ("P", "PA") and (colour == colour[..., :1]).all()):
-        return colour[..., :1]
-    return colour
+    if gray or (mode in ("P", "PA") and (color == color[..., :1]).all()):
+        return color[..., :1]
+    return color
 
 
 def _on_white(image: Image.Image) -> Image.Image:

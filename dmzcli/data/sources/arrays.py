@@ -12,7 +12,7 @@ from pathlib import Path
 
 import numpy as np
 
-from dmzcli.data.crops import Fitting
+from dmzcli.data.crops import Crop
 from dmzcli.data.dataset import SPLITS, Content
 from dmzcli.data.layout import SPLIT_FOLDERS
 from dmzcli.data.splits import TRAIN, hold_out_missing, numbered
@@ -24,7 +24,7 @@ _WHOLE = (("images", "labels"), ("arr_0", "arr_1"), ("x", "y"))
 _EXPECTED = "expected uint8 images (N, H, W), (N, H, W, C) or (N, C, H, W) with C 1 or 3"
 
 
-def read_arrays(path: Path, fitting: Fitting) -> Content:
+def read_arrays(path: Path, crop: Crop) -> Content:
     """Reads a ``.npy`` or ``.npz`` file.
 
     Raises:
@@ -50,7 +50,7 @@ def read_arrays(path: Path, fitting: Fitting) -> Content:
         raise UserError(f"{path} has no training images", "name them train_images, or images")
     hold_out_missing(split, numbered("image", len(split)), labels)
     label_names = () if labels is None else tuple(str(i) for i in range(int(labels.max()) + 1))
-    return Content(fitting.apply_all(np.concatenate(images), str(path)), split, labels, label_names)
+    return Content(crop.apply_all(np.concatenate(images), str(path)), split, labels, label_names)
 
 
 def _load(path: Path) -> dict[str, np.ndarray]:
@@ -70,21 +70,21 @@ def _parts(arrays: dict[str, np.ndarray], path: Path) -> list[tuple[int, str, np
     for images, labels in _WHOLE:
         if images in arrays:
             return [(TRAIN, images, arrays[images], arrays.get(labels))]
-    found = []
+    parts = []
     for spelling, code in SPLIT_FOLDERS.items():
         for images, labels in (
             (f"{spelling}_images", f"{spelling}_labels"),
             (f"x_{spelling}", f"y_{spelling}"),
         ):
             if images in arrays:
-                found.append((code, images, arrays[images], arrays.get(labels)))
-    codes = [code for code, *_ in found]
-    if not found or len(set(codes)) < len(codes):
-        what = "no images" if not found else "two arrays for one split"
+                parts.append((code, images, arrays[images], arrays.get(labels)))
+    codes = [code for code, *_ in parts]
+    if not parts or len(set(codes)) < len(codes):
+        what = "no images" if not parts else "two arrays for one split"
         raise UserError(
             f"{path} holds {what}: its arrays are {', '.join(sorted(arrays)) or 'none'}", _EXPECTED
         )
-    return sorted(found, key=lambda part: part[0])
+    return sorted(parts, key=lambda part: part[0])
 
 
 def _images(array: np.ndarray, name: str) -> np.ndarray:

@@ -37,8 +37,8 @@ class _Parts:
     @classmethod
     def below(cls, base: Path) -> _Parts:
         def first(folder: str, *names: str) -> Path | None:
-            found = (base / place / name for place in ("", folder) for name in names)
-            return next((path for path in found if path.exists()), None)
+            paths = (base / place / name for place in ("", folder) for name in names)
+            return next((path for path in paths if path.exists()), None)
 
         return cls(
             first("Img", f"{PICTURES}/{PICTURES}", PICTURES, f"{PICTURES}.zip"),
@@ -47,18 +47,19 @@ class _Parts:
         )
 
     def missing(self) -> list[str]:
-        found = {
+        parts = {
             f"{PICTURES}/": self.pictures,
             f"{ATTRIBUTES}.txt": self.attributes,
             f"{PARTITION}.txt": self.partition,
         }
-        return [name for name, path in found.items() if path is None]
+        return [name for name, path in parts.items() if path is None]
 
 
 class CelebA(PictureSource):
     """CelebA's aligned faces, from the official download or Kaggle's."""
 
     name = "celeba"
+    summary = "faces of celebrities, aligned, 178×218, with 40 attributes"
     how_to_get = (
         "img_align_celeba.zip, list_attr_celeba.txt and list_eval_partition.txt of "
         "mmlab.ie.cuhk.edu.hk/projects/CelebA.html in a folder named by --data-dir"

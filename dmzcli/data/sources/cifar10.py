@@ -1,4 +1,4 @@
-"""CIFAR-10: 60,000 colour images of 32×32 pixels, 10 classes.
+"""CIFAR-10: 60,000 color images of 32×32 pixels, 10 classes.
 
 A. Krizhevsky: Learning Multiple Layers of Features from Tiny Images, 2009,
 https://www.cs.toronto.edu/~kriz/cifar.html.  Both official forms are read, archive or folder: the binary
@@ -14,7 +14,7 @@ from pathlib import Path, PurePosixPath
 
 import numpy as np
 
-from dmzcli.data.crops import Fitting
+from dmzcli.data.crops import Crop
 from dmzcli.data.dataset import Content, Progress, Source
 from dmzcli.data.formats.archives import opened
 from dmzcli.data.formats.cifar_pickle import read_batch
@@ -34,6 +34,7 @@ class Cifar10(Source):
     """CIFAR-10 from its official archives or folders."""
 
     name = "cifar10"
+    summary = "color photographs, 32×32, of 10 classes"
     how_to_get = (
         "--download, or cifar-10-python.tar.gz or cifar-10-binary.tar.gz of "
         "www.cs.toronto.edu/~kriz/cifar.html in a folder named by --data-dir"
@@ -59,7 +60,7 @@ class Cifar10(Source):
             )
         return None
 
-    def read(self, where: Path, fitting: Fitting, progress: Progress) -> Content:
+    def read(self, where: Path, crop: Crop, progress: Progress) -> Content:
         blobs: dict[str, bytes] = {}
         with opened(where) as entries:
             for entry in entries:
@@ -81,7 +82,7 @@ class Cifar10(Source):
         split[hold_out(numbered(self.name, train), labels[:train], train // 10)] = VALID
         progress(len(images), len(images))
         return Content(
-            fitting.apply_all(np.ascontiguousarray(images), self.name), split, labels, self.label_names
+            crop.apply_all(np.ascontiguousarray(images), self.name), split, labels, self.label_names
         )
 
     def _check(self, parts: list[tuple[np.ndarray, np.ndarray]], names: list[str]) -> None:

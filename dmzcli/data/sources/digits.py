@@ -1,4 +1,4 @@
-"""Handwritten digits: 1,797 grey images of 8×8 pixels, 10 classes, inside scikit-learn.
+"""Handwritten digits: 1,797 gray images of 8×8 pixels, 10 classes, inside scikit-learn.
 
 E. Alpaydin, C. Kaynak: Optical Recognition of Handwritten Digits, UCI Machine Learning Repository, 1998,
 https://doi.org/10.24432/C50P49 (its test part).  Pixels are counts v ∈ {0, …, 16}; an image holds
@@ -13,7 +13,7 @@ from pathlib import Path
 
 import numpy as np
 
-from dmzcli.data.crops import Fitting
+from dmzcli.data.crops import Crop
 from dmzcli.data.dataset import Content, Progress, Source
 from dmzcli.data.splits import TEST, TRAIN, VALID, hold_out, numbered
 
@@ -22,6 +22,7 @@ class Digits(Source):
     """scikit-learn's digits: 1,197 train, 200 valid, 400 test."""
 
     name = "digits"
+    summary = "handwritten digits, gray, 8×8, inside scikit-learn"
     how_to_get = "nothing to do: it is part of scikit-learn"
     count = 1797
 
@@ -31,7 +32,7 @@ class Digits(Source):
         package = find_spec("sklearn")
         return Path(package.origin).parent if package and package.origin else None
 
-    def read(self, where: Path, fitting: Fitting, progress: Progress) -> Content:
+    def read(self, where: Path, crop: Crop, progress: Progress) -> Content:
         from sklearn.datasets import load_digits
 
         values, labels = load_digits(return_X_y=True)
@@ -43,7 +44,7 @@ class Digits(Source):
             left = np.flatnonzero(split == TRAIN)
             split[left[hold_out(keys[left].tolist(), labels[left], count)]] = code
         progress(len(images), len(images))
-        return Content(fitting.apply_all(images, "digits"), split, labels, label_names=tuple("0123456789"))
+        return Content(crop.apply_all(images, "digits"), split, labels, label_names=tuple("0123456789"))
 
     def download(self, folder: Path) -> None:
         """Nothing to fetch."""

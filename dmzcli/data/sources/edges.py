@@ -72,7 +72,7 @@ def half(side: str) -> Window:
 
 
 class Edges(PictureSource):
-    """Edges and photographs, from the folder or archive of pix2pix; the edges are grey."""
+    """Edges and photographs, from the folder or archive of pix2pix; the edges are gray."""
 
     sides = SIDES
 
@@ -94,14 +94,15 @@ class Edges(PictureSource):
                 f"{self.name} holds pairs, and data.side says neither A nor B",
                 f"--set data.side=A for the edges, --set data.side=B for the {what}",
             )
-        with pictures_of(where) as found:
-            yield replace(found, window=half(side), channels=1 if side == "A" else None)
+        with pictures_of(where) as pictures:
+            yield replace(pictures, window=half(side), channels=1 if side == "A" else None)
 
 
 class Edges2Shoes(Edges):
     """50,025 pairs."""
 
     name = "edges2shoes"
+    summary = "pairs of edges (side A) and photographs of shoes (side B), 256×256 each"
     how_to_get = "edges2shoes.tar.gz of pix2pix, packed or unpacked, in a folder named by --data-dir"
     count = 50_025
 
@@ -110,5 +111,6 @@ class Edges2Handbags(Edges):
     """138,767 pairs."""
 
     name = "edges2handbags"
+    summary = "pairs of edges (side A) and photographs of handbags (side B), 256×256 each"
     how_to_get = "edges2handbags.tar.gz of pix2pix, packed or unpacked, in a folder named by --data-dir"
     count = 138_767

@@ -57,8 +57,10 @@ class Faces(PictureSource):
     @contextmanager
     def open(self, where: Path, side: str | None = None) -> Iterator[Pictures]:
         folder = self._pictures(where)
-        with pictures_of(folder) as found:
-            yield replace(found, window=_square, arrange=lambda names: _held_out(names), notes=(_NO_SPLIT,))
+        with pictures_of(folder) as pictures:
+            yield replace(
+                pictures, window=_square, arrange=lambda names: _held_out(names), notes=(_NO_SPLIT,)
+            )
 
 
 _NO_SPLIT = "splits: a tenth each is held out for valid and test, by the names of the files"
@@ -68,6 +70,7 @@ class Ffhq(Faces):
     """FFHQ in any resolution: ``images1024x1024/``, ``thumbnails128x128/`` or a folder named ffhq…"""
 
     name = "ffhq"
+    summary = "square faces, up to 1024×1024"
     how_to_get = (
         "a folder ffhq of pictures from github.com/NVlabs/ffhq-dataset in a folder named by --data-dir"
     )
@@ -80,6 +83,7 @@ class CelebaHq(Faces):
     """CelebA-HQ in any resolution, or CelebAMask-HQ with its lists."""
 
     name = "celeba-hq"
+    summary = "square faces of celebrities, up to 1024×1024, with 40 attributes in CelebAMask-HQ"
     how_to_get = (
         "CelebAMask-HQ of github.com/switchablenorms/CelebAMask-HQ, or a folder celeba-hq of pictures, "
         "in a folder named by --data-dir"
@@ -103,17 +107,17 @@ class CelebaHq(Faces):
         )
 
         def arrange(names: list[str]) -> Layout:
-            made = _held_out(names)
+            layout = _held_out(names)
             if mapping is not None:
-                made.split[:] = [_official(names[i], mapping, where / MAPPING) for i in made.order]
+                layout.split[:] = [_official(names[i], mapping, where / MAPPING) for i in layout.order]
             if listed is None:
-                return made
-            values = _attributes(listed, [names[i] for i in made.order], where / ATTRIBUTES)
-            return replace(made, attributes=values, attribute_names=listed.names)
+                return layout
+            values = _attributes(listed, [names[i] for i in layout.order], where / ATTRIBUTES)
+            return replace(layout, attributes=values, attribute_names=listed.names)
 
-        with super().open(where) as found:
-            arrange([item.name for item in found.items])  # refuses lists that do not agree before the work
-            yield replace(found, arrange=arrange, notes=(note,))
+        with super().open(where) as pictures:
+            arrange([item.name for item in pictures.items])  # refuses lists that do not agree before the work
+            yield replace(pictures, arrange=arrange, notes=(note,))
 
 
 def _holds_pictures(folder: Path) -> bool:

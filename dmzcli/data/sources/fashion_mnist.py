@@ -1,4 +1,4 @@
-"""Fashion-MNIST: 70,000 grey images of 28×28 pixels, 10 classes of clothing.
+"""Fashion-MNIST: 70,000 gray images of 28×28 pixels, 10 classes of clothing.
 
 H. Xiao, K. Rasul, R. Vollgraf: Fashion-MNIST: a Novel Image Dataset for Benchmarking Machine Learning
 Algorithms, 2017, https://arxiv.org/abs/1708.07747.  Train and test are official; valid is held out of the
@@ -12,7 +12,7 @@ from pathlib import Path
 
 import numpy as np
 
-from dmzcli.data.crops import Fitting
+from dmzcli.data.crops import Crop
 from dmzcli.data.dataset import Content, Progress, Source
 from dmzcli.data.formats.idx import read_idx
 from dmzcli.data.sources.download import through_torchvision
@@ -33,6 +33,7 @@ class FashionMnist(Source):
     """Fashion-MNIST from its four IDX files, gzipped or not, in any of the usual folders."""
 
     name = "fashion-mnist"
+    summary = "clothes, gray, 28×28, of 10 classes"
     how_to_get = (
         "--download, or Debian's package dataset-fashion-mnist, or the four *-ubyte.gz files of "
         "github.com/zalandoresearch/fashion-mnist in a folder named by --data-dir"
@@ -58,7 +59,7 @@ class FashionMnist(Source):
             )
         return None
 
-    def read(self, where: Path, fitting: Fitting, progress: Progress) -> Content:
+    def read(self, where: Path, crop: Crop, progress: Progress) -> Content:
         train, train_labels = self._part(where, FILES[0], FILES[1])
         if train_labels[: len(_MNIST_STARTS)].tobytes() == _MNIST_STARTS:
             raise UserError(
@@ -71,7 +72,7 @@ class FashionMnist(Source):
         held = hold_out(numbered(self.name, len(train)), labels[: len(train)], len(train) // 12)
         split[held] = VALID
         progress(len(images), len(images))
-        return Content(fitting.apply_all(images, self.name), split, labels, self.label_names)
+        return Content(crop.apply_all(images, self.name), split, labels, self.label_names)
 
     def _part(self, where: Path, images_name: str, labels_name: str) -> tuple[np.ndarray, np.ndarray]:
         """One official part: uint8 (N, 28, 28) and uint8 (N,)."""

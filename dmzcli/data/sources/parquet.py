@@ -57,14 +57,14 @@ def parquet_pictures(where: Path) -> Iterator[Pictures]:
     rows = {name: row for row, name in enumerate(keys)}
     label_names = _checked(labels, names, where) if label else ()
 
-    def arrange(kept: list[str]) -> Layout:
-        chosen = [rows[name] for name in kept]
+    def arrange(good: list[str]) -> Layout:
+        chosen = [rows[name] for name in good]
         split = codes[chosen]
         given = np.array(labels, np.int64)[chosen] if label else None
-        hold_out_missing(split, kept, given)
+        hold_out_missing(split, good, given)
         if not (split == TRAIN).any():
             raise UserError(f"{where} has no training pictures", "add a file train-00000-of-00001.parquet")
-        return Layout(np.arange(len(kept)), split, given, label_names)
+        return Layout(np.arange(len(good)), split, given, label_names)
 
     def items() -> Iterator[Item]:
         for one, file in zip(opened, files, strict=True):
