@@ -204,7 +204,9 @@ class Autoencoder(nn.Module):
         context = self.bits_context(bits)
 
         def evaluate(x_t: Tensor, t: Tensor) -> Tensor:
-            t = t[:1] if t.stride() == (0,) else t  # one number for all images: its embedding is computed once
+            t = (
+                t[:1] if t.stride() == (0,) else t
+            )  # one number for all images: its embedding is computed once
             with torch.autocast(x_t.device.type, torch.bfloat16, enabled=precision == "bf16"):
                 return self.unet(x_t, t, context).to(x_t.dtype)
 

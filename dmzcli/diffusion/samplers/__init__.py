@@ -13,7 +13,6 @@ from dmzcli.diffusion.samplers.base import (
     available,
     create,
     register,
-    resolved,
     sampler_class,
 )
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from inspect import isabstract
 from typing import Any, ClassVar, NamedTuple, TypeVar
 
@@ -179,12 +179,6 @@ def sampler_class(name: str) -> type[Sampler]:
         UserError: The name is unknown.
     """
     return SAMPLERS.get(name)
-
-
-def resolved(recipe: Mapping[str, Any], config: DiffusionConfig) -> dict[str, Any]:
-    """A recipe (``sampler``, ``steps``, ``spacing``, …) whose spacing is chosen: the usual one where it is ``None``."""
-    usual = sampler_class(recipe["sampler"]).usual_spacing(config)
-    return {**recipe, "spacing": recipe["spacing"] or usual}
 
 
 def create(
