@@ -3,17 +3,18 @@ r"""Spacings: which T of a trained process's N timesteps a sampler visits.
 A spacing is a function of the whole process and of T, registered under a name with :func:`register`. With
 u = i / (T − 1) from the image (0) to the noise (1), and λ_t = log(α_t / σ_t), half the log-SNR:
 
-============  ===========================================================================================
-spacing       timesteps
-============  ===========================================================================================
-``uniform``   u (N − 1), both ends included (I-DDPM's "10")
-``ddim``      every k-th from 0, for the smallest whole k that gives exactly T (I-DDPM's "ddim10")
-``leading``   ⌊i N / T⌋: starts from 0 and stops a stride below the noise; ``ddim`` where T divides N
-``trailing``  N − 1, N − 1 − N/T, …: starts from the noise and stops a stride above the image
-``quadratic`` u² (N − 1), dense at the image (J. Song et al. 2021, arXiv 2010.02502, appendix D.2)
-``log-snr``   equidistant in λ, from 0 to the noise or to λ = −5.1 (C. Lu et al., "DPM-Solver", 2022,
-              arXiv 2206.00927, which cuts the cosine schedule off there)
-============  ===========================================================================================
+=====================  ==================================================================================
+spacing                timesteps
+=====================  ==================================================================================
+``uniform``            u (N − 1), both ends included (I-DDPM's "10")
+``ddim``               every k-th from 0, for the smallest whole k that gives exactly T (I-DDPM's "ddim10")
+``leading``            ⌊i N / T⌋: starts from 0 and stops a stride below the noise; ``ddim`` where T divides N
+``trailing``           N − 1, N − 1 − N/T, …: starts from the noise and stops a stride above the image
+``quadratic``          u² (N − 1), dense at the image (J. Song et al. 2021, arXiv 2010.02502, appendix D.2)
+``leading-quadratic``  u² (N − N/T): dense at the image, and stops where ``leading`` does
+``log-snr``            equidistant in λ, from 0 to the noise or to λ = −5.1 (C. Lu et al., "DPM-Solver", 2022,
+                       arXiv 2206.00927, which cuts the cosine schedule off there)
+=====================  ==================================================================================
 """
 
 from __future__ import annotations
@@ -94,6 +95,11 @@ def _trailing(process: Diffusion, steps: int) -> Array:
 @register("quadratic", "the squares of even ones: dense at the image")
 def _quadratic(process: Diffusion, steps: int) -> Array:
     return (len(process) - 1) * np.linspace(0, 1, steps) ** 2
+
+
+@register("leading-quadratic", "dense at the image, and stops a stride below the noise")
+def _leading_quadratic(process: Diffusion, steps: int) -> Array:
+    return (len(process) - len(process) / steps) * np.linspace(0, 1, steps) ** 2
 
 
 @register("log-snr", "even in the logarithm of the signal-to-noise ratio")

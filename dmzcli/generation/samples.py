@@ -18,7 +18,6 @@ import torch
 from PIL import Image
 
 from dmzcli.codes.draw import draw_bits
-from dmzcli.diffusion.samplers import sampler_class
 from dmzcli.errors import UserError
 from dmzcli.generation.decode import decode, usual_batch
 from dmzcli.generation.recipe import Recipe
@@ -34,6 +33,8 @@ Array = np.ndarray
 GRID_IMAGES = 100
 EARLIEST = Recipe(spacing="uniform")
 """What a ``plan.json`` from before a field existed means by its absence."""
+UNNAMED = {"ddim": "ddim", "dpm++": "leading", "unipc": "leading"}
+"""The spacings that folder names leave out, else ``uniform``: the first defaults, whatever is the default today."""
 
 
 @dataclass(frozen=True)
@@ -69,7 +70,7 @@ class Samples:
         """A readable name of their own folder; its end tells weights and priors of one name apart."""
         how = self.recipe
         name = f"{self.prior}-{how.sampler}-{how.steps}-n{self.count}-seed{self.seed}"
-        if how.spacing != sampler_class(how.sampler).spacing:
+        if how.spacing != UNNAMED.get(how.sampler, "uniform"):
             name += f"-{how.spacing}"
         if how.eta:
             name += f"-eta{how.eta:g}"

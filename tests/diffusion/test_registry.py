@@ -1,6 +1,8 @@
 """Registries: what is no entry is refused, and other packages bring theirs by entry points."""
 
+import re
 from importlib import metadata
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -70,6 +72,18 @@ def test_a_name_of_two_packages_and_a_built_in_one(install):
     with pytest.raises(UserError, match=r"^the sampler 'foreign' comes from several packages: "):
         samplers.sampler_class("foreign")
     assert samplers.sampler_class("ddim") is samplers.ddim.DDIM
+
+
+def test_the_examples_of_the_manual_run(install):
+    """The code blocks of dmzcli/diffusion/README.md, as they stand there."""
+    text = (Path(samplers.__file__).parents[1] / "README.md").read_text()
+    names: dict = {}
+    for block in re.findall(r"```python\n(.*?)```", text, flags=re.DOTALL):
+        exec(block, names)
+    assert names["image"].shape == (2, 3, 8, 8) and names["image"].abs().max() <= 1
+    np.testing.assert_array_equal(spaced_timesteps(DiffusionConfig(), 3, "halves"), [250, 500, 999])
+    for name in (*samplers.available(), *spacings.spacings()):
+        assert f"`{name}`" in text or name in ("resampled", "halves")
 
 
 def test_a_spacing_that_gives_no_timesteps_is_named(install):

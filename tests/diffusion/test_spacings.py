@@ -39,6 +39,7 @@ def test_all_timesteps_are_all_timesteps_and_one_is_the_noise(spacing):
         ("leading", [0, 250, 500, 750]),
         ("trailing", [249, 499, 749, 999]),
         ("quadratic", [0, 111, 444, 999]),
+        ("leading-quadratic", [0, 83, 333, 750]),
     ],
 )
 def test_four_of_a_thousand(spacing, expected):

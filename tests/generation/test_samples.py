@@ -12,6 +12,7 @@ import torch
 from PIL import Image
 
 from dmzcli.codes.draw import draw_bits
+from dmzcli.config import DiffusionConfig
 from dmzcli.diffusion.samplers import available, create
 from dmzcli.errors import UserError
 from dmzcli.generation import samples as sampling
@@ -235,6 +236,20 @@ def test_default_folders_tell_plans_apart(field):
     other = {"sampler": "ddim", "spacing": "ddim", "model": "x", "prior_hash": "x"}.get(field, 7)
     assert changed(PLAN, **{field: other}).folder_name() != PLAN.folder_name()
     assert replace(PLAN, count=99).folder_name() != PLAN.folder_name()
+
+
+@pytest.mark.parametrize(
+    ("sampler", "spacing"),
+    [("ancestral", "uniform"), ("ddim", "ddim"), ("dpm++", "leading"), ("unipc", "leading")],
+)
+def test_folder_names_outlive_a_change_of_default(sampler, spacing):
+    """What was written under a default of its day is found by its recipe; today's default has a name of its own."""
+    earlier = changed(PLAN, sampler=sampler, spacing=spacing)
+    assert earlier.folder_name().startswith(f"bernoulli-{sampler}-5-n12-seed0-") and spacing not in (
+        earlier.folder_name().removeprefix(f"bernoulli-{sampler}")
+    )
+    today = replace(PLAN, recipe=Recipe(sampler, 5).resolved(DiffusionConfig()))
+    assert (today.folder_name() == earlier.folder_name()) == (today.recipe.spacing == spacing)
 
 
 def test_a_percentile_names_a_dynamic_folder_only():

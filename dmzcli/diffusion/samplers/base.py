@@ -101,11 +101,11 @@ class Sampler(ABC):
     def usual_spacing(cls, config: DiffusionConfig) -> str:
         """The spacing where none is chosen.
 
-        Solvers without noise start a stride below the last timestep of a network that predicts ε: there x_t is all
-        noise, its estimate of x_0 is a guess, and the guess would stay. A network that predicts x_0 or v estimates the
-        mean image there, and is started at the very end.
+        Solvers start a stride below the last timestep of a network that predicts ε: there x_t is all noise, its
+        estimate of x_0 is a guess, and the guess would stay. A network that predicts x_0 or v estimates the mean image
+        there, and is started at the very end. ``benchmarks/results/solvers-exact.md`` has the measurements.
         """
-        early = cls.spacing in ("ddim", "leading")
+        early = cls.spacing in ("ddim", "leading", "leading-quadratic")
         return "trailing" if early and config.prediction != "epsilon" else cls.spacing
 
     @property

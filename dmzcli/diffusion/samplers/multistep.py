@@ -4,7 +4,10 @@ With h = λ_s − λ_t > 0 for a step from t to s, less noisy, the probability-f
 
     x_s = (σ_s / σ_t) x_t + α_s ∫_0^h e^{τ − h} x̂_0(λ_t + τ) dτ.
 
-A constant x̂_0 gives DDIM; better ones extrapolate it in λ from earlier steps.
+A constant x̂_0 gives DDIM; better ones extrapolate it in λ from earlier steps. The order falls at the end: λ is infinite
+at the image and runs away before it, so that the step to the lowest timestep is often many times as long as the one
+before, and a line through two old estimates points anywhere. That step and the last are of first order, whatever the
+spacing, as ``lower_order_final`` has it in other implementations for the last step.
 
 References:
     C. Lu et al., "DPM-Solver++: Fast Solver for Guided Sampling of Diffusion Probabilistic Models", 2022,
@@ -28,8 +31,8 @@ def _ahead(at: Step) -> float:
 
 
 def _midpoint(at: Step) -> Tensor:
-    """x̂_0 half a step h ahead, on the line through the last two estimates; else x̂_0 itself."""
-    if not at.past or at.i == 0:
+    """x̂_0 half a step h ahead, on the line through the last two estimates; x̂_0 itself at the start and the end."""
+    if not at.past or at.i <= 1:
         return at.predicted.x0
     last = at.past[-1]
     back = at.t.half_log_snr - last.t.half_log_snr
@@ -42,7 +45,7 @@ class DPMSolver(Sampler):
 
     name = "dpm++"
     summary = "DPM-Solver++ 2M; second order, deterministic given x_T"
-    spacing = "leading"  # for the reason that DDIM has
+    spacing = "leading-quadratic"  # early for the reason that DDIM has, dense where λ is steep
 
     def step(self, at: Step) -> Tensor:
         return at.s.noise / at.t.noise * at.x - at.s.signal * math.expm1(-_ahead(at)) * _midpoint(at)
@@ -57,6 +60,7 @@ class StochasticDPMSolver(Sampler):
 
     name = "dpm++-sde"
     summary = "SDE-DPM-Solver++ 2M; as dpm++, with fresh noise at every step"
+    spacing = "leading-quadratic"
     adds_noise = True
 
     def step(self, at: Step) -> Tensor:
