@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from dmzcli.commands import options as common
+from dmzcli.generation.recipe import Recipe
 
 _IMAGES = (
     "count",
@@ -23,6 +24,7 @@ _IMAGES = (
 )
 
 
+@common.recipe_options("steps", "sampler", "precision", steps=10)
 def compare_priors(
     context: typer.Context,
     bits: Annotated[Path | None, typer.Argument(help="A bit table; by default the newest.")] = None,
@@ -37,9 +39,7 @@ def compare_priors(
     count: Annotated[
         int, typer.Option("--count", "-n", min=0, help="With --run: images per kind to score; 0 for none.")
     ] = 10_000,
-    steps: common.StepsOption = 10,
-    sampler: common.SamplerOption = "ancestral",
-    precision: common.PrecisionOption = "no",
+    recipe: Recipe = Recipe(),
     split: Annotated[
         str, typer.Option("--split", help="The images' reference; train, as the held-out codes are of test.")
     ] = "train",
@@ -79,31 +79,30 @@ def compare_priors(
     if run is None:
         common.refuse(context, _IMAGES, "without --run")
     elif count:
-        from dmzcli.diffusion.samplers import create as create_sampler
         from dmzcli.errors import UserError
         from dmzcli.evaluation.features import FEWEST, create
         from dmzcli.evaluation.sources import reference_data, usual_features
         from dmzcli.generation.decode import usual_batch
-        from dmzcli.system.devices import computing_in, pick
+        from dmzcli.system.devices import pick
 
         if count < FEWEST:
             raise UserError(f"--count {count} is too few for a score", f"at least {FEWEST} are needed, or 0")
         chosen, where = find_run(run), pick(device)
         chosen.check_made(path, table.model)
         model = chosen.load_model(where)
-        made = create_sampler(sampler, model.config.diffusion, steps)
+        recipe = recipe.on(where)
+        sampler = recipe.create(model.config.diffusion)
         dataset = common.load_dataset(talk, reference_data(None, chosen, (), data_dir))
         dataset.rows(split)  # refuses a wrong name before the work
         extractor = create(features or usual_features(dataset), dataset, where, weights, talk=talk)
-        batch, computing = batch_size or usual_batch(model), computing_in(precision, where)
-        images = Images(model, made, dataset, split, extractor, count, seed, batch, computing, talk)
+        batch, precision = batch_size or usual_batch(model), recipe.precision
+        images = Images(model, sampler, dataset, split, extractor, count, seed, batch, precision, talk)
     comparison = compare(table, path, kind or (), seed, folder, talk, images, settings or ())
     write(comparison, folder)
     facts = {"comparison": str(folder / "comparison.json"), "bits": str(path), **comparison.facts()}
     sizes = f"{comparison.held_out:,} {comparison.split} codes, {comparison.samples:,} samples of each"
     title = f"{path}: {sizes}, seed {seed}"
     if images is not None:
-        title += (
-            f"; {count:,} images of each, {sampler}, {steps} steps, against {images.dataset.identity} {split}"
-        )
+        how = f"{recipe.sampler}, {recipe.steps} steps"
+        title += f"; {count:,} images of each, {how}, against {images.dataset.identity} {split}"
     talk.result(facts, make_table(title, comparison.table()))

@@ -3,31 +3,18 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
 from dmzcli.commands import options as common
+from dmzcli.generation.recipe import Recipe
 
-if TYPE_CHECKING:
-    from dmzcli.runs import Run
-
-
-_DRAWING = (
-    "prior",
-    "count",
-    "steps",
-    "sampler",
-    "spacing",
-    "eta",
-    "threshold",
-    "percentile",
-    "precision",
-    "temperature",
-)
+_DRAWING = ("prior", "count", *common.RECIPE, "temperature")
 _SCORING = ("prior", "temperature", "features", "weights", "metrics", "allow_lossy", "resize")
 
 
+@common.recipe_options()
 def evaluate(
     context: typer.Context,
     samples: Annotated[
@@ -43,13 +30,7 @@ def evaluate(
     count: Annotated[
         int, typer.Option("--count", "-n", min=1, help="How many images to draw, or to reconstruct.")
     ] = 10_000,
-    steps: common.StepsOption = 20,
-    sampler: common.SamplerOption = "ancestral",
-    spacing: common.SpacingOption = None,
-    eta: common.EtaOption = 0.0,
-    threshold: common.ThresholdOption = "clip",
-    percentile: common.PercentileOption = 0.995,
-    precision: common.PrecisionOption = "no",
+    recipe: Recipe = Recipe(),
     temperature: common.TemperatureOption = 1.0,
     against: Annotated[
         str | None, typer.Option("--against", help="The dataset to compare with; by default the run's own.")
@@ -96,25 +77,15 @@ def evaluate(
     """
     talk = common.console(quiet, as_json)
     from dmzcli.commands.console import table
-    from dmzcli.diffusion.samplers import sampler_class
     from dmzcli.errors import UserError
-    from dmzcli.evaluation.sources import drawn, reference_data, run_of
+    from dmzcli.evaluation.sources import reference_data, run_of
     from dmzcli.runs.find import find_run
-    from dmzcli.system.devices import computing_in, pick
+    from dmzcli.system.devices import pick
 
     where = pick(device)
     if out is not None and (out.is_dir() or out.suffix == ".png"):
         raise UserError(f"--out {out} is no file for a card", "such as --out card.json")
-    sampler_class(sampler)  # refuses a wrong name before the work
-    recipe = {
-        "sampler": sampler,
-        "steps": steps,
-        "spacing": spacing,
-        "eta": eta,
-        "threshold": threshold,
-        "percentile": percentile,
-        "precision": computing_in(precision, where),
-    }
+    recipe = recipe.on(where)
     if reconstructions:
         if samples is not None:
             raise UserError(f"--reconstructions takes a run, not the samples {samples}", "name it with --run")
@@ -128,52 +99,36 @@ def evaluate(
         )
         talk.result(ended.facts(), table(ended.title(), ended.table()))
         return
-    from dmzcli.evaluation.card import available_metrics, check_metrics
-    from dmzcli.evaluation.card import evaluate as score
-    from dmzcli.evaluation.features import FEWEST, create, reference_of
+    from dmzcli.codes.find import can_sample, find_run_for
+    from dmzcli.evaluation import card as cards
+    from dmzcli.evaluation.features import FEWEST, create
     from dmzcli.evaluation.image_sets import read_images
     from dmzcli.evaluation.sources import usual_features
+    from dmzcli.generation.samples import sample_run
 
     if samples is None:
-        from dmzcli.codes.find import can_sample, find_run_for
-
-        made_by: Run | None = find_run(run, fits=can_sample) if prior is None else find_run_for(prior, run)
+        maker = find_run(run, fits=can_sample) if prior is None else find_run_for(prior, run)
+        reference = reference_data(against, maker, settings or (), data_dir)
         if count < FEWEST:
             raise UserError(f"--count {count} is too few for a score", f"at least {FEWEST} are needed")
     else:
         common.refuse(context, _DRAWING, "for samples that are there already")
-        given = read_images(samples)
-        made_by = find_run(run) if run is not None else run_of(samples)
-    dataset = common.load_dataset(talk, reference_data(against, made_by, settings or (), data_dir))
+        images, folder = read_images(samples), samples
+        owner = find_run(run) if run is not None else run_of(samples)
+        reference = reference_data(against, owner, settings or (), data_dir)
+    dataset = common.load_dataset(talk, reference)
     dataset.rows(split)  # refuses a wrong name before the work
     extractor = create(features or usual_features(dataset), dataset, where, weights, talk=talk)
-    wanted = available_metrics(extractor)
-    if metrics is not None:
-        wanted = tuple(common.listed(metrics))
-    check_metrics(wanted, extractor)
-    # Cached, and it refuses before the images are made.
-    reference_of(extractor, dataset, split, batch_size or 64, talk)
+    batch = batch_size or 64
+    chosen_metrics = None if metrics is None else common.listed(metrics)
+    names = cards.prepare(extractor, dataset, split, chosen_metrics, batch, talk)
     if samples is None:
-        assert made_by is not None
-        images, folder = drawn(
-            made_by, prior, count, seed, recipe | {"temperature": temperature}, where, batch_size, talk
+        _, folder = sample_run(
+            maker, prior, count, seed, recipe, where, temperature, None, None, batch_size, talk
         )
-    else:
-        images, folder = given, samples
-    card = score(images, dataset, split, extractor, wanted, seed, batch_size or 64, allow_lossy, resize, talk)
-    for warning in card.warnings:
-        talk.say(f"warning: {warning}")
-    from dmzcli.system.files import write_json
-
-    if out is None and (folder / "plan.json").exists():
-        out = folder / f"evaluation-{extractor.name}-{dataset.name}-{split}-{card.digest()}.json"
-    if out is None:
-        talk.say("no card is written beside images of others: name a file with --out")
-    else:
-        write_json(out, card.facts())
-    facts = {"card": None if out is None else str(out), **card.facts()}
-    title = (
-        f"{images.name}: {len(images):,} images against {card.reference['n']:,} of {dataset.identity} {split}, "
-        f"features {extractor.name} {extractor.sha256[:8]}"
+        images = read_images(folder)
+    card = cards.evaluate(images, dataset, split, extractor, names, seed, batch, allow_lossy, resize, talk)
+    out = cards.write(card, out or card.file(folder), talk)
+    talk.result(
+        {"card": None if out is None else str(out), **card.facts()}, table(card.title(), card.table())
     )
-    talk.result(facts, table(title, card.table()))

@@ -2,17 +2,24 @@
 
 from __future__ import annotations
 
+import functools
+import inspect
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, TypeVar, cast
 
 import typer
+
+from dmzcli.diffusion.thresholds import KINDS
+from dmzcli.generation.recipe import Recipe
 
 if TYPE_CHECKING:
     from dmzcli.commands.console import Console
     from dmzcli.config import DataConfig
     from dmzcli.data import Dataset
     from dmzcli.system.progress import Advance
+
+Command = TypeVar("Command", bound=Callable[..., None])
 
 RunOption = Annotated[
     Path | None, typer.Option("--run", help="Run directory; by default the newest that fits.")
@@ -23,54 +30,19 @@ DeviceOption = Annotated[
     str | None, typer.Option("--device", help="cpu, cuda, cuda:0, … or mps; by default the best.")
 ]
 SeedOption = Annotated[int, typer.Option("--seed", min=0, help="Seed of everything random.")]
-StepsOption = Annotated[int, typer.Option("--steps", min=1, help="T, evaluations of the network per image.")]
-SamplerOption = Annotated[
-    str,
-    typer.Option(
-        "--sampler",
-        help="ancestral and dpm++-sde add noise at every step; ddim, dpm++ (2M) and unipc follow the ODE.",
-    ),
-]
-SpacingOption = Annotated[
-    str | None,
-    typer.Option(
-        "--spacing",
-        help="Which timesteps: uniform, ddim, leading, trailing, quadratic, log-snr; by default the sampler's own.",
-    ),
-]
 FeaturesOption = Annotated[
     str | None,
     typer.Option(
         "--features",
         help="inception, dinov2, clip, classifier, or a name of torch-fidelity's; by default inception for "
-        "colour images and classifier for grey ones.",
+        "color images and classifier for gray ones.",
     ),
 ]
 WeightsOption = Annotated[
     Path | None, typer.Option("--weights", help="The feature network's weights, instead of a download.")
 ]
-EtaOption = Annotated[
-    float, typer.Option("--eta", help="DDIM's noise: 0 none, 1 as much as the ancestral sampler.")
-]
-ThresholdOption = Annotated[
-    str,
-    typer.Option(
-        "--threshold",
-        help="How each estimate of the image is bounded: clip to [-1, 1], dynamic (scaled down by a percentile "
-        "of its own pixels), or none.",
-    ),
-]
-PercentileOption = Annotated[
-    float, typer.Option("--percentile", help="Of the dynamic threshold, above 0 and up to 1.")
-]
-PrecisionOption = Annotated[
-    str,
-    typer.Option(
-        "--precision", help="no (float32), bf16, or auto: bf16 where the device has instructions for it."
-    ),
-]
 TemperatureOption = Annotated[
-    float, typer.Option("--temperature", help="Of the prior; below 1 its likelier codes.")
+    float, typer.Option("--temperature", help="Temperature of the prior; below 1 its likelier codes.")
 ]
 BatchSizeOption = Annotated[int | None, typer.Option("--batch-size", min=1, help="Images at a time.")]
 SetOption = Annotated[
@@ -81,6 +53,70 @@ SkipBadOption = Annotated[
 ]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print exactly one JSON object.")]
 QuietOption = Annotated[bool, typer.Option("--quiet", help="Say nothing on stderr but errors.")]
+
+RECIPE: dict[str, Any] = {
+    "steps": Annotated[int, typer.Option("--steps", min=1, help="T, evaluations of the network per image.")],
+    "sampler": Annotated[
+        str, typer.Option("--sampler", help="How noise becomes an image; dmz sample --samplers lists them.")
+    ],
+    "spacing": Annotated[
+        str | None,
+        typer.Option(
+            "--spacing",
+            help="Which timesteps; by default the sampler's own. dmz sample --samplers lists them.",
+        ),
+    ],
+    "eta": Annotated[
+        float, typer.Option("--eta", help="DDIM's noise: 0 none, 1 as much as the ancestral sampler.")
+    ],
+    "threshold": Annotated[
+        str,
+        typer.Option("--threshold", help=f"How each estimate of the image is bounded: {', '.join(KINDS)}."),
+    ],
+    "percentile": Annotated[
+        float,
+        typer.Option("--percentile", help="Percentile of the dynamic threshold, above 0 and up to 1."),
+    ],
+    "precision": Annotated[
+        str,
+        typer.Option(
+            "--precision", help="no (float32), bf16, or auto: bf16 where the device has instructions for it."
+        ),
+    ],
+}
+
+
+def recipe_options(*names: str, **defaults: Any) -> Callable[[Command], Command]:
+    """Gives a command the options of a recipe in place of its parameter ``recipe``.
+
+    Arguments:
+        names: Which of the recipe's fields can be chosen; all if none is named.
+        defaults: Values of fields that are not :class:`~dmzcli.generation.recipe.Recipe`'s own defaults.
+    """
+    usual = vars(Recipe(**defaults))
+
+    def decorate(command: Command) -> Command:
+        signature = inspect.signature(command, eval_str=True)
+        keyword = inspect.Parameter.KEYWORD_ONLY
+        options = [
+            inspect.Parameter(name, keyword, default=usual[name], annotation=option)
+            for name, option in RECIPE.items()
+            if name in (names or RECIPE)
+        ]
+        parameters: list[inspect.Parameter] = []
+        for parameter in signature.parameters.values():
+            parameters += options if parameter.name == "recipe" else [parameter.replace(kind=keyword)]
+
+        @functools.wraps(command)
+        def with_recipe(**arguments: Any) -> Any:
+            fields = {option.name: arguments.pop(option.name) for option in options}
+            return command(recipe=Recipe(**{**usual, **fields}), **arguments)
+
+        with_recipe.__annotations__ = {p.name: p.annotation for p in parameters}
+        with_recipe.__signature__ = signature.replace(parameters=parameters)  # type: ignore[attr-defined]
+        return cast(Command, with_recipe)
+
+    return decorate
 
 
 def console(quiet: bool, as_json: bool) -> Console:

@@ -8,8 +8,10 @@ from typing import Annotated
 import typer
 
 from dmzcli.commands import options as common
+from dmzcli.generation.recipe import Recipe
 
 
+@common.recipe_options()
 def sample(
     prior: Annotated[
         str | None,
@@ -17,13 +19,7 @@ def sample(
     ] = None,
     run: common.RunOption = None,
     count: Annotated[int, typer.Option("--count", "-n", min=1, help="How many images.")] = 64,
-    steps: common.StepsOption = 20,
-    sampler: common.SamplerOption = "ancestral",
-    spacing: common.SpacingOption = None,
-    eta: common.EtaOption = 0.0,
-    threshold: common.ThresholdOption = "clip",
-    percentile: common.PercentileOption = 0.995,
-    precision: common.PrecisionOption = "no",
+    recipe: Recipe = Recipe(),
     temperature: common.TemperatureOption = 1.0,
     given: Annotated[
         Path | None,
@@ -37,44 +33,30 @@ def sample(
     ] = None,
     batch_size: common.BatchSizeOption = None,
     device: common.DeviceOption = None,
+    list_samplers: Annotated[
+        bool, typer.Option("--samplers", help="List the samplers, spacings and thresholds, and stop.")
+    ] = False,
     as_json: common.JsonOption = False,
     quiet: common.QuietOption = False,
 ) -> None:
     """Generate images from a prior's bits: PNG files, one .npz, and a grid; the same command again resumes."""
     talk = common.console(quiet, as_json)
+    if list_samplers:
+        from dmzcli.generation.recipe import choices, listing
+
+        talk.result(choices(), listing())
+        return
     from dmzcli.codes.find import can_sample, find_run_for
-    from dmzcli.generation.decode import usual_batch
+    from dmzcli.generation.samples import sample_run
     from dmzcli.runs.find import find_run
-    from dmzcli.system.devices import computing_in
     from dmzcli.system.processes import join
 
     chosen = find_run(run, fits=can_sample) if prior is None else find_run_for(prior, run)
     where = join(device)
-    precision = computing_in(precision, where)
-    model = chosen.load_model(where)
-    from dmzcli.codes.draw import draw_bits
-    from dmzcli.diffusion.samplers import sampler_class
-    from dmzcli.generation.samples import Plan
-    from dmzcli.generation.samples import sample as make_images
-
-    source = draw_bits(chosen, model.dim, prior, count, seed, temperature, given)
-    plan = Plan(
-        model=chosen.weights_hash,
-        prior=source.name,
-        prior_hash=source.sha256,
-        count=count,
-        seed=seed,
-        sampler=sampler,
-        steps=steps,
-        spacing=spacing or sampler_class(sampler).usual_spacing(model.config.diffusion),
-        eta=eta,
-        temperature=temperature,
-        threshold=threshold,
-        percentile=percentile,
-        precision=precision,
+    samples, folder = sample_run(
+        chosen, prior, count, seed, recipe.on(where), where, temperature, given, out, batch_size, talk
     )
-    folder = out or chosen.samples / plan.folder_name()
-    talk.say(f"sampling {count:,} images from {chosen.path} with bits from {source.name} into {folder}")
-    make_images(model, source.bits, plan, folder, batch_size or usual_batch(model), talk)
-    facts = {"samples": str(folder), "run": str(chosen.path), **vars(plan)}
-    talk.result(facts, f"{folder}: {count:,} images, {sampler}, {steps} steps, prior {source.name}")
+    talk.result(
+        {"samples": str(folder), "run": str(chosen.path), **samples.facts()},
+        f"{folder}: {count:,} images, {recipe.sampler}, {recipe.steps} steps, prior {samples.prior}",
+    )

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
 from dmzcli.commands import options as common
+from dmzcli.generation.recipe import Recipe
 
 
+@common.recipe_options("spacing", "precision")
 def sweep_steps(
     run: common.RunOption = None,
     prior: Annotated[
@@ -34,7 +36,7 @@ def sweep_steps(
     steps: Annotated[
         str, typer.Option("--steps", help="Numbers T of network evaluations.")
     ] = "4,8,10,20,50,100",
-    spacing: common.SpacingOption = None,
+    recipe: Recipe = Recipe(),
     count: Annotated[int, typer.Option("--count", "-n", min=1, help="Images per score.")] = 10_000,
     split: Annotated[
         str,
@@ -44,7 +46,6 @@ def sweep_steps(
     ] = "train",
     features: common.FeaturesOption = None,
     weights: common.WeightsOption = None,
-    precision: common.PrecisionOption = "no",
     data_dir: common.DataDirOption = None,
     seed: common.SeedOption = 0,
     out: Annotated[
@@ -70,22 +71,21 @@ def sweep_steps(
     from dmzcli.evaluation.sources import reference_data, usual_features
     from dmzcli.runs.find import find_run
     from dmzcli.studies.step_sweep import check, encoded_source, find_plain, plain_source, prior_source, sweep
-    from dmzcli.system.devices import computing_in, pick
+    from dmzcli.system.devices import pick
 
     kinds = common.listed(bits)
     for kind in kinds:
         if kind not in ("prior", "encoded", "plain"):
             hint = did_you_mean(kind, ["prior", "encoded", "plain"])
-            raise UserError(f"--bits {kind} is no place where bits are from", hint)
-    numbers = common.listed(steps)
-    wrong = [part for part in numbers if not part.isdecimal() or int(part) < 1]
-    if wrong or not numbers:
+            raise UserError(f"--bits {kind} is none of prior, encoded and plain", hint)
+    wrong = [part for part in common.listed(steps) if not part.isdecimal() or int(part) < 1]
+    if wrong or not common.listed(steps):
         raise UserError(f"--steps {steps} is no list of whole numbers", "such as --steps 4,8,10,20")
+    names, numbers = common.listed(samplers), [int(part) for part in common.listed(steps)]
     chosen = find_run(run, fits=lambda found: found.config.model.dim > 0 and can_sample(found))
     where = pick(device)
-    precision = computing_in(precision, where)
-    names = common.listed(samplers)
-    check(names, [int(n) for n in numbers], count, [chosen.config.diffusion] if kinds else [], spacing)
+    recipe = recipe.on(where)
+    check(names, numbers, count, [chosen.config.diffusion] if kinds else [], recipe)
     model = chosen.load_model(where)
     if model.dim == 0:  # a plain model by itself
         plain, kinds = plain or chosen.path, ["plain"]
@@ -93,8 +93,8 @@ def sweep_steps(
     dataset.rows(split)  # refuses a wrong name before the work
     sources = []
     if "prior" in kinds:
-        named: list[str | None] = [*prior] if prior else [None]
-        sources += [prior_source(chosen, model, name, count, seed) for name in named]
+        priors: list[str | None] = [*prior] if prior else [None]
+        sources += [prior_source(chosen, model, name, count, seed) for name in priors]
     if "encoded" in kinds:
         sources.append(encoded_source(chosen, model, dataset, count))
     if "plain" in kinds:
@@ -106,27 +106,14 @@ def sweep_steps(
         else:
             sources.append(plain_source(other, other.load_model(where)))
     extractor = create(features or usual_features(dataset), dataset, where, weights, talk=talk)
-    folder = out or chosen.path / "sweeps" / ("steps" if spacing is None else f"steps-{spacing}")
+    default = "steps" if recipe.spacing is None else f"steps-{recipe.spacing}"
+    folder = out or chosen.path / "sweeps" / default
     talk.say(f"sweeping {', '.join(source.name for source in sources)} of {chosen.path} into {folder}")
-    made = sweep(
-        sources,
-        names,
-        [int(n) for n in numbers],
-        count,
-        dataset,
-        split,
-        extractor,
-        folder,
-        seed,
-        batch_size,
-        precision,
-        talk,
-        spacing,
+    swept = sweep(
+        *(sources, names, numbers, count, dataset, split, extractor, folder, seed, batch_size, recipe, talk)
     )
-    facts: dict[str, Any] = {"sweep": str(folder / "sweep.json"), "run": str(chosen.path), "real": made.real}
-    facts |= {"real_count": made.real_count, **made.facts}
-    facts["cells"] = [vars(cell) for cell in made.cells]
-    title = f"{made.metric} of {count:,} images against {dataset.identity} {split}"
-    if made.real is not None:
-        title += f" ({made.real_count:,} real test images: {made.real:.4g})"
-    talk.result(facts, make_table(title, made.table()))
+    title = f"{swept.metric} of {count:,} images against {dataset.identity} {split}"
+    if swept.real is not None:
+        title += f" ({swept.real_count:,} real test images: {swept.real:.4g})"
+    facts = {"sweep": str(folder / "sweep.json"), "run": str(chosen.path), **swept.summary()}
+    talk.result(facts, make_table(title, swept.table()))

@@ -96,8 +96,8 @@ def strata(timesteps: int, every: int) -> tuple[Array, Array]:
 
 def prior_term(process: Diffusion, x0: Tensor) -> Tensor:
     """KL(q(x_T | x_0) ‖ N(0, I)) in bits per dimension, (B,)."""
-    signal = float(process.alphas_bar[-1])
-    kl = 0.5 * (signal * x0.double() ** 2 - signal - math.log1p(-signal))
+    power = process.level(len(process) - 1).signal ** 2
+    kl = 0.5 * (power * x0.double() ** 2 - power - math.log1p(-power))
     return kl.flatten(1).mean(1) / math.log(2)
 
 

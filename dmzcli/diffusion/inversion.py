@@ -11,7 +11,7 @@ from dmzcli.diffusion.samplers.base import Denoiser
 
 @torch.no_grad()
 def invert(process: Diffusion, denoiser: Denoiser, x0: Tensor) -> Tensor:
-    """x_T of an image: DDIM's steps backwards, x_{i+1} = √ᾱ_{i+1} x̂_0 + √(1 − ᾱ_{i+1}) ε̂, both estimated at x_i.
+    """x_T of an image: DDIM's steps backwards, x_{i+1} = α_{i+1} x̂_0 + σ_{i+1} ε̂, both estimated at x_i.
 
     J. Song, C. Meng, S. Ermon, "Denoising Diffusion Implicit Models", 2021, arXiv 2010.02502, section 4.3. An
     exact way back would need ε̂ at x_{i+1}, which is not known yet: the round trip is exact up to O(1/T). Nothing is

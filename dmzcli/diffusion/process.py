@@ -1,8 +1,10 @@
-r"""The forward process q(x_t | x_0) = N(√ᾱ_t x_0, (1 − ᾱ_t) I), its posterior, and the training losses.
+r"""The forward process q(x_t | x_0) = N(α_t x_0, σ_t² I), its posterior, and the training losses.
 
-β_t are the variances of the single steps, α_t = 1 − β_t and ᾱ_t = Π_{s ≤ t} α_s. Timesteps count from 0
-(least noise) to T − 1. A *respaced* process keeps a subset of the timesteps and recomputes β from the ᾱ
-that are kept, so that fewer, larger steps have the same marginals.
+Signal α_t and noise σ_t are all that solvers, spacings and bounds see of it, and λ_t = log(α_t / σ_t), half the
+log-SNR. Here α_t² = ᾱ_t = Π_{s ≤ t} (1 − β_s) and σ_t² = 1 − ᾱ_t, with the variances β_t of the single steps, which
+only the DDPM's posterior q(x_{t−1} | x_t, x_0) needs. Timesteps count from 0 (least noise) to T − 1. A *respaced*
+process keeps a subset of them and recomputes β from the ᾱ that are kept, so that fewer, larger steps have the same
+marginals.
 
 References:
     J. Ho, A. Jain, P. Abbeel, "Denoising Diffusion Probabilistic Models", 2020, arXiv 2006.11239.
@@ -27,6 +29,21 @@ from dmzcli.diffusion.thresholds import Threshold, clip
 Array = np.ndarray
 
 
+class Level(NamedTuple):
+    """How much signal and noise is in x_t = α x_0 + σ ε."""
+
+    signal: float  # α
+    noise: float  # σ
+
+    @property
+    def half_log_snr(self) -> float:
+        """λ = log(α / σ), infinite at the image."""
+        return math.log(self.signal) - math.log(self.noise) if self.noise else math.inf
+
+
+IMAGE = Level(1.0, 0.0)
+
+
 class Prediction(NamedTuple):
     """What the network's output says at one timestep; all (B, C, H, W)."""
 
@@ -46,8 +63,8 @@ def _normal_cdf(x: Tensor) -> Tensor:
     return 0.5 * (1 + torch.tanh(math.sqrt(2 / math.pi) * (x + 0.044715 * x**3)))
 
 
-def _discretised_nll(x: Tensor, mean: Tensor, log_scale: Tensor) -> Tensor:
-    """−log of the mass that N(mean, e^{2 log_scale}) gives to each of the 256 grey levels of x ∈ [−1, 1]."""
+def _discretized_nll(x: Tensor, mean: Tensor, log_scale: Tensor) -> Tensor:
+    """−log of the mass that N(mean, e^{2 log_scale}) gives to each of the 256 gray levels of x ∈ [−1, 1]."""
     inverse = torch.exp(-log_scale)
     above = _normal_cdf(inverse * (x - mean + 1 / 255))
     below = _normal_cdf(inverse * (x - mean - 1 / 255))
@@ -65,7 +82,8 @@ class Diffusion:
 
     Attributes:
         timesteps: int64 (T,), on the scale that the network was trained on.
-        betas, alphas_bar, posterior_variance: float64 (T,).
+        signal, noise, half_log_snr: α, σ and λ, float64 (T,).
+        betas, alphas_bar, posterior_variance: What the DDPM's posterior needs, float64 (T,).
     """
 
     def __init__(self, config: DiffusionConfig, timesteps: Array | None = None) -> None:
@@ -73,9 +91,10 @@ class Diffusion:
         full = alphas_bar(config)
         self.timesteps = np.arange(config.timesteps) if timesteps is None else np.asarray(timesteps)
         self.alphas_bar = full[self.timesteps]
+        self.signal, self.noise = np.sqrt(self.alphas_bar), np.sqrt(1 - self.alphas_bar)
+        self.half_log_snr = np.log(self.signal) - np.log(self.noise)
         previous = np.append(1.0, self.alphas_bar[:-1])
         self.betas = 1 - self.alphas_bar / previous
-        self.alphas_bar_previous = previous
         self.posterior_variance = self.betas * (1 - previous) / (1 - self.alphas_bar)
         self.posterior_mean_coef1 = self.betas * np.sqrt(previous) / (1 - self.alphas_bar)
         self.posterior_mean_coef2 = (1 - previous) * np.sqrt(1 - self.betas) / (1 - self.alphas_bar)
@@ -83,8 +102,8 @@ class Diffusion:
         second = self.posterior_variance[1] if len(self) > 1 else self.betas[0]
         self.posterior_log_variance = np.log(np.append(second, self.posterior_variance[1:]))
         self._tables = {
-            "signal": np.sqrt(self.alphas_bar),
-            "noise": np.sqrt(1 - self.alphas_bar),
+            "signal": self.signal,
+            "noise": self.noise,
             "coef1": self.posterior_mean_coef1,
             "coef2": self.posterior_mean_coef2,
             "posterior": self.posterior_log_variance,
@@ -95,6 +114,10 @@ class Diffusion:
 
     def __len__(self) -> int:
         return len(self.timesteps)
+
+    def level(self, i: int) -> Level:
+        """Signal and noise at position ``i`` in :attr:`timesteps`; of the image itself at −1."""
+        return Level(float(self.signal[i]), float(self.noise[i])) if i >= 0 else IMAGE
 
     def _at(self, name: str, index: Tensor, like: Tensor) -> Tensor:
         """A table's values at positions ``index``, as (B, 1, 1, 1)."""
@@ -110,7 +133,7 @@ class Diffusion:
         return torch.from_numpy(self.timesteps).to(index.device)[index]
 
     def add_noise(self, x0: Tensor, index: Tensor, noise: Tensor) -> Tensor:
-        """x_t = √ᾱ_t x_0 + √(1 − ᾱ_t) ε for positions ``index`` (B,)."""
+        """x_t = α_t x_0 + σ_t ε for positions ``index`` (B,)."""
         signal = self._at("signal", index, x0)
         return signal * x0 + self._at("noise", index, x0) * noise
 
@@ -119,21 +142,21 @@ class Diffusion:
         return self._at("coef1", index, x0) * x0 + self._at("coef2", index, x0) * x_t
 
     def target(self, x0: Tensor, noise: Tensor, index: Tensor) -> Tensor:
-        """What the network is to say: ε, x_0, or v = √ᾱ_t ε − √(1 − ᾱ_t) x_0 (Salimans & Ho 2022, appendix D)."""
+        """What the network is to predict: ε, x_0, or v = α_t ε − σ_t x_0 (Salimans & Ho 2022, appendix D)."""
         if self.config.prediction == "epsilon":
             return noise
         if self.config.prediction == "x0":
             return x0
         return self._at("signal", index, x0) * noise - self._at("noise", index, x0) * x0
 
-    def _estimates(self, said: Tensor, x_t: Tensor, index: Tensor) -> tuple[Tensor, Tensor]:
-        """x̂_0 and ε̂ of what the network says."""
+    def _estimates(self, output: Tensor, x_t: Tensor, index: Tensor) -> tuple[Tensor, Tensor]:
+        """x̂_0 and ε̂ of what the network predicts."""
         signal, sigma = self._at("signal", index, x_t), self._at("noise", index, x_t)
         if self.config.prediction == "epsilon":
-            return (x_t - sigma * said) / signal, said
+            return (x_t - sigma * output) / signal, output
         if self.config.prediction == "x0":
-            return said, (x_t - signal * said) / sigma
-        return signal * x_t - sigma * said, sigma * x_t + signal * said
+            return output, (x_t - signal * output) / sigma
+        return signal * x_t - sigma * output, sigma * x_t + signal * output
 
     def predict(
         self, output: Tensor, x_t: Tensor, index: Tensor, threshold: Threshold | None = clip
@@ -141,7 +164,7 @@ class Diffusion:
         """Turns a network output into x̂_0, ε̂ and the parameters of p(x_{t−1} | x_t).
 
         Arguments:
-            output: (B, C or 2C, H, W); the second half interpolates the log variance where it is learnt.
+            output: (B, C or 2C, H, W); the second half interpolates the log variance where it is learned.
             x_t: (B, C, H, W).
             index: Positions in :attr:`timesteps`, (B,).
             threshold: Bounds x̂_0, and ε̂ with it; ``None`` leaves both.
@@ -167,7 +190,7 @@ class Diffusion:
     ) -> Tensor:
         """L_t of the variational bound in bits per dimension, (B,) (Ho et al. 2020, eq. 5).
 
-        KL(q(x_{t−1} | x_t, x_0) ‖ p) for t > 0; the discretised decoder's −log p(x_0 | x_1) for t = 0.
+        KL(q(x_{t−1} | x_t, x_0) ‖ p) for t > 0; the discretized decoder's −log p(x_0 | x_1) for t = 0.
         """
         predicted = self.predict(output, x_t, index, threshold)
         kl = _normal_kl(
@@ -176,7 +199,7 @@ class Diffusion:
             predicted.mean,
             predicted.log_variance,
         ).flatten(1)
-        nll = _discretised_nll(x0, predicted.mean, 0.5 * predicted.log_variance).flatten(1)
+        nll = _discretized_nll(x0, predicted.mean, 0.5 * predicted.log_variance).flatten(1)
         return torch.where(index == 0, nll.mean(1), kl.mean(1)) / math.log(2)
 
     def losses(
@@ -186,7 +209,7 @@ class Diffusion:
 
         Returns:
             ``mse``, ‖ε − ε̂‖² (or that of v or x_0, whichever is predicted) averaged over dimensions, (B,); with a
-            learnt variance also ``vb``, the rescaled variational term (T / 1000) L_t whose mean is held fixed
+            learned variance also ``vb``, the rescaled variational term (T / 1000) L_t whose mean is held fixed
             (Nichol & Dhariwal 2021, eq. 16); and ``loss``, their sum.
         """
         channels = x0.shape[1]

@@ -34,9 +34,3 @@ def betas(schedule: Literal["cosine", "linear"], timesteps: int) -> Array:
 def alphas_bar(config: DiffusionConfig) -> Array:
     """ᾱ_t of all training timesteps, float64 (timesteps,)."""
     return np.cumprod(1 - betas(config.schedule, config.timesteps))
-
-
-def half_log_snr(alphas_bar: Array) -> Array:
-    """λ = log(√ᾱ / √(1 − ᾱ)), infinite where ᾱ is 1."""
-    with np.errstate(divide="ignore"):
-        return 0.5 * (np.log(alphas_bar) - np.log1p(-np.asarray(alphas_bar)))

@@ -1,99 +1,143 @@
 r"""Spacings: which T of a trained process's N timesteps a sampler visits.
 
-With u = i / (T − 1) from the image (0) to the noise (1), and λ_t = ½ log(ᾱ_t / (1 − ᾱ_t)), half the log-SNR:
+A spacing is a function of the whole process and of T, registered under a name with :func:`register`. With
+u = i / (T − 1) from the image (0) to the noise (1), and λ_t = log(α_t / σ_t), half the log-SNR:
 
-============  ===========================================================================================
-spacing       timesteps
-============  ===========================================================================================
-``uniform``   u (N − 1), both ends included (I-DDPM's "10")
-``ddim``      every k-th from 0, for the smallest whole k that gives exactly T (I-DDPM's "ddim10")
-``leading``   ⌊i N / T⌋: starts from 0 and stops a stride below the noise; ``ddim`` where T divides N
-``trailing``  N − 1, N − 1 − N/T, …: starts from the noise and stops a stride above the image
-``quadratic`` u² (N − 1), dense at the image (J. Song et al. 2021, arXiv 2010.02502, appendix D.2)
-``log-snr``   equidistant in λ, from 0 to the noise or to λ = −5.1 (C. Lu et al., "DPM-Solver", 2022,
-              arXiv 2206.00927, which cuts the cosine schedule off there)
-============  ===========================================================================================
+=====================  ==================================================================================
+spacing                timesteps
+=====================  ==================================================================================
+``uniform``            u (N − 1), both ends included (I-DDPM's "10")
+``ddim``               every k-th from 0, for the smallest whole k that gives exactly T (I-DDPM's "ddim10")
+``leading``            ⌊i N / T⌋: starts from 0 and stops a stride below the noise; ``ddim`` where T divides N
+``trailing``           N − 1, N − 1 − N/T, …: starts from the noise and stops a stride above the image
+``quadratic``          u² (N − 1), dense at the image (J. Song et al. 2021, arXiv 2010.02502, appendix D.2)
+``leading-quadratic``  u² (N − N/T): dense at the image, and stops where ``leading`` does
+``log-snr``            equidistant in λ, from 0 to the noise or to λ = −5.1 (C. Lu et al., "DPM-Solver", 2022,
+                       arXiv 2206.00927, which cuts the cosine schedule off there)
+=====================  ==================================================================================
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from dmzcli.config import DiffusionConfig
-from dmzcli.diffusion.schedule import alphas_bar, half_log_snr
-from dmzcli.errors import UserError, did_you_mean
+from dmzcli.diffusion.process import Diffusion
+from dmzcli.diffusion.registry import Registry, check_texts
+from dmzcli.errors import UserError
 
 Array = np.ndarray
-LAMBDA_MIN = (
-    -5.1
-)  # x_t says nothing of x_0 below it, and a cosine schedule has much of λ there in few timesteps
+LAMBDA_MIN = -5.1
+"""x_t says nothing of x_0 below it, and a cosine schedule has much of λ there in few timesteps."""
 
 
-def _ddim(config: DiffusionConfig, steps: int) -> Array:
-    for stride in range(1, config.timesteps + 1):
-        kept = np.arange(0, config.timesteps, stride)
-        if len(kept) == steps:
-            return kept
+class Spacing(NamedTuple):
+    """A named choice of timesteps.
+
+    Attributes:
+        name, summary: For the command line.
+        timesteps: The whole process and T → ascending numbers in [0, N − 1], (T,), rounded afterwards; T ≥ 2.
+    """
+
+    name: str
+    summary: str
+    timesteps: Callable[[Diffusion, int], Array]
+
+
+def _check(entry: Any) -> str:
+    if not (isinstance(entry, Spacing) and callable(entry.timesteps)):
+        raise ValueError(f"{entry!r} is no Spacing of a function")
+    return check_texts(entry, "Spacing")
+
+
+SPACINGS: Registry[Spacing] = Registry("spacing", _check)
+
+
+def register(name: str, summary: str) -> Callable[[Callable[[Diffusion, int], Array]], Spacing]:
+    """Makes a function of the process and T known as a spacing; a decorator, which gives the :class:`Spacing`.
+
+    Raises:
+        ValueError: The name is taken or malformed, or the summary is no line of text.
+    """
+    return lambda timesteps: SPACINGS.add(Spacing(name, summary, timesteps))
+
+
+@register("uniform", "even, from the image to the noise, both ends included")
+def _uniform(process: Diffusion, steps: int) -> Array:
+    return (len(process) - 1) / (steps - 1) * np.arange(steps)
+
+
+@register("ddim", "every k-th from the image, for a whole k that gives exactly T")
+def _ddim(process: Diffusion, steps: int) -> Array:
+    for stride in range(1, len(process) + 1):
+        timesteps = np.arange(0, len(process), stride)
+        if len(timesteps) == steps:
+            return timesteps
     raise UserError(
-        f"no whole stride takes {steps} of {config.timesteps} timesteps",
+        f"no whole stride takes {steps} of {len(process)} timesteps",
         "use --spacing leading, --spacing uniform, or another --steps",
     )
 
 
-def _log_snr(config: DiffusionConfig, steps: int) -> Array:
-    falling = half_log_snr(alphas_bar(config))
-    wanted = np.linspace(falling[0], max(falling[-1], LAMBDA_MIN), steps)
-    return np.interp(-wanted, -falling, np.arange(config.timesteps))
+@register("leading", "even from the image, and stops a stride below the noise")
+def _leading(process: Diffusion, steps: int) -> Array:
+    return np.arange(steps) * len(process) // steps
 
 
-_SPACINGS: dict[str, Callable[[DiffusionConfig, int], Array]] = {
-    "uniform": lambda config, steps: (config.timesteps - 1) / (steps - 1) * np.arange(steps),
-    "ddim": _ddim,
-    "leading": lambda config, steps: np.arange(steps) * config.timesteps // steps,
-    "trailing": lambda config, steps: (
-        config.timesteps - config.timesteps / steps * np.arange(steps)[::-1] - 1
-    ),
-    "quadratic": lambda config, steps: (config.timesteps - 1) * np.linspace(0, 1, steps) ** 2,
-    "log-snr": _log_snr,
-}
+@register("trailing", "even from the noise, and stops a stride above the image")
+def _trailing(process: Diffusion, steps: int) -> Array:
+    return len(process) - len(process) / steps * np.arange(steps)[::-1] - 1
+
+
+@register("quadratic", "the squares of even ones: dense at the image")
+def _quadratic(process: Diffusion, steps: int) -> Array:
+    return (len(process) - 1) * np.linspace(0, 1, steps) ** 2
+
+
+@register("leading-quadratic", "dense at the image, and stops a stride below the noise")
+def _leading_quadratic(process: Diffusion, steps: int) -> Array:
+    return (len(process) - len(process) / steps) * np.linspace(0, 1, steps) ** 2
+
+
+@register("log-snr", "even in the logarithm of the signal-to-noise ratio")
+def _log_snr(process: Diffusion, steps: int) -> Array:
+    falling = process.half_log_snr
+    levels = np.linspace(falling[0], max(falling[-1], LAMBDA_MIN), steps)
+    return np.interp(-levels, -falling, np.arange(len(process)))
 
 
 def spacings() -> list[str]:
     """Names of the spacings."""
-    return sorted(_SPACINGS)
+    return SPACINGS.names()
 
 
-def check_spacing(name: str) -> None:
-    """Raises UserError if there is no spacing of that name."""
-    if name not in _SPACINGS:
-        raise UserError(f"unknown spacing '{name}'", did_you_mean(name, _SPACINGS, "spacings"))
-
-
-def _distinct(wanted: Array, timesteps: int) -> Array:
+def _distinct(numbers: Array, timesteps: int) -> Array:
     """The whole numbers nearest to ascending ones, moved apart where two are the same and kept below ``timesteps``."""
-    kept = np.round(wanted).astype(np.int64)
-    order = np.arange(len(kept))
-    kept = np.maximum.accumulate(kept - order) + order  # at least one above the one before
-    return np.minimum(kept, timesteps - len(kept) + order)
+    whole = np.round(numbers).astype(np.int64)
+    order = np.arange(len(whole))
+    whole = np.maximum.accumulate(whole - order) + order  # at least one above the one before
+    return np.minimum(whole, timesteps - len(whole) + order)
 
 
 def spaced_timesteps(config: DiffusionConfig, steps: int, spacing: str = "uniform") -> Array:
     """The timesteps that a process of fewer steps keeps: ascending, distinct, int64 (steps,).
 
-    Where a dense end of a spacing asks for the same timestep twice, its neighbours above are taken. A single step
+    Where a dense end of a spacing asks for the same timestep twice, its neighbors above are taken. A single step
     starts at the noise, whatever the spacing.
 
     Arguments:
         config: The process that was trained.
-        steps: How many to keep.
-        spacing: See above.
+        steps: How many timesteps to keep.
+        spacing: A name of the table above, or of a registered spacing.
 
     Raises:
-        UserError: The spacing is unknown, there are too few timesteps, or (``ddim``) no whole stride gives this many.
+        UserError: The spacing is unknown, there are too few timesteps, no whole stride gives this many (``ddim``), or
+            another package's spacing gave something else than ascending timesteps.
     """
-    check_spacing(spacing)
+    choose = SPACINGS.get(spacing).timesteps
     if not 1 <= steps <= config.timesteps:
         raise UserError(
             f"--steps {steps} does not fit a model of {config.timesteps} timesteps",
@@ -101,4 +145,11 @@ def spaced_timesteps(config: DiffusionConfig, steps: int, spacing: str = "unifor
         )
     if steps == 1:
         return np.array([config.timesteps - 1])
-    return _distinct(_SPACINGS[spacing](config, steps), config.timesteps)
+    numbers = np.asarray(choose(Diffusion(config), steps))
+    inside = numbers.shape == (steps,) and numbers[0] > -0.5 and numbers[-1] < config.timesteps - 0.5
+    if not (inside and (np.diff(numbers) >= 0).all()):
+        raise UserError(
+            f"the spacing '{spacing}' gave {numbers}, not {steps} ascending timesteps",
+            "use another --spacing",
+        )
+    return _distinct(numbers, config.timesteps)

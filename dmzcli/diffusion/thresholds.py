@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-
-import torch
-from torch import Tensor
+from typing import TYPE_CHECKING
 
 from dmzcli.errors import UserError, did_you_mean
 
-Threshold = Callable[[Tensor], Tensor]
+if TYPE_CHECKING:
+    from torch import Tensor
+
+Threshold = Callable[["Tensor"], "Tensor"]
 """x̂_0 (B, C, H, W) → the same, bounded; image by image."""
 
-KINDS = ("none", "clip", "dynamic")
+KINDS = {
+    "none": "leaves the estimate as it is",
+    "clip": "clamps it to [-1, 1]",
+    "dynamic": "clamps it to a percentile of its own pixels, and scales it down to [-1, 1]",
+}
 PERCENTILE = 0.995
 
 
@@ -28,7 +33,7 @@ def dynamic(x0: Tensor, percentile: float = PERCENTILE) -> Tensor:
     arXiv 2205.11487, section 2.3.
     """
     values = x0.abs().flatten(1)
-    s = torch.quantile(values.float(), percentile, dim=1).clamp_min(1).to(x0.dtype)[:, None, None, None]
+    s = values.float().quantile(percentile, dim=1).clamp_min(1).to(x0.dtype)[:, None, None, None]
     return x0.clamp(-s, s) / s
 
 
@@ -37,7 +42,7 @@ def bounded(kind: str, percentile: float = PERCENTILE) -> Threshold | None:
 
     Arguments:
         kind: One of :data:`KINDS`.
-        percentile: Of ``dynamic``, in (0, 1].
+        percentile: Percentile of ``dynamic``, in (0, 1].
 
     Raises:
         UserError: The name is unknown, or the percentile is not in (0, 1].

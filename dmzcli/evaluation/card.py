@@ -7,6 +7,7 @@ import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -20,6 +21,7 @@ from dmzcli.evaluation import scores
 from dmzcli.evaluation.features import FEWEST, Extractor, reference_of
 from dmzcli.evaluation.image_sets import ImageSet, fitted_to
 from dmzcli.evaluation.scores import Score
+from dmzcli.system.files import write_json
 from dmzcli.system.progress import Silence, Talk
 
 METRICS = ("fid", "kid", "is", "prc")
@@ -36,9 +38,9 @@ class Card:
             were made.
         reference: Dataset identity (its crop included), split, N, and whether it was decoded from a lossy format.
         extractor: Name, layer, SHA-256 of the weights, and where those are from.
-        seed: Of subsets and shuffles.
+        seed: Seed of subsets and shuffles.
         warnings: What a reader has to know.
-        versions: Of the libraries.
+        versions: Versions of the libraries.
         created: ISO 8601 time.
     """
 
@@ -67,6 +69,22 @@ class Card:
         facts = [[score.metric for score in self.scores], self.seed, self.generated["resized_from"]]
         facts += [self.extractor["sha256"], self.reference["dataset"]]
         return hashlib.sha256(json.dumps(facts).encode()).hexdigest()[:6]
+
+    def file(self, folder: Path) -> Path | None:
+        """Where the card of a folder of samples goes; ``None`` for images of others."""
+        if not (folder / "plan.json").exists():
+            return None
+        dataset, _, _ = str(self.reference["dataset"]).partition("/")
+        name = f"evaluation-{self.extractor['name']}-{dataset}-{self.reference['split']}-{self.digest()}.json"
+        return folder / name
+
+    def title(self) -> str:
+        """One line for a person."""
+        made, real = self.generated, self.reference
+        return (
+            f"{made['name']}: {made['n']:,} images against {real['n']:,} of {real['dataset']} {real['split']}, "
+            f"features {self.extractor['name']} {self.extractor['sha256'][:8]}"
+        )
 
     def table(self) -> list[dict[str, Any]]:
         """As rows for a person."""
@@ -97,14 +115,14 @@ def evaluate(
     Arguments:
         samples: The generated images.
         dataset: Holds the reference.
-        split: Which part of it.
+        split: The reference's split.
         extractor: The features.
-        metrics: Of ``fid``, ``kid``, ``is`` (where the extractor has class logits) and ``prc``; ``None`` for all.
-        seed: Of subsets and shuffles.
+        metrics: Some of ``fid``, ``kid``, ``is`` (where the extractor has class logits), ``prc``; ``None`` for all.
+        seed: Seed of subsets and shuffles.
         batch_size: Images at a time.
         allow_lossy: Takes JPEG-compressed samples.
         resize: Takes samples of another size, resampled.
-        talk: Who listens.
+        talk: Receives progress.
 
     Raises:
         UserError: The samples are compressed, too few, or of another size.
@@ -123,20 +141,20 @@ def evaluate(
     reference = reference_of(extractor, dataset, split, batch_size, talk)
     with talk.task("features of the samples", len(samples)) as advance:
         features, logits = extractor(samples.images, batch_size, lambda count: advance(count, ""))
-    found: list[Score] = []
+    taken: list[Score] = []
     if "fid" in metrics:
-        found.append(scores.frechet(features, reference.moments, extractor.metric("fid")))
+        taken.append(scores.frechet(features, reference.moments, extractor.metric("fid")))
     some = features[spread(np.arange(len(features)), scores.KERNEL_IMAGES)]
     if "kid" in metrics:
-        found.append(scores.kernel_distance(some, reference.features, seed, extractor.metric("kid")))
+        taken.append(scores.kernel_distance(some, reference.features, seed, extractor.metric("kid")))
     if "is" in metrics:
         assert logits is not None
-        found.append(scores.inception_score(logits, seed, _score_name(extractor)))
+        taken.append(scores.inception_score(logits, seed, _score_name(extractor)))
     if "prc" in metrics:
         names = (extractor.metric("precision"), extractor.metric("recall"))
-        found += scores.precision_recall(some, reference.features, names)
+        taken += scores.precision_recall(some, reference.features, names)
     return Card(
-        scores=tuple(found),
+        scores=tuple(taken),
         generated={
             "n": len(samples),
             "n_kid_prc": len(some),
@@ -168,6 +186,39 @@ def evaluate(
     )
 
 
+def prepare(
+    extractor: Extractor,
+    dataset: Dataset,
+    split: str,
+    metrics: Sequence[str] | None,
+    batch_size: int,
+    talk: Talk,
+) -> tuple[str, ...]:
+    """The metrics to take, after everything that can be refused or cached before any image is sampled.
+
+    Arguments:
+        extractor, dataset, split, metrics, batch_size, talk: As for :func:`evaluate`.
+
+    Raises:
+        UserError: The split or a metric is unknown, or the reference has too few images.
+    """
+    names = available_metrics(extractor) if metrics is None else tuple(metrics)
+    check_metrics(names, extractor)
+    reference_of(extractor, dataset, split, batch_size, talk)
+    return names
+
+
+def write(card: Card, file: Path | None, talk: Talk) -> Path | None:
+    """Writes a card, if there is a file for it, and repeats its warnings."""
+    for warning in card.warnings:
+        talk.say(f"warning: {warning}")
+    if file is None:
+        talk.say("no card is written beside images of others: name a file with --out")
+    else:
+        write_json(file, card.facts())
+    return file
+
+
 def available_metrics(extractor: Extractor) -> tuple[str, ...]:
     """What can be computed in an extractor's features."""
     return tuple(name for name in METRICS if name != "is" or extractor.logits is not None)
@@ -192,26 +243,26 @@ def _score_name(extractor: Extractor) -> str:
 
 
 def _warnings(samples: ImageSet, dataset: Dataset, references: int) -> list[str]:
-    found = []
+    warnings = []
     for what, count in (("samples", len(samples)), ("reference images", references)):
         if count < ENOUGH:
-            found.append(
+            warnings.append(
                 f"{count:,} {what} are fewer than {ENOUGH:,}: Fréchet distances come out too large by an amount that "
                 "depends on the count; compare only equal counts"
             )
     if samples.lossy:
-        found.append("the samples are JPEG-compressed: the compression is part of the score")
+        warnings.append("the samples are JPEG-compressed: the compression is part of the score")
     if dataset.lossy:
-        found.append("the reference was decoded from JPEG files: their compression is part of the score")
+        warnings.append("the reference was decoded from JPEG files: their compression is part of the score")
     if samples.resized_from:
-        found.append(
+        warnings.append(
             f"the samples were resampled from {samples.resized_from} pixels: that is part of the score"
         )
-    return found
+    return warnings
 
 
 def versions() -> dict[str, str]:
-    """Of what computes the scores."""
+    """Versions of what computes the scores."""
     import torch_fidelity
 
     return {

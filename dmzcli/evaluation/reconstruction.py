@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from http.client import HTTPException
@@ -23,12 +23,12 @@ from dmzcli.codes.encode import bits_of
 from dmzcli.data import Dataset
 from dmzcli.data.crops import with_channels
 from dmzcli.data.dataset import spread
-from dmzcli.diffusion.samplers import Sampler, resolved
-from dmzcli.diffusion.samplers import create as create_sampler
+from dmzcli.diffusion.samplers import Sampler
 from dmzcli.errors import UserError
 from dmzcli.evaluation.card import versions
 from dmzcli.evaluation.scores import Score
 from dmzcli.generation.decode import decode, usual_batch
+from dmzcli.generation.recipe import Recipe
 from dmzcli.model.autoencoder import Autoencoder
 from dmzcli.runs import Run
 from dmzcli.system.files import write_json
@@ -72,11 +72,11 @@ def reconstruct(
         model: In evaluation mode, with bits.
         images: uint8 (N, H, W, C).
         sampler: Built for the model's diffusion.
-        seed: Of the decoding noise: the bits do not fix an image alone.
+        seed: Seed of the decoding noise: the bits do not fix an image alone.
         batch_size: Images at a time; ``None`` for what suits the device.
         perceptual: A similarity of torch-fidelity's registry; ``None`` leaves it out.
-        precision: Of the network's evaluations, ``no`` or ``bf16``.
-        talk: Who listens.
+        precision: ``no`` for float32, or ``bf16`` for the network's evaluations.
+        talk: Receives progress.
 
     Raises:
         UserError: The model has no bits, or there are no images.
@@ -97,8 +97,8 @@ def reconstruct(
             lambda count: advance(count, ""),
             precision,
         )
-    found, absent = distances(images, decoded, perceptual, model.device, batch_size)
-    return Reconstructions(images, decoded, tuple(found), absent)
+    scores, absent = distances(images, decoded, perceptual, model.device, batch_size)
+    return Reconstructions(images, decoded, tuple(scores), absent)
 
 
 def distances(
@@ -110,13 +110,13 @@ def distances(
 ) -> tuple[list[Score], dict[str, str]]:
     """MSE (pixels in [0, 1]), PSNR (dB), SSIM and LPIPS, each a mean over images with its standard error.
 
-    An image that is reproduced exactly has no finite PSNR; it counts with that of an error of half a grey level.
+    An image that is reproduced exactly has no finite PSNR; it counts with that of an error of half a gray level.
 
     Arguments:
         originals, decoded: uint8 (N, H, W, C).
         perceptual: See :func:`reconstruct`.
-        device: For it.
-        batch_size: For it.
+        device: Where that similarity is computed.
+        batch_size: Images at a time there.
 
     Returns:
         The scores, and what could not be measured with the reason.
@@ -179,14 +179,14 @@ def _perceptual(
         batch = np.ascontiguousarray(with_channels(images, 3))
         return torch.from_numpy(batch).permute(0, 3, 1, 2).contiguous().to(device)
 
-    found = []
+    values = []
     with torch.inference_mode():
         for start in range(0, len(originals), batch_size):
             part = slice(start, start + batch_size)
-            found.append(
+            values.append(
                 measure(tensor(originals[part]), tensor(decoded[part])).reshape(-1).float().cpu().numpy()
             )
-    return np.concatenate(found)
+    return np.concatenate(values)
 
 
 @dataclass(frozen=True)
@@ -200,9 +200,9 @@ class ReconstructionCard:
         dataset, split, n: Identity, split, and how many of its images, evenly spread.
         lossy: Whether these were decoded from JPEG files.
         sampling: Sampler, steps, spacing, eta, threshold.
-        seed: Of the decoding noise.
+        seed: Seed of the decoding noise.
         card, grid: The files.
-        versions, created: Of the libraries; ISO 8601 time.
+        versions, created: Versions of the libraries; ISO 8601 time.
     """
 
     scores: tuple[Score, ...]
@@ -253,7 +253,7 @@ def evaluate_reconstructions(
     dataset: Dataset,
     split: str,
     count: int,
-    recipe: Mapping[str, Any],
+    recipe: Recipe,
     seed: int,
     device: torch.device,
     batch_size: int | None = None,
@@ -263,47 +263,47 @@ def evaluate_reconstructions(
     """Reconstructs images of a split and writes a card and a grid, originals above what their bits decode to.
 
     Arguments:
-        run: Whose model it is.
+        run: The run whose model reconstructs.
         dataset: In the size that the model takes.
-        split: Which images.
+        split: The images' split.
         count: How many at most, evenly spread.
-        recipe: The arguments of :func:`~dmzcli.diffusion.samplers.create` but the diffusion; the name is ``sampler``,
-            and the ``precision``.
-        seed: Of the decoding noise.
+        recipe: How the bits are decoded.
+        seed: Seed of the decoding noise.
         device: Where to compute.
         batch_size: Images at a time; ``None`` for what suits the device.
         out: The card's file; by default in the run's ``evaluation/``.
-        talk: Who listens.
+        talk: Receives progress.
 
     Raises:
         UserError: The model has no bits, the images do not fit it, or the split is empty.
     """
     model = run.load_model(device)
     model.check_images(dataset.images, "take the dataset that the run was trained on")
-    recipe = resolved(recipe, model.config.diffusion)
-    options = {name: value for name, value in recipe.items() if name not in ("sampler", "precision")}
-    sampler = create_sampler(recipe["sampler"], model.config.diffusion, **options)
+    recipe = recipe.resolved(model.config.diffusion)
+    sampler = recipe.create(model.config.diffusion)
     rows = spread(dataset.rows(split), count)
-    made = reconstruct(
-        model, dataset.images[rows], sampler, seed, batch_size, precision=recipe["precision"], talk=talk
+    pairs = reconstruct(
+        model, dataset.images[rows], sampler, seed, batch_size, precision=recipe.precision, talk=talk
     )
-    key = json.dumps([dict(recipe), len(rows), seed, dataset.identity], sort_keys=True)
+    key = json.dumps([recipe.facts(), len(rows), seed, dataset.identity], sort_keys=True)
     digest = hashlib.sha256(key.encode()).hexdigest()[:6]
-    name = f"reconstructions-{recipe['sampler']}-{recipe['steps']}-{dataset.name}-{split}-{digest}"
+    name = f"reconstructions-{recipe.sampler}-{recipe.steps}-{dataset.name}-{split}-{digest}"
     file = out or run.path / "evaluation" / f"{name}.json"
     picture = file.with_suffix(".png")
     shown = spread(np.arange(len(rows)), 10)
-    write_png(picture, grid(np.concatenate([made.originals[shown], made.decoded[shown]]), columns=len(shown)))
+    write_png(
+        picture, grid(np.concatenate([pairs.originals[shown], pairs.decoded[shown]]), columns=len(shown))
+    )
     card = ReconstructionCard(
-        scores=made.scores,
-        absent=made.absent,
+        scores=pairs.scores,
+        absent=pairs.absent,
         run=str(run.path),
         weights=run.weights_hash,
         dataset=dataset.identity,
         split=split,
         n=len(rows),
         lossy=dataset.lossy,
-        sampling=dict(recipe),
+        sampling=recipe.facts(),
         seed=seed,
         card=str(file),
         grid=str(picture),

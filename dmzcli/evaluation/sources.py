@@ -2,23 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
-from dmzcli.codes.draw import draw_bits
 from dmzcli.config import DataConfig, data_settings
 from dmzcli.data import Dataset
-from dmzcli.diffusion.samplers import resolved
 from dmzcli.errors import UserError
-from dmzcli.evaluation.image_sets import ImageSet, read_images
-from dmzcli.generation.decode import usual_batch
-from dmzcli.generation.samples import Plan, sample
 from dmzcli.runs import Run
 from dmzcli.runs.find import find_run_of
 from dmzcli.runs.plan import locate
 from dmzcli.system.files import read_json
-from dmzcli.system.progress import Talk
 
 INCEPTION_CHANNELS = 3
 
@@ -32,41 +25,6 @@ def run_of(samples: Path) -> Run | None:
     if (around.path / "config.json").exists() and around.weights.exists() and around.weights_hash == model:
         return Run(samples.parents[1]) if len(samples.parts) > 2 else around
     return find_run_of(str(model))
-
-
-def drawn(
-    run: Run,
-    prior: str | None,
-    count: int,
-    seed: int,
-    recipe: Mapping[str, Any],
-    device: Any,
-    batch_size: int | None,
-    talk: Talk,
-) -> tuple[ImageSet, Path]:
-    """Images of a run, made where ``dmz sample`` would make them, or found there.
-
-    Arguments:
-        run: The run.
-        prior: Whose bits; ``None`` for the newest.
-        count: How many.
-        seed: Of bits and noise.
-        recipe: The other fields of :class:`~dmzcli.generation.samples.Plan` that say how to sample.
-        device: Where to compute.
-        batch_size: Images at a time; ``None`` for what suits the device.
-        talk: Who listens.
-
-    Returns:
-        The images, and their folder.
-    """
-    model = run.load_model(device)
-    source = draw_bits(run, model.dim, prior, count, seed, recipe["temperature"])
-    chosen = resolved(recipe, model.config.diffusion)
-    wanted = Plan(run.weights_hash, source.name, source.sha256, count, seed, **chosen)
-    folder = run.samples / wanted.folder_name()
-    talk.say(f"sampling {count:,} images from {run.path} with bits from {source.name} into {folder}")
-    sample(model, source.bits, wanted, folder, batch_size or usual_batch(model), talk)
-    return read_images(folder), folder
 
 
 def reference_data(
@@ -97,5 +55,5 @@ def reference_data(
 
 
 def usual_features(dataset: Dataset) -> str:
-    """The features for a dataset where none are asked for: Inception was trained on colour photographs."""
+    """The features for a dataset where none are asked for: Inception was trained on color photographs."""
     return "inception" if dataset.images.shape[3] == INCEPTION_CHANNELS else "classifier"

@@ -9,7 +9,7 @@ that are missing in turns; the main one gathers them.
 from __future__ import annotations
 
 import hashlib
-from dataclasses import MISSING, asdict, dataclass, fields
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -17,12 +17,12 @@ import numpy as np
 import torch
 from PIL import Image
 
-from dmzcli.config import DiffusionConfig
-from dmzcli.diffusion.samplers import Sampler, create, sampler_class
-from dmzcli.diffusion.thresholds import PERCENTILE
+from dmzcli.codes.draw import draw_bits
 from dmzcli.errors import UserError
-from dmzcli.generation.decode import decode
+from dmzcli.generation.decode import decode, usual_batch
+from dmzcli.generation.recipe import Recipe
 from dmzcli.model.autoencoder import Autoencoder
+from dmzcli.runs import Run
 from dmzcli.system import processes
 from dmzcli.system.files import atomic, read_json, user_errors, write_json
 from dmzcli.system.interrupts import Interrupted, collected
@@ -31,55 +31,55 @@ from dmzcli.system.progress import Silence, Talk
 
 Array = np.ndarray
 GRID_IMAGES = 100
+EARLIEST = Recipe(spacing="uniform")
+"""What a ``plan.json`` from before a field existed means by its absence."""
+UNNAMED = {"ddim": "ddim", "dpm++": "leading", "unipc": "leading"}
+"""The spacings that folder names leave out, else ``uniform``: the first defaults, whatever is the default today."""
 
 
 @dataclass(frozen=True)
-class Plan:
-    """What makes a set of samples what it is; equal plans make equal images.
+class Samples:
+    """What makes a set of samples what it is: equal ones hold equal images.
 
     Attributes:
         model: SHA-256 of the weights.
         prior: Name of the prior, or ``none`` for a model without a latent.
         prior_hash: SHA-256 of the prior's tensors.
-        count: How many images.
-        seed: Of bits and noise.
-        sampler, steps, spacing, eta, temperature, threshold, percentile: As the commands name them.
-        precision: ``no`` (float32) or ``bf16``.
+        count: Number of images.
+        recipe: How they are sampled, with its spacing chosen.
+        seed: Seed of bits and noise.
+        temperature: Temperature of the prior.
     """
 
     model: str
     prior: str
     prior_hash: str
     count: int
+    recipe: Recipe
     seed: int = 0
-    sampler: str = "ancestral"
-    steps: int = 20
-    spacing: str = "uniform"
-    eta: float = 0.0
     temperature: float = 1.0
-    threshold: str = "clip"
-    percentile: float = PERCENTILE
-    precision: str = "no"
 
-    def make_sampler(self, config: DiffusionConfig) -> Sampler:
-        """The plan's sampler for a model's diffusion."""
-        return create(
-            self.sampler, config, self.steps, self.spacing, self.eta, self.threshold, self.percentile
-        )
+    def facts(self) -> dict[str, Any]:
+        """As JSON, in the order of every ``plan.json``."""
+        recipe = self.recipe.facts()
+        last = {name: recipe.pop(name) for name in ("threshold", "percentile", "precision")}
+        own = {name: value for name, value in vars(self).items() if name not in ("recipe", "temperature")}
+        return {**own, **recipe, "temperature": self.temperature, **last}
 
     def folder_name(self) -> str:
-        """A readable name of the plan's own folder; its end tells weights and priors of one name apart."""
-        name = f"{self.prior}-{self.sampler}-{self.steps}-n{self.count}-seed{self.seed}"
-        if self.spacing != sampler_class(self.sampler).spacing:
-            name += f"-{self.spacing}"
-        if self.eta:
-            name += f"-eta{self.eta:g}"
+        """A readable name of their own folder; its end tells weights and priors of one name apart."""
+        how = self.recipe
+        name = f"{self.prior}-{how.sampler}-{how.steps}-n{self.count}-seed{self.seed}"
+        if how.spacing != UNNAMED.get(how.sampler, "uniform"):
+            name += f"-{how.spacing}"
+        if how.eta:
+            name += f"-eta{how.eta:g}"
         if self.temperature != 1:
             name += f"-t{self.temperature:g}"
-        if self.threshold != "clip":
-            name += f"-{self.threshold}" + (f"{self.percentile:g}" if self.threshold == "dynamic" else "")
-        if self.precision != "no":
-            name += f"-{self.precision}"
+        if how.threshold != "clip":
+            name += f"-{how.threshold}" + (f"{how.percentile:g}" if how.threshold == "dynamic" else "")
+        if how.precision != "no":
+            name += f"-{how.precision}"
         return f"{name}-{hashlib.sha256(f'{self.model} {self.prior_hash}'.encode()).hexdigest()[:6]}"
 
 
@@ -99,30 +99,28 @@ def _restored(file: Path, shape: tuple[int, ...]) -> Array | None:
     return image
 
 
-def _claim(out: Path, plan: Plan, facts: dict[str, Any]) -> None:
-    """Takes a folder for this plan: it is new, empty, or holds the same plan, perhaps for fewer images.
+def _claim(out: Path, samples: Samples) -> None:
+    """Takes a folder for these samples: it is new, empty, or holds the same, perhaps fewer images of them.
 
     Raises:
         UserError: It holds something else.
     """
-    card = out / "plan.json"
+    card, facts = out / "plan.json", samples.facts()
     if card.exists():
-        defaults = {field.name: field.default for field in fields(Plan) if field.default is not MISSING}
-        earlier = {**defaults, **read_json(card)}  # a field that came later was at its default
-        if {k: v for k, v in earlier.items() if k != "count"} != {
-            k: v for k, v in facts.items() if k != "count"
-        }:
-            differs = min(k for k in facts if k != "count" and earlier.get(k) != facts[k])
+        earlier = {**Samples("", "", "", 0, EARLIEST).facts(), **read_json(card)}
+        differing = sorted(name for name in facts if name != "count" and earlier[name] != facts[name])
+        if differing:
+            name = differing[0]
             raise UserError(
-                f"{out} holds other samples: {differs} is {earlier.get(differs)!r} there, {facts[differs]!r} here",
+                f"{out} holds other samples: {name} is {earlier[name]!r} there, {facts[name]!r} here",
                 "choose another --out, or delete the folder",
             )
-        if earlier["count"] > plan.count:
+        if earlier["count"] > samples.count:
             raise UserError(
-                f"{out} holds {earlier['count']} images already, more than {plan.count}",
+                f"{out} holds {earlier['count']} images already, more than {samples.count}",
                 f"use --count {earlier['count']}, or another --out",
             )
-        if earlier["count"] < plan.count:  # until the end, the folder of more images is unfinished
+        if earlier["count"] < samples.count:  # until the end, the folder of more images is unfinished
             for name in ("samples.json", "samples.npz", "grid.png"):
                 (out / name).unlink(missing_ok=True)
     elif out.exists() and (not out.is_dir() or any(out.iterdir())):
@@ -133,44 +131,45 @@ def _claim(out: Path, plan: Plan, facts: dict[str, Any]) -> None:
 def sample(
     model: Autoencoder,
     bits: Array | None,
-    plan: Plan,
+    samples: Samples,
     out: Path,
     batch_size: int = 64,
     talk: Talk | None = None,
 ) -> Array:
-    """Makes a plan's images and writes its folder.
+    """Samples images and writes their folder.
 
     Arguments:
         model: In evaluation mode.
-        bits: uint8 (N, D) from the plan's prior, or ``None`` for a model without a latent.
-        plan: What to make.
+        bits: uint8 (N, D) from the samples' prior, or ``None`` for a model without a latent.
+        samples: Which images.
         out: The folder.
         batch_size: Images at a time.
-        talk: Who listens.
+        talk: Receives progress and remarks.
 
     Returns:
         uint8 (N, H, W, C).
 
     Raises:
-        UserError: The plan does not fit the model, the folder holds something else, the disk is full.
+        UserError: The recipe does not fit the model, the folder holds something else, the disk is full.
         Interrupted: SIGINT or SIGTERM came; finished images are kept.
     """
     talk = talk or Silence()
-    sampler = plan.make_sampler(model.config.diffusion)
+    samples = replace(samples, recipe=samples.recipe.resolved(model.config.diffusion))
+    sampler = samples.recipe.create(model.config.diffusion)
     if model.config.diffusion.perturbation > 0 and sampler.deterministic:
         talk.say(
-            f"{plan.sampler} adds no noise, which works poorly for models trained with input perturbation; "
+            f"{sampler.name} adds no noise, which works poorly for models trained with input perturbation; "
             "prefer --sampler ancestral"
         )
     folder = out / "images"
     if processes.main():
-        _claim(out, plan, asdict(plan))
+        _claim(out, samples)
         with user_errors(folder):
             folder.mkdir(parents=True, exist_ok=True)
     processes.wait()
     channels, height, width = model.shape
-    files = [folder / f"{i:06d}.png" for i in range(plan.count)]
-    images = np.empty((plan.count, height, width, channels), np.uint8)
+    files = [folder / f"{i:06d}.png" for i in range(samples.count)]
+    images = np.empty((samples.count, height, width, channels), np.uint8)
     missing = []
     for i, file in enumerate(files):
         restored = _restored(file, images.shape[1:])
@@ -178,41 +177,45 @@ def sample(
             missing.append(i)
         else:
             images[i] = restored
-    if len(missing) < plan.count:
-        talk.say(f"{plan.count - len(missing):,} of {plan.count:,} images are there already")
+    if len(missing) < samples.count:
+        talk.say(f"{samples.count - len(missing):,} of {samples.count:,} images are there already")
     if bits is not None:  # one draw: on other processors its rounding may be another
         bits = processes.from_main(torch.from_numpy(np.array(bits))).numpy()
     processes.wait()  # until all have seen what was there before
     own = missing[processes.rank() :: processes.ranks()]
-    with collected() as signals, talk.task("sampling", plan.count, plan.count - len(missing)) as advance:
+    with (
+        collected() as signals,
+        talk.task("sampling", samples.count, samples.count - len(missing)) as advance,
+    ):
         for start in range(0, len(own), batch_size):
             part = own[start : start + batch_size]
             codes = None if bits is None else bits[part]
-            made = decode(model, codes, sampler, part, plan.seed, batch_size, precision=plan.precision)
-            images[part] = made
-            for i, image in zip(part, made, strict=True):
-                write_png(files[i], image)
-            advance(plan.count - len(missing) + processes.ranks() * (start + len(part)), "")
+            images[part] = decode(
+                model, codes, sampler, part, samples.seed, batch_size, precision=samples.recipe.precision
+            )
+            for i in part:
+                write_png(files[i], images[i])
+            advance(samples.count - len(missing) + processes.ranks() * (start + len(part)), "")
             if signals:
                 break
         heard = int(processes.largest(signals[0] if signals else 0)[0])
         if heard:
             raise Interrupted(heard, "finished images are kept; run the same command to go on")
     for i in sorted(set(missing) - set(own)):
-        made_elsewhere = _restored(files[i], images.shape[1:])
-        if made_elsewhere is None:
+        image = _restored(files[i], images.shape[1:])
+        if image is None:
             raise UserError(
                 f"{files[i]} is not there, though another process wrote it",
                 "the folder must be one that all machines share",
             )
-        images[i] = made_elsewhere
+        images[i] = image
     if processes.main():
-        _finish(out, plan, images, bits)
+        _finish(out, samples, images, bits)
     processes.wait()
     return images
 
 
-def _finish(out: Path, plan: Plan, images: Array, bits: Array | None) -> None:
+def _finish(out: Path, samples: Samples, images: Array, bits: Array | None) -> None:
     """Writes what makes a folder of samples whole; the card is the last."""
     write_png(out / "grid.png", grid(images[:GRID_IMAGES]))
     with atomic(out / "samples.npz") as temporary, temporary.open("wb") as stream:
@@ -221,4 +224,48 @@ def _finish(out: Path, plan: Plan, images: Array, bits: Array | None) -> None:
             arrays["bits"] = np.packbits(bits, axis=1, bitorder="big")
         np.savez(stream, **arrays)  # type: ignore[arg-type]
     size, channels = images.shape[2:]
-    write_json(out / "samples.json", {**asdict(plan), "size": size, "channels": channels, "encoding": "png"})
+    write_json(
+        out / "samples.json", {**samples.facts(), "size": size, "channels": channels, "encoding": "png"}
+    )
+
+
+def sample_run(
+    run: Run,
+    prior: str | None,
+    count: int,
+    seed: int,
+    recipe: Recipe,
+    device: torch.device,
+    temperature: float = 1.0,
+    given: Path | None = None,
+    out: Path | None = None,
+    batch_size: int | None = None,
+    talk: Talk | None = None,
+) -> tuple[Samples, Path]:
+    """Samples images of a run from its prior's bits, or finds those that were sampled before.
+
+    Arguments:
+        run: The run.
+        prior: A kind, a folder, or ``None`` for the newest.
+        count: Number of images.
+        seed: Seed of bits and noise.
+        recipe: How they are sampled.
+        device: Where to compute.
+        temperature: Temperature of the prior.
+        given: A bit table to condition on, instead of the one that the prior was fitted with.
+        out: The folder; by default one in the run, named after the samples.
+        batch_size: Images at a time; ``None`` for what suits the device.
+        talk: Receives progress and remarks.
+
+    Returns:
+        The samples, and their folder.
+    """
+    model = run.load_model(device)
+    source = draw_bits(run, model.dim, prior, count, seed, temperature, given)
+    recipe = recipe.resolved(model.config.diffusion)
+    samples = Samples(run.weights_hash, source.name, source.sha256, count, recipe, seed, temperature)
+    folder = out or run.samples / samples.folder_name()
+    talk = talk or Silence()
+    talk.say(f"sampling {count:,} images from {run.path} with bits from {source.name} into {folder}")
+    sample(model, source.bits, samples, folder, batch_size or usual_batch(model), talk)
+    return samples, folder

@@ -14,7 +14,8 @@ from dmzcli.analysis.probes.table import probe_table
 from dmzcli.codes.draw import draw_bits
 from dmzcli.codes.encode import encode
 from dmzcli.codes.fit import fit
-from dmzcli.generation.samples import Plan, sample
+from dmzcli.generation.recipe import Recipe
+from dmzcli.generation.samples import Samples, sample
 from dmzcli.reports.run_page import Page, write_report
 from dmzcli.runs.plan import plan
 from dmzcli.system.devices import pick
@@ -32,7 +33,7 @@ class Judge:
     95% of the test images lie to theirs: a classifier alone finds digits in noise, too.
 
     Attributes:
-        accuracy: Of the classifier, on test.
+        accuracy: The classifier's, on test.
     """
 
     def __init__(self, dataset: data.Dataset) -> None:
@@ -43,14 +44,14 @@ class Judge:
         train, test = dataset.rows("train"), dataset.rows("test")
         pixels = _flat(dataset.images)
         self._classifier = SVC(gamma="scale", C=10.0).fit(pixels[train], dataset.labels[train])
-        self._neighbours = NearestNeighbors(n_neighbors=1).fit(pixels[train])
-        self._radius = float(np.quantile(self._neighbours.kneighbors(pixels[test])[0], 0.95))
+        self._neighbors = NearestNeighbors(n_neighbors=1).fit(pixels[train])
+        self._radius = float(np.quantile(self._neighbors.kneighbors(pixels[test])[0], 0.95))
         self.accuracy = float(self._classifier.score(pixels[test], dataset.labels[test]))
 
     def __call__(self, images: np.ndarray) -> dict[str, Any]:
         """Facts of images (N, H, W, C): the plausible share, and how often which digit is among the plausible."""
         pixels = _flat(images)
-        plausible = self._neighbours.kneighbors(pixels)[0][:, 0] <= self._radius
+        plausible = self._neighbors.kneighbors(pixels)[0][:, 0] <= self._radius
         counts = np.bincount(self._classifier.predict(pixels)[plausible], minlength=10)
         return {
             "plausible samples": f"{plausible.mean():.1%}",
@@ -89,12 +90,13 @@ def run_demo(
         fit(table, run.bits, kind, seed=seed, out=run.priors / kind, talk=talk)
     talk.say(f"4/5 sampling {SAMPLES} images of each")
     judge = Judge(dataset)
+    recipe = Recipe(steps=STEPS).resolved(config.diffusion)
     results: list[dict[str, Any]] = []
     grids: dict[str, np.ndarray] = {}
     for kind in kinds:
         source = draw_bits(run, model.dim, kind, SAMPLES, seed)
-        recipe = Plan(run.weights_hash, kind, source.sha256, SAMPLES, seed, steps=STEPS)
-        images = sample(model, source.bits, recipe, run.samples / recipe.folder_name(), talk=talk)
+        samples = Samples(run.weights_hash, kind, source.sha256, SAMPLES, recipe, seed)
+        images = sample(model, source.bits, samples, run.samples / samples.folder_name(), talk=talk)
         report = priors.load(run.priors / kind).report
         assert report is not None
         grids[kind] = images

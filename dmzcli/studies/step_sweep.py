@@ -20,12 +20,12 @@ from dmzcli.codes.encode import bits_of
 from dmzcli.config import DiffusionConfig
 from dmzcli.data import Dataset
 from dmzcli.data.dataset import spread
-from dmzcli.diffusion.samplers import Sampler, create
 from dmzcli.errors import UserError
 from dmzcli.evaluation.card import evaluate
 from dmzcli.evaluation.features import FEWEST, Extractor
 from dmzcli.evaluation.image_sets import ImageSet
 from dmzcli.generation.decode import decode, usual_batch
+from dmzcli.generation.recipe import Recipe
 from dmzcli.model.autoencoder import Autoencoder
 from dmzcli.runs import Run
 from dmzcli.runs.find import ROOT, runs_in
@@ -45,10 +45,10 @@ class Source:
 
     Attributes:
         name: For tables: a prior's kind, ``encoded``, or ``plain``.
-        run: Whose model decodes them.
+        run: The run whose model decodes them.
         model: That model, in evaluation mode.
         bits: uint8 (N, D), or ``None`` for a plain diffusion model.
-        sha256: Of the prior's tensors; of the codes for encoded bits.
+        sha256: SHA-256 of the prior's tensors; of the codes for encoded bits.
     """
 
     name: str
@@ -63,7 +63,7 @@ class Cell:
     """One score of the table.
 
     Attributes:
-        source, sampler, steps: Which.
+        source, sampler, steps: Where its bits are from, and how they were decoded.
         value, error: The score and its standard error.
     """
 
@@ -92,15 +92,19 @@ class Sweep:
     real_count: int
     facts: dict[str, Any]
 
+    def summary(self) -> dict[str, Any]:
+        """As JSON."""
+        cells = [asdict(cell) for cell in self.cells]
+        return {"real": self.real, "real_count": self.real_count, **self.facts, "cells": cells}
+
     def table(self) -> list[dict[str, Any]]:
         """One row per source and sampler, one column per T."""
         steps = sorted({cell.steps for cell in self.cells})
         rows = []
         for source, sampler in dict.fromkeys((cell.source, cell.sampler) for cell in self.cells):
-            found = {c.steps: c for c in self.cells if (c.source, c.sampler) == (source, sampler)}
+            row = {c.steps: c for c in self.cells if (c.source, c.sampler) == (source, sampler)}
             shown = {
-                f"T={t}": f"{found[t].value:.4g} ± {1.96 * found[t].error:.2g}" if t in found else ""
-                for t in steps
+                f"T={t}": f"{row[t].value:.4g} ± {1.96 * row[t].error:.2g}" if t in row else "" for t in steps
             }
             rows.append({"bits": source, "sampler": sampler, **shown})
         return rows
@@ -138,8 +142,8 @@ def find_plain(run: Run, root: Path = ROOT) -> Run | None:
         plain = not other.config.model.dim
         return plain and other.config.experiment()["data"] == run.config.experiment()["data"]
 
-    found = {run.path.resolve(): run for place in (root, run.path.parent) for run in runs_in(place)}
-    return max(filter(is_twin, found.values()), key=lambda r: r.weights.stat().st_mtime_ns, default=None)
+    others = {run.path.resolve(): run for place in (root, run.path.parent) for run in runs_in(place)}
+    return max(filter(is_twin, others.values()), key=lambda r: r.weights.stat().st_mtime_ns, default=None)
 
 
 def sweep(
@@ -153,9 +157,8 @@ def sweep(
     out: Path,
     seed: int = 0,
     batch_size: int | None = None,
-    precision: str = "no",
+    recipe: Recipe = Recipe(),  # noqa: B008
     talk: Talk | None = None,
-    spacing: str | None = None,
 ) -> Sweep:
     """Makes every cell and writes ``cards/``, ``sweep.json``, ``sweep.md`` and ``sweep.png``.
 
@@ -168,56 +171,38 @@ def sweep(
         split: The reference's; best not the test split, where encoded bits are from.
         extractor: The features.
         out: The folder.
-        seed: Of the noise.
+        seed: Seed of the noise.
         batch_size: Images at a time; ``None`` for what suits the device.
-        precision: Of the network's evaluations, ``no`` or ``bf16``.
-        talk: Who listens.
-        spacing: Of the timesteps, for all; ``None`` for each sampler's usual one.
+        recipe: All else that says how to sample.
+        talk: Receives progress.
 
     Raises:
-        UserError: A sampler, number of steps or spacing does not fit; before anything is made.
+        UserError: A sampler, number of steps or spacing does not fit; before any image is sampled.
         Interrupted: SIGINT or SIGTERM came; finished cells are kept.
     """
     talk = talk or Silence()
-    check(samplers, steps, count, [source.model.config.diffusion for source in sources], spacing)
-    sources = _told_apart(sources)
-    todo: list[tuple[Source, str, int, Sampler]] = [
-        (source, name, t, create(name, source.model.config.diffusion, t, spacing))
-        for t in sorted(set(steps))
-        for name in dict.fromkeys(samplers)
-        for source in sources
-    ]
+    recipes = check(samplers, steps, count, [source.model.config.diffusion for source in sources], recipe)
+    cells_to_come = [(source, each) for each in recipes for source in _told_apart(sources)]
     facts: dict[str, Any] = {
         "metric": extractor.metric("fid"),
         "count": count,
         "seed": seed,
-        "precision": precision,
+        "precision": recipe.precision,
         "reference": {"dataset": dataset.identity, "split": split, "lossy": dataset.lossy},
         "extractor": {"name": extractor.name, "sha256": extractor.sha256, **extractor.facts},
     }
     real, real_count = _real(dataset, split, count, extractor, talk)
     cells: list[Cell] = []
-    with collected() as signals, talk.task("cells", len(todo)) as advance:
+    with collected() as signals, talk.task("cells", len(cells_to_come)) as advance:
 
         def stop() -> None:
             if signals:
                 raise Interrupted(signals[0], "finished cells are kept; run the same command to go on")
 
-        for done, (source, name, t, sampler) in enumerate(todo):
-            made = {
-                "weights": source.run.weights_hash,
-                "bits": source.name,
-                "bits_sha256": source.sha256,
-                "sampler": name,
-                "steps": t,
-                "spacing": spacing or sampler.usual_spacing(source.model.config.diffusion),
-                "seed": seed,
-                "precision": precision,
-            }
-            cells.append(
-                _cell(source, sampler, made, facts, dataset, split, extractor, out, batch_size, talk, stop)
-            )
-            advance(done + 1, f"{source.name} {name} T={t}: {cells[-1].value:.4g}")
+        for done, (source, each) in enumerate(cells_to_come):
+            cell = _cell(source, each, facts, dataset, split, extractor, out, batch_size, talk, stop)
+            cells.append(cell)
+            advance(done + 1, f"{cell.source} {cell.sampler} T={cell.steps}: {cell.value:.4g}")
             table = Sweep(facts["metric"], tuple(cells), real, real_count, facts)
             write(table, out)
             stop()
@@ -229,19 +214,25 @@ def check(
     steps: Sequence[int],
     count: int,
     diffusions: Sequence[DiffusionConfig],
-    spacing: str | None = None,
-) -> None:
-    """Raises UserError unless there is something to do, and every sampler can take every number of steps."""
+    recipe: Recipe,
+) -> list[Recipe]:
+    """The recipes to sweep, those with few steps first.
+
+    Raises:
+        UserError: There is nothing to do, or a sampler cannot take a number of steps.
+    """
     if not (samplers and steps and diffusions):
         raise UserError(
             "there is nothing to sweep", "name samplers, numbers of steps, and where bits are from"
         )
     if count < FEWEST:
         raise UserError(f"--count {count} is too few for a score", f"at least {FEWEST} are needed")
-    for name in samplers:
-        for t in steps:
-            for diffusion in diffusions:
-                create(name, diffusion, t, spacing)
+    names = dict.fromkeys(samplers)
+    recipes = [replace(recipe, sampler=name, steps=t) for t in sorted(set(steps)) for name in names]
+    for each in recipes:
+        for diffusion in diffusions:
+            each.create(diffusion)
+    return recipes
 
 
 def _told_apart(sources: Sequence[Source]) -> list[Source]:
@@ -272,8 +263,7 @@ def _real(
 
 def _cell(
     source: Source,
-    sampler: Sampler,
-    made: dict[str, Any],
+    recipe: Recipe,
     facts: dict[str, Any],
     dataset: Dataset,
     split: str,
@@ -283,46 +273,43 @@ def _cell(
     talk: Talk,
     stop: Callable[[], None],
 ) -> Cell:
-    """One cell: from its card if there is one of the same making, else made."""
-    name, t = made["sampler"], made["steps"]
+    """One cell: from its card if there is one of the same facts, else sampled and scored."""
+    recipe = recipe.resolved(source.model.config.diffusion)
+    name, t, count, seed = recipe.sampler, recipe.steps, facts["count"], facts["seed"]
+    origin = {
+        "weights": source.run.weights_hash,
+        "bits": source.name,
+        "bits_sha256": source.sha256,
+        "sampler": name,
+        "steps": t,
+        "spacing": recipe.spacing,
+        "seed": seed,
+        "precision": recipe.precision,
+    }
     file = out / "cards" / f"{source.name}-{name}-{t:03d}.json"
-    wanted = {**facts, **made}
     if file.exists():
         card = read_json(file)
-        if card.get("sweep") == wanted:
+        if card.get("sweep") == {**facts, **origin}:
             score = card["scores"][0]
             return Cell(source.name, name, t, score["value"], score["error"])
-    count = facts["count"]
     with talk.task(f"{source.name} {name} T={t}", count) as advance:
 
         def done(images: int) -> None:
             advance(images, "")
             stop()
 
-        images = decode(
-            source.model,
-            source.bits,
-            sampler,
-            range(count),
-            made["seed"],
-            batch_size or usual_batch(source.model),
-            done,
-            made["precision"],
-        )
-    samples = ImageSet(images, f"{source.name} {name} T={t}", "array", made=made)
-    found = evaluate(samples, dataset, split, extractor, ("fid",), made["seed"])
+        sampler, batch = recipe.create(source.model.config.diffusion), batch_size or usual_batch(source.model)
+        images = decode(source.model, source.bits, sampler, range(count), seed, batch, done, recipe.precision)
+    samples = ImageSet(images, f"{source.name} {name} T={t}", "array", made=origin)
+    scored = evaluate(samples, dataset, split, extractor, ("fid",), seed)
     write_png(file.with_suffix(".png"), grid(images[:STRIP], columns=STRIP))
-    write_json(file, {**found.facts(), "sweep": wanted})
-    return Cell(source.name, name, t, found.scores[0].value, found.scores[0].error)
+    write_json(file, {**scored.facts(), "sweep": {**facts, **origin}})
+    return Cell(source.name, name, t, scored.scores[0].value, scored.scores[0].error)
 
 
 def write(table: Sweep, out: Path) -> None:
     """Writes the table as JSON, Markdown and a plot."""
-    cells = [asdict(cell) for cell in table.cells]
-    write_json(
-        out / "sweep.json",
-        {**table.facts, "real": table.real, "real_count": table.real_count, "cells": cells},
-    )
+    write_json(out / "sweep.json", {**table.facts, **table.summary()})
     write_markdown(out / "sweep.md", table.table())
     with atomic(out / "sweep.png") as temporary:
         _figure(table).savefig(temporary, format="png")
@@ -335,12 +322,12 @@ def _figure(table: Sweep) -> Any:
     figure = Figure(figsize=(1 + 4 * len(names), 4), dpi=110, layout="constrained")
     for axes, name in zip(np.atleast_1d(figure.subplots(1, len(names), sharey=True)), names, strict=True):
         for source in dict.fromkeys(cell.source for cell in table.cells):
-            found = [cell for cell in table.cells if (cell.source, cell.sampler) == (source, name)]
-            if found:
-                axes.errorbar(*_points(found), marker="o", capsize=2, label=source)
+            points = [cell for cell in table.cells if (cell.source, cell.sampler) == (source, name)]
+            if points:
+                axes.errorbar(*_points(points), marker="o", capsize=2, label=source)
         if table.real is not None:
             label = f"{table.real_count:,} real test images"
-            axes.axhline(table.real, color="grey", linestyle=":", label=label)
+            axes.axhline(table.real, color="gray", linestyle=":", label=label)
         ticks = sorted({cell.steps for cell in table.cells})
         axes.set(title=name, xlabel="T, network evaluations", xscale="log", yscale="log")
         axes.set_xticks(ticks, [str(tick) for tick in ticks], minor=False)

@@ -142,7 +142,7 @@ def test_posterior_is_bayes_rule():
     """q(x_{t−1} | x_t, x_0) from the product of two Gaussians, precisions added."""
     made = Diffusion(DiffusionConfig(timesteps=20))
     for t in range(1, 20):
-        alpha, before = 1 - made.betas[t], made.alphas_bar_previous[t]
+        alpha, before = 1 - made.betas[t], made.alphas_bar[t - 1]
         precision = alpha / made.betas[t] + 1 / (1 - before)
         assert made.posterior_variance[t] == pytest.approx(1 / precision, rel=1e-9)
         assert made.posterior_mean_coef1[t] == pytest.approx(

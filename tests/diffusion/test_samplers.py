@@ -63,8 +63,9 @@ def test_exact_denoiser_of_a_gaussian_gives_that_gaussian(name, eta, variance, s
         assert mean == pytest.approx(MEAN, abs=0.01 * MEAN)
         errors.append(math.log(var / DEVIATION**2))
         assert abs(errors[-1]) < 16 / steps
-    # Doubling T halves the error of a solver of first order; the others fall at least as fast.
-    assert abs(errors[1] / errors[0]) < 0.6
+    # Doubling T halves the error of a solver of first order; the others fall at least as fast, down to what starting
+    # from N(0, 1) a stride below the noise costs: α² |s² − 1|, 2e-4 at T = 100 of the cosine schedule.
+    assert abs(errors[1]) < max(0.6 * abs(errors[0]), 5e-4)
     if name in ("ancestral", "ddim"):
         assert errors[1] / errors[0] == pytest.approx(0.5, abs=0.1)
 
@@ -225,7 +226,7 @@ def new_sampler(**attributes):
 
 @pytest.fixture
 def registry(monkeypatch):
-    monkeypatch.setattr(samplers.base, "_SAMPLERS", dict(samplers.base._SAMPLERS))
+    monkeypatch.setattr(samplers.SAMPLERS, "entries", dict(samplers.SAMPLERS.entries))
 
 
 def test_a_new_sampler_is_one_entry(registry):
@@ -261,10 +262,7 @@ def test_the_usual_spacing_follows_what_the_network_predicts():
     """A guess of x_0 at the last timestep is the mean image from v or x_0, and noise from ε."""
     for prediction, last in (("epsilon", 750), ("v", 999), ("x0", 999)):
         config = DiffusionConfig(prediction=prediction)
-        for name in ("ddim", "dpm++", "unipc"):
+        for name in ("ddim", "dpm++", "dpm++-sde", "unipc"):
             assert samplers.create(name, config, 4).process.timesteps[-1] == last, (name, prediction)
         assert samplers.create("ancestral", config, 4).process.timesteps[-1] == 999
         assert samplers.create("ddim", config, 4, "uniform").process.timesteps[-1] == 999
-    recipe = {"sampler": "ddim", "steps": 4, "spacing": None}
-    assert samplers.resolved(recipe, DiffusionConfig(prediction="v"))["spacing"] == "trailing"
-    assert samplers.resolved({**recipe, "spacing": "quadratic"}, config)["spacing"] == "quadratic"

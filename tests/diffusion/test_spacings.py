@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from dmzcli.config import DiffusionConfig
-from dmzcli.diffusion.schedule import alphas_bar, half_log_snr
+from dmzcli.diffusion.process import Diffusion
 from dmzcli.diffusion.spacings import spaced_timesteps, spacings
 from dmzcli.errors import UserError
 
@@ -39,6 +39,7 @@ def test_all_timesteps_are_all_timesteps_and_one_is_the_noise(spacing):
         ("leading", [0, 250, 500, 750]),
         ("trailing", [249, 499, 749, 999]),
         ("quadratic", [0, 111, 444, 999]),
+        ("leading-quadratic", [0, 83, 333, 750]),
     ],
 )
 def test_four_of_a_thousand(spacing, expected):
@@ -49,7 +50,7 @@ def test_four_of_a_thousand(spacing, expected):
 def test_log_snr_is_equidistant_up_to_the_grid(schedule):
     """Each kept λ is within a timestep's change of λ of its target; a cosine schedule ends at −5.1."""
     config = DiffusionConfig(schedule=schedule)
-    whole = half_log_snr(alphas_bar(config))
+    whole = Diffusion(config).half_log_snr
     kept = spaced_timesteps(config, 10, "log-snr")
     wanted = np.linspace(whole[0], max(whole[-1], -5.1), 10)
     near = np.abs(np.gradient(whole))[kept]

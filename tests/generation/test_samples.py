@@ -3,7 +3,7 @@
 import json
 import shutil
 import signal
-from dataclasses import asdict, replace
+from dataclasses import fields, replace
 from pathlib import Path
 
 import numpy as np
@@ -12,18 +12,27 @@ import torch
 from PIL import Image
 
 from dmzcli.codes.draw import draw_bits
+from dmzcli.config import DiffusionConfig
 from dmzcli.diffusion.samplers import available, create
 from dmzcli.errors import UserError
 from dmzcli.generation import samples as sampling
 from dmzcli.generation.decode import decode, invert
-from dmzcli.generation.samples import Plan, sample
+from dmzcli.generation.recipe import Recipe
+from dmzcli.generation.samples import Samples, sample
 from dmzcli.model.autoencoder import build
 from dmzcli.model.pixels import to_unit
 from dmzcli.system.interrupts import Interrupted
 from dmzcli.system.png import grid
 
 BITS = np.random.default_rng(0).integers(0, 2, (12, 8), dtype=np.uint8)
-PLAN = Plan("m" * 64, "bernoulli", "p" * 64, count=12, steps=5)
+PLAN = Samples("m" * 64, "bernoulli", "p" * 64, 12, Recipe(steps=5, spacing="uniform"))
+RECIPE = {field.name for field in fields(Recipe)}
+
+
+def changed(samples, **values):
+    """Samples with other values, of their own or of their recipe."""
+    recipe = replace(samples.recipe, **{k: v for k, v in values.items() if k in RECIPE})
+    return replace(samples, recipe=recipe, **{k: v for k, v in values.items() if k not in RECIPE})
 
 
 def near(one, other):
@@ -109,7 +118,7 @@ def test_what_a_folder_of_samples_holds(model):
         assert np.array_equal(np.unpackbits(stream["bits"], axis=1, count=8, bitorder="big"), BITS)
     assert np.array_equal(np.asarray(Image.open("out/grid.png")), grid(images)[:, :, 0])
     card = json.loads(Path("out/samples.json").read_text())
-    assert card == {**asdict(PLAN), "size": 8, "channels": 1, "encoding": "png"}
+    assert card == {**PLAN.facts(), "size": 8, "channels": 1, "encoding": "png"}
 
 
 def test_the_same_plan_makes_the_same_images(model):
@@ -179,7 +188,7 @@ def test_a_folder_of_another_plan_is_refused(model, change, told):
     sample(model, BITS, PLAN, Path("out"))
     before = {file: file.read_bytes() for file in Path("out").rglob("*") if file.is_file()}
     with pytest.raises(UserError, match=rf"^out holds other samples: {told}"):
-        sample(model, BITS, replace(PLAN, **change), Path("out"))
+        sample(model, BITS, changed(PLAN, **change), Path("out"))
     assert {file: file.read_bytes() for file in Path("out").rglob("*") if file.is_file()} == before
 
 
@@ -225,13 +234,27 @@ def test_a_spoilt_image_is_named(model, spoil):
 )
 def test_default_folders_tell_plans_apart(field):
     other = {"sampler": "ddim", "spacing": "ddim", "model": "x", "prior_hash": "x"}.get(field, 7)
-    assert replace(PLAN, **{field: other}).folder_name() != PLAN.folder_name()
+    assert changed(PLAN, **{field: other}).folder_name() != PLAN.folder_name()
     assert replace(PLAN, count=99).folder_name() != PLAN.folder_name()
 
 
+@pytest.mark.parametrize(
+    ("sampler", "spacing"),
+    [("ancestral", "uniform"), ("ddim", "ddim"), ("dpm++", "leading"), ("unipc", "leading")],
+)
+def test_folder_names_outlive_a_change_of_default(sampler, spacing):
+    """What was written under a default of its day is found by its recipe; today's default has a name of its own."""
+    earlier = changed(PLAN, sampler=sampler, spacing=spacing)
+    assert earlier.folder_name().startswith(f"bernoulli-{sampler}-5-n12-seed0-") and spacing not in (
+        earlier.folder_name().removeprefix(f"bernoulli-{sampler}")
+    )
+    today = replace(PLAN, recipe=Recipe(sampler, 5).resolved(DiffusionConfig()))
+    assert (today.folder_name() == earlier.folder_name()) == (today.recipe.spacing == spacing)
+
+
 def test_a_percentile_names_a_dynamic_folder_only():
-    dynamic = replace(PLAN, threshold="dynamic")
-    assert replace(dynamic, percentile=0.9).folder_name() != dynamic.folder_name()
+    dynamic = changed(PLAN, threshold="dynamic")
+    assert changed(dynamic, percentile=0.9).folder_name() != dynamic.folder_name()
     assert "clip" not in PLAN.folder_name()
 
 
@@ -244,12 +267,12 @@ def test_a_folder_from_before_a_setting_existed_goes_on(model):
     assert np.array_equal(sample(model, BITS, PLAN, Path("out"))[:5], first)
     Path("out/plan.json").write_text(json.dumps(card))
     with pytest.raises(UserError, match=r"threshold is 'clip' there, 'none' here"):
-        sample(model, BITS, replace(PLAN, threshold="none"), Path("out"))
+        sample(model, BITS, changed(PLAN, threshold="none"), Path("out"))
 
 
 def test_a_model_without_a_latent(tiny):
     model = build(tiny(model__latent="none")).eval()
-    plan = Plan("m", "none", "", count=3, steps=3)
+    plan = Samples("m", "none", "", 3, Recipe(steps=3))
     assert sample(model, None, plan, Path("out")).shape == (3, 8, 8, 1)
     with np.load("out/samples.npz") as stream:
         assert stream.files == ["images"]
@@ -264,7 +287,7 @@ def test_solvers_without_noise_after_perturbed_training_are_warned_of(tiny, name
         def say(self, message):
             said.append(message)
 
-    sample(model, BITS, replace(PLAN, sampler=name, spacing="leading"), Path("a"), talk=Listener())
+    sample(model, BITS, changed(PLAN, sampler=name, spacing="leading"), Path("a"), talk=Listener())
     assert any("perturbation" in message for message in said)
 
 

@@ -141,7 +141,7 @@ def test_without_a_plain_run_it_says_so(dmz, workshop, tiny_extractor):
         (("--steps", "0"), "--steps 0 is no list"),
         (("--steps", "51"), "--steps 51 does not fit"),
         (("--samplers", "dimd"), "unknown sampler 'dimd'"),
-        (("--bits", "some"), "--bits some is no place"),
+        (("--bits", "some"), "--bits some is none of prior"),
         (("-n", "3"), "--count 3 is too few"),
         (("--spacing", "some"), "unknown spacing 'some'"),
         (("--samplers", ""), "there is nothing to sweep"),

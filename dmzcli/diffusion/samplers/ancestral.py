@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-
 import torch
 from torch import Tensor
 
-from dmzcli.diffusion.process import Prediction
-from dmzcli.diffusion.samplers.base import Past, Sampler, register
+from dmzcli.diffusion.samplers.base import Sampler, Step, register
 
 
 @register
@@ -19,14 +16,6 @@ class Ancestral(Sampler):
     summary = "the DDPM's reverse chain, with the trained or fixed variance"
     adds_noise = True
 
-    def step(
-        self,
-        x_t: Tensor,
-        i: int,
-        predicted: Prediction,
-        noise: Callable[[], Tensor],
-        past: Sequence[Past],
-    ) -> Tensor:
-        if i == 0:
-            return predicted.mean
-        return predicted.mean + torch.exp(0.5 * predicted.log_variance) * noise()
+    def step(self, at: Step) -> Tensor:
+        mean, log_variance = at.predicted.mean, at.predicted.log_variance
+        return mean + torch.exp(0.5 * log_variance) * at.noise() if at.i else mean

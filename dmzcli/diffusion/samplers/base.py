@@ -3,32 +3,52 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from inspect import isabstract
-from typing import Any, ClassVar, NamedTuple
+from typing import Any, ClassVar, NamedTuple, TypeVar
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from dmzcli.config import DiffusionConfig
-from dmzcli.diffusion.process import Diffusion, Prediction
+from dmzcli.diffusion.process import Diffusion, Level, Prediction
+from dmzcli.diffusion.registry import Registry, check_texts
 from dmzcli.diffusion.spacings import spaced_timesteps
 from dmzcli.diffusion.thresholds import PERCENTILE, bounded
-from dmzcli.errors import UserError, did_you_mean
+from dmzcli.errors import UserError
 
 Denoiser = Callable[[Tensor, Tensor], Tensor]
 """(x_t (B, C, H, W), t (B,) on the training scale) → network output (B, C or 2C, H, W)."""
-
-_SAMPLERS: dict[str, type[Sampler]] = {}
 
 
 class Past(NamedTuple):
     """An earlier step of the same call."""
 
+    t: Level
+    x: Tensor  # x_t, corrected where the sampler corrects
+    x0: Tensor  # the estimate of x_0 there
+
+
+class Step(NamedTuple):
+    """A step of the way from noise to image: from x_t to x_s, less noisy.
+
+    Attributes:
+        i: Position of t in ``process.timesteps``; the step from 0 ends at the image.
+        x: x_t, (B, C, H, W).
+        predicted: The network's estimates at x_t.
+        noise: Draws the next standard normal noise of every image, (B, C, H, W); called only if needed.
+        past: This call's last two steps, newest last; empty at the first.
+        t, s: Signal and noise at both ends.
+    """
+
     i: int
-    x: Tensor  # what the step went on from, corrected where the sampler corrects
-    x0: Tensor  # what the network made of it
+    x: Tensor
+    predicted: Prediction
+    noise: Callable[[], Tensor]
+    past: Sequence[Past]
+    t: Level
+    s: Level
 
 
 class Sampler(ABC):
@@ -43,7 +63,7 @@ class Sampler(ABC):
         spacing: Which timesteps are visited; see :mod:`dmzcli.diffusion.spacings`.
         eta: How much noise a step adds, for samplers that let one choose (0 none, 1 the DDPM posterior's).
         threshold: How x̂_0 is kept in range: none, clip or dynamic; see :mod:`dmzcli.diffusion.thresholds`.
-        percentile: Of the dynamic threshold.
+        percentile: Percentile of the dynamic threshold.
 
     Raises:
         UserError: ``steps`` does not fit, ``eta`` is negative or not finite, or the threshold is unknown.
@@ -81,11 +101,11 @@ class Sampler(ABC):
     def usual_spacing(cls, config: DiffusionConfig) -> str:
         """The spacing where none is chosen.
 
-        Solvers without noise start a stride below the last timestep of a network that predicts ε: there x_t is all
-        noise, its estimate of x_0 is a guess, and the guess would stay. A network that predicts x_0 or v estimates the
-        mean image there, and is started at the very end.
+        Solvers start a stride below the last timestep of a network that predicts ε: there x_t is all noise, its
+        estimate of x_0 is a guess, and the guess would stay. A network that predicts x_0 or v estimates the mean image
+        there, and is started at the very end. ``benchmarks/results/solvers-exact.md`` has the measurements.
         """
-        early = cls.spacing in ("ddim", "leading")
+        early = cls.spacing in ("ddim", "leading", "leading-quadratic")
         return "trailing" if early and config.prediction != "epsilon" else cls.spacing
 
     @property
@@ -93,35 +113,13 @@ class Sampler(ABC):
         """Whether the image is a function of x_T alone."""
         return not (self.adds_noise or self.eta)
 
-    def correct(self, x_t: Tensor, i: int, predicted: Prediction, past: Sequence[Past]) -> Tensor:
-        """A better x at position i, now that the network was evaluated there; x_t itself unless a sampler knows better.
-
-        Arguments:
-            x_t: What the last step made, and the network saw.
-            i: Position in ``process.timesteps``.
-            predicted: What the network said.
-            past: This call's last two steps, newest last; empty at the first.
-        """
-        return x_t
+    def correct(self, at: Step) -> Tensor:
+        """A better x_t, now that the network was evaluated there; ``at.x`` itself unless a sampler knows better."""
+        return at.x
 
     @abstractmethod
-    def step(
-        self,
-        x_t: Tensor,
-        i: int,
-        predicted: Prediction,
-        noise: Callable[[], Tensor],
-        past: Sequence[Past],
-    ) -> Tensor:
-        """x at position i − 1 from x_t at position i; at i = 0 the image itself.
-
-        Arguments:
-            x_t: (B, C, H, W), corrected.
-            i: Position in ``process.timesteps``.
-            predicted: What the network said at x_t.
-            noise: Draws the next standard normal noise of every image, (B, C, H, W); called only if needed.
-            past: See :meth:`correct`.
-        """
+    def step(self, at: Step) -> Tensor:
+        """x_s, (B, C, H, W); where ``at.i`` is 0, the image itself."""
 
     @torch.no_grad()
     def sample(self, denoiser: Denoiser, noise: Callable[[], Tensor]) -> Tensor:
@@ -129,7 +127,7 @@ class Sampler(ABC):
 
         Arguments:
             denoiser: The network, with its bits bound.
-            noise: See :meth:`step`; its first draw is x_T.
+            noise: Draws the next standard normal noise of every image, (B, C, H, W); its first draw is x_T.
 
         Returns:
             x_0, (B, C, H, W).
@@ -141,33 +139,37 @@ class Sampler(ABC):
             # One timestep for all images, as a view of one number: a network may embed it once.
             output = denoiser(x, self.process.model_timesteps(index[:1]).expand(len(x)))
             predicted = self.process.predict(output, x, index, self.threshold)
-            x = self.correct(x, i, predicted, past)
-            made = self.step(x, i, predicted, noise, past)
-            past = [*past[-1:], Past(i, x, predicted.x0)]
-            x = made
+            at = Step(i, x, predicted, noise, past, self.process.level(i), self.process.level(i - 1))
+            at = at._replace(x=self.correct(at))
+            x = self.step(at)
+            past = [*past[-1:], Past(at.t, at.x, predicted.x0)]
         return x
 
 
-def register(sampler: type[Sampler]) -> type[Sampler]:
+def _check(entry: Any) -> str:
+    name = check_texts(entry, getattr(entry, "__name__", repr(entry)))
+    if not (isinstance(entry, type) and issubclass(entry, Sampler)) or isabstract(entry):
+        raise ValueError(f"{entry.__name__} is no Sampler with a step of its own")
+    return name
+
+
+SAMPLERS: Registry[type[Sampler]] = Registry("sampler", _check)
+S = TypeVar("S", bound=type[Sampler])
+
+
+def register(sampler: S) -> S:
     """Makes a sampler known by its name; usable as a decorator.
 
     Raises:
         ValueError: The name is taken, name or summary is missing, or there is no ``step``.
     """
-    for attribute in ("name", "summary"):
-        if not isinstance(getattr(sampler, attribute, None), str):
-            raise ValueError(f"{sampler.__name__} has no class attribute {attribute!r}")
-    if not issubclass(sampler, Sampler) or isabstract(sampler):
-        raise ValueError(f"{sampler.__name__} is no Sampler with a step of its own")
-    if sampler.name in _SAMPLERS:
-        raise ValueError(f"a sampler named {sampler.name!r} is registered already")
-    _SAMPLERS[sampler.name] = sampler
+    SAMPLERS.add(sampler)
     return sampler
 
 
 def available() -> list[str]:
     """Names of the registered samplers."""
-    return sorted(_SAMPLERS)
+    return SAMPLERS.names()
 
 
 def sampler_class(name: str) -> type[Sampler]:
@@ -176,15 +178,7 @@ def sampler_class(name: str) -> type[Sampler]:
     Raises:
         UserError: The name is unknown.
     """
-    if name not in _SAMPLERS:
-        raise UserError(f"unknown sampler '{name}'", did_you_mean(name, _SAMPLERS, "samplers"))
-    return _SAMPLERS[name]
-
-
-def resolved(recipe: Mapping[str, Any], config: DiffusionConfig) -> dict[str, Any]:
-    """A recipe (``sampler``, ``steps``, ``spacing``, …) whose spacing is chosen: the usual one where it is ``None``."""
-    usual = sampler_class(recipe["sampler"]).usual_spacing(config)
-    return {**recipe, "spacing": recipe["spacing"] or usual}
+    return SAMPLERS.get(name)
 
 
 def create(

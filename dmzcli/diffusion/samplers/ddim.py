@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import math
 
-import numpy as np
 from torch import Tensor
 
-from dmzcli.diffusion.process import Prediction
-from dmzcli.diffusion.samplers.base import Past, Sampler, register
+from dmzcli.diffusion.samplers.base import Sampler, Step, register
 
 
 @register
 class DDIM(Sampler):
-    """x_{t−1} = √ᾱ_{t−1} x̂_0 + √(1 − ᾱ_{t−1} − σ²) ε̂ + σ ξ.
+    """x_s = α_s x̂_0 + √(σ_s² − ς²) ε̂ + ς ξ, where ς = η (σ_s / σ_t) √(1 − α_t² / α_s²).
 
     J. Song, C. Meng, S. Ermon, "Denoising Diffusion Implicit Models", 2021, arXiv 2010.02502, eq. 12 and 16.
     """
@@ -25,15 +23,9 @@ class DDIM(Sampler):
     spacing = "ddim"
     takes_eta = True
 
-    def step(
-        self,
-        x_t: Tensor,
-        i: int,
-        predicted: Prediction,
-        noise: Callable[[], Tensor],
-        past: Sequence[Past],
-    ) -> Tensor:
-        now, before = self.process.alphas_bar[i], self.process.alphas_bar_previous[i]
-        sigma = self.eta * np.sqrt((1 - before) / (1 - now) * (1 - now / before))
-        x = np.sqrt(before) * predicted.x0 + np.sqrt(max(1 - before - sigma**2, 0.0)) * predicted.epsilon
-        return x + sigma * noise() if sigma > 0 and i > 0 else x
+    def step(self, at: Step) -> Tensor:
+        t, s = at.t, at.s
+        fresh = self.eta * s.noise / t.noise * math.sqrt(1 - (t.signal / s.signal) ** 2)
+        rest = math.sqrt(max(s.noise**2 - fresh**2, 0.0)) if fresh else s.noise
+        x = s.signal * at.predicted.x0 + rest * at.predicted.epsilon
+        return x + fresh * at.noise() if fresh and at.i else x

@@ -1,0 +1,87 @@
+"""A recipe: how images are sampled, whatever the bits and the noise are. Importing it imports no torch."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+from dmzcli.diffusion.thresholds import KINDS, PERCENTILE
+
+if TYPE_CHECKING:
+    import torch
+
+    from dmzcli.config import DiffusionConfig
+    from dmzcli.diffusion.samplers import Sampler
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """How images are sampled; the fields are named as the commands' options are.
+
+    Attributes:
+        sampler: Name of a sampler.
+        steps: T, the number of network evaluations.
+        spacing: Name of a spacing of the timesteps; ``None`` for the sampler's usual one.
+        eta: Noise of a step, for samplers that let one choose.
+        threshold: How each estimate of the image is bounded.
+        percentile: Percentile of the dynamic threshold.
+        precision: ``no`` (float32) or ``bf16`` for the network's evaluations; ``auto`` until a device is known.
+    """
+
+    sampler: str = "ancestral"
+    steps: int = 20
+    spacing: str | None = None
+    eta: float = 0.0
+    threshold: str = "clip"
+    percentile: float = PERCENTILE
+    precision: str = "no"
+
+    def on(self, device: torch.device) -> Recipe:
+        """The recipe whose precision is what ``auto`` means on a device.
+
+        Raises:
+            UserError: The precision or the sampler is unknown.
+        """
+        from dmzcli.diffusion.samplers import sampler_class
+        from dmzcli.system.devices import computing_in
+
+        sampler_class(self.sampler)
+        return replace(self, precision=computing_in(self.precision, device))
+
+    def resolved(self, diffusion: DiffusionConfig) -> Recipe:
+        """The recipe with the spacing that it has for a model's diffusion."""
+        from dmzcli.diffusion.samplers import sampler_class
+
+        return replace(self, spacing=self.spacing or sampler_class(self.sampler).usual_spacing(diffusion))
+
+    def create(self, diffusion: DiffusionConfig) -> Sampler:
+        """The sampler for a model's diffusion.
+
+        Raises:
+            UserError: A name is unknown, or a number does not fit.
+        """
+        from dmzcli.diffusion.samplers import create
+
+        return create(
+            self.sampler, diffusion, self.steps, self.spacing, self.eta, self.threshold, self.percentile
+        )
+
+    def facts(self) -> dict[str, Any]:
+        """As JSON."""
+        return asdict(self)
+
+
+def choices() -> dict[str, dict[str, str]]:
+    """The names that a recipe can hold, with a line about each: of samplers, spacings and thresholds."""
+    from dmzcli.diffusion.samplers import SAMPLERS
+    from dmzcli.diffusion.spacings import SPACINGS
+
+    return {"samplers": SAMPLERS.summaries(), "spacings": SPACINGS.summaries(), "thresholds": dict(KINDS)}
+
+
+def listing() -> str:
+    """The choices for a person."""
+    lines = []
+    for group, entries in choices().items():
+        lines += [f"{group}:", *(f"    {name}: {summary}" for name, summary in entries.items())]
+    return "\n".join(lines)
