@@ -53,6 +53,11 @@ def probabilities_of(model: Autoencoder, images: np.ndarray, batch_size: int = 5
         return torch.cat([model.probabilities(to_unit(batch, device)) for batch in batches]).cpu().numpy()
 
 
+def bits_of(model: Autoencoder, images: np.ndarray, batch_size: int = 512) -> np.ndarray:
+    """The most probable bits of uint8 images (N, H, W, C), uint8 (N, D)."""
+    return pick_bits(torch.from_numpy(probabilities_of(model, images, batch_size))).numpy()
+
+
 def part_rows(count: int) -> int:
     """Rows per part of a dataset of ``count``: of the count alone, so that any number of processes can go on."""
     return min(PART, max(SMALLEST, -(-count // 32)))

@@ -202,5 +202,3 @@ def _settings_of_import(
     if not (dataset or config.data.dataset):
         raise UserError(f"{run} was imported without a dataset", f"name one: dmz train DATASET --run {run}")
     return config.model_dump(), str(run / "config.json")
-
-

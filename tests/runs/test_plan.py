@@ -1,17 +1,12 @@
 """Before a run: what wins over what, where it goes, and what it will take."""
 
-import json
 from pathlib import Path
 
 import pytest
-import torch
 
-from dmzcli.config import list_all_settings, presets
+from dmzcli.config import presets
 from dmzcli.errors import UserError
-from dmzcli.training.cost import Kept, flops
-from dmzcli.training.cost import estimate
 from dmzcli.runs.plan import first_difference, plan
-from dmzcli.model.autoencoder import build
 
 NOTHING: dict = {}
 
@@ -93,5 +88,3 @@ def test_the_first_difference_is_told(tiny):
 
 
 # What it takes -------------------------------------------------------------------------------------------------
-
-

@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from dmzcli.errors import UserError
 from dmzcli.codes.find import find_bits
+from dmzcli.errors import UserError
 from dmzcli.runs.find import find_run, find_run_of, same_dataset
 from dmzcli.runs.run import load_into
 from dmzcli.system.files import sha256
