@@ -2,6 +2,35 @@
 
 Three nouns carry the package: the *autoencoder* (:mod:`dmzcli.model.autoencoder`), the *prior* over its
 bits (the separate package :mod:`priors`) and the *sampler* (:mod:`dmzcli.diffusion.samplers`).
+:func:`load` puts them together: a trained run as an object that encodes, decodes and samples.
 """
 
-__version__ = "0.1.0"
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from dmzcli.version import __version__
+
+if TYPE_CHECKING:
+    from dmzcli.library import Model
+
+__all__ = ["__version__", "load"]
+
+
+def load(run: str | Path, device: str | None = None) -> Model:
+    """Loads a trained run: its autoencoder, and through it the priors that were fitted to its bits.
+
+    Arguments:
+        run: The run's directory, such as ``runs/digits``.
+        device: ``cpu``, ``cuda``, ``cuda:0``, … or ``mps``; by default the best there is.
+
+    Returns:
+        The model, with ``encode``, ``decode``, ``invert`` and ``sample``.
+
+    Raises:
+        UserError: The directory is no run, its weights are missing or damaged, or there is no such device.
+    """
+    from dmzcli.library import Model  # torch is imported here, and not by ``import dmzcli``
+
+    return Model(run, device)

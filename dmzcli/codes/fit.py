@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 import priors
-from dmzcli import __version__
 from dmzcli.codes.find import priors_folder
 from dmzcli.codes.given import given_rows, suffix
 from dmzcli.codes.table import BitTable
@@ -16,6 +15,7 @@ from dmzcli.errors import UserError, did_you_mean
 from dmzcli.system.files import sha256
 from dmzcli.system.interrupts import Interrupted, collected
 from dmzcli.system.progress import Silence, Talk
+from dmzcli.version import __version__
 
 
 @dataclass(frozen=True)

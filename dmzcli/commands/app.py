@@ -6,7 +6,6 @@ from typing import Annotated
 
 import typer
 
-from dmzcli import __version__
 from dmzcli.commands import (
     compare_priors,
     data,
@@ -22,6 +21,7 @@ from dmzcli.commands import (
     sweep_steps,
     train,
 )
+from dmzcli.version import __version__
 
 app = typer.Typer(
     name="dmz",

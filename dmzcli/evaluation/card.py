@@ -13,7 +13,6 @@ from typing import Any
 import numpy as np
 import torch
 
-from dmzcli import __version__
 from dmzcli.data import Dataset
 from dmzcli.data.dataset import spread
 from dmzcli.errors import UserError, did_you_mean
@@ -23,6 +22,7 @@ from dmzcli.evaluation.image_sets import ImageSet, fitted_to
 from dmzcli.evaluation.scores import Score
 from dmzcli.system.files import write_json
 from dmzcli.system.progress import Silence, Talk
+from dmzcli.version import __version__
 
 METRICS = ("fid", "kid", "is", "prc")
 ENOUGH = 10_000
