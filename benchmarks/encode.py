@@ -2,7 +2,7 @@
 
 Encoding is everything that ``dmz encode`` does with a dataset at hand: batches, bits, probabilities, resumable parts
 on the disk, and the table. The bare forward pass is the encoder alone on one batch that is at hand as numbers. They
-take turns; the table shows medians over the rounds. The weights are those of the initialisation: they cost the same.
+take turns; the table shows medians over the rounds. The weights are those of the initialization: they cost the same.
 
     python benchmarks/encode.py fashion-mnist --preset fashion-mnist --rounds 5
     python benchmarks/encode.py cifar10-jpeg.tar.xz --preset cifar10
@@ -64,7 +64,7 @@ def first(dataset: Dataset, rows: int) -> Dataset:
 
 
 def built(config: Config, dataset: Dataset, device: torch.device) -> Autoencoder:
-    """A model for the images of a dataset, at its initialisation."""
+    """A model for the images of a dataset, at its initialization."""
     torch.manual_seed(config.training.seed)
     size, channels = dataset.images.shape[2:]
     return Autoencoder(config.resolved(size, channels)).to(device).eval()

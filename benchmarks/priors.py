@@ -1,6 +1,6 @@
 """Speed and memory of the priors on a CPU, beside the bars that they must hold.
 
-Codes are synthetic: D thresholded sums of a class centre and a few shared normals, so that bits depend on each other
+Codes are synthetic: D thresholded sums of a class center and a few shared normals, so that bits depend on each other
 at many scales. Each part runs in a process of its own, so that memory is its own, one after the other.
 
     python benchmarks/priors.py --out benchmarks/results/priors.md
@@ -39,11 +39,11 @@ Rows = list[tuple[str, float, float, str, str]]  # what, by the clock, by the pr
 def codes(n: int, dim: int, seed: int = 0) -> np.ndarray:
     """Dependent bits, uint8 (n, dim)."""
     rng = np.random.default_rng(seed)
-    centres, shared = rng.normal(size=(200, dim)), rng.normal(size=(12, dim))
+    centers, shared = rng.normal(size=(200, dim)), rng.normal(size=(12, dim))
     out = np.empty((n, dim), np.uint8)
     for at in range(0, n, 10_000):
         rows = len(out[at : at + 10_000])
-        logits = centres[rng.integers(0, 200, rows)] + 0.7 * rng.normal(size=(rows, 12)) @ shared
+        logits = centers[rng.integers(0, 200, rows)] + 0.7 * rng.normal(size=(rows, 12)) @ shared
         out[at : at + rows] = rng.random((rows, dim)) < 1 / (1 + np.exp(-logits))
     return out
 

@@ -1,6 +1,6 @@
 """Training speed and memory: our autoencoder beside one of the same size built from diffusers.
 
-All take one optimiser step (forward, backward, AdamW, averaged weights) on the same random images and bits, in
+All take one optimizer step (forward, backward, AdamW, averaged weights) on the same random images and bits, in
 turns, in one process; the table shows the median of the rounds, and the ratio to ours. The peer is the same encoder
 and bottleneck with diffusers' ``UNet2DConditionModel`` as the denoiser, its cross-attention fed with one token of the
 bits. Its transformer blocks carry a self-attention and a feed-forward layer of their own, so "the same size" has two
@@ -73,7 +73,7 @@ class Peer(nn.Module):
 
 
 def parameters(model: nn.Module) -> int:
-    """How many numbers are learnt."""
+    """How many numbers are learned."""
     return sum(p.numel() for p in model.parameters())
 
 
@@ -87,9 +87,9 @@ def matched_peer(config: Config, wanted: int) -> Peer:
 
 
 def stepper(model: nn.Module, config: Config, device: torch.device, batch: int) -> Callable[[], None]:
-    """A function that makes one optimiser step."""
+    """A function that makes one optimizer step."""
     model.to(device).train()
-    optimiser = torch.optim.AdamW(model.parameters(), lr=1e-4, fused=True)
+    optimizer = torch.optim.AdamW(model.parameters(), lr=1e-4, fused=True)
     average, diffusion = Average(model, config.training.ema), Diffusion(config.diffusion)
     generator = torch.Generator().manual_seed(0)
     shape = (batch, config.data.channels, config.data.size, config.data.size)
@@ -106,8 +106,8 @@ def stepper(model: nn.Module, config: Config, device: torch.device, batch: int) 
             loss = diffusion.losses(output, x0, x_t, index, noise)["loss"].mean()
         loss.backward()
         nn.utils.clip_grad_norm_(model.parameters(), 1.0)
-        optimiser.step()
-        optimiser.zero_grad(set_to_none=True)
+        optimizer.step()
+        optimizer.zero_grad(set_to_none=True)
         average.update(model, 1)
         if device.type == "cuda":
             torch.cuda.synchronize()

@@ -119,7 +119,7 @@ class Model:
             steps: T, the number of network evaluations per image.
             seed: Seed of the noise.
             sampler: Name of a sampler; see ``dmzcli.diffusion.samplers.available()``.
-            spacing: Which timesteps are visited; by default the sampler's own.
+            spacing: Name of the spacing of the timesteps; by default the sampler's own.
             eta: The noise of ``ddim``: 0 none, 1 as much as the ancestral sampler.
             batch_size: Images at a time; by default what suits the device.
 
@@ -145,7 +145,7 @@ class Model:
         Arguments:
             images: uint8 (N, H, W, C).
             bits: uint8 (N, D), one row for each image; by default the images' own.
-            steps: T, the number of network evaluations per image; by default 100, or all timesteps of a model with fewer.
+            steps: T, the number of network evaluations per image; by default 100, or all that there are.
             batch_size: Images at a time; by default what suits the device.
 
         Returns:
@@ -184,7 +184,7 @@ class Model:
         Arguments:
             prior: A prior of the run by its name, a prior's folder, or a fitted prior; by default the run's newest. A
                 plain diffusion model takes ``None``.
-            n: How many.
+            n: Number of images.
             seed: Seed of bits and noise.
             temperature: Temperature of the prior; below 1 its likelier codes.
             how: ``steps``, ``sampler``, ``spacing``, ``eta`` and ``batch_size``, as in :meth:`decode`.

@@ -2,7 +2,7 @@
 
 Reads a bit table with h5py and NumPy alone, as any program can.
 
-    python examples/nearest_codes.py runs/demo/bits.h5 --neighbours 5
+    python examples/nearest_codes.py runs/demo/bits.h5 --neighbors 5
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("table")
-    parser.add_argument("--neighbours", type=int, default=5)
+    parser.add_argument("--neighbors", type=int, default=5)
     arguments = parser.parse_args()
 
     with h5py.File(arguments.table) as table:
@@ -33,11 +33,11 @@ def main() -> None:
     agree = []
     for block in np.array_split(test, max(1, len(test) // 1000)):
         distance = weight + bits[block].sum(1, keepdims=True) - 2 * bits[block] @ bits[train].T
-        nearest = np.argpartition(distance, arguments.neighbours, axis=1)[:, : arguments.neighbours]
+        nearest = np.argpartition(distance, arguments.neighbors, axis=1)[:, : arguments.neighbors]
         agree.append(labels[train[nearest]] == labels[block, None])
     share = np.concatenate(agree).mean()
     print(
-        f"{share:.1%} of the {arguments.neighbours} nearest of {len(train):,} codes ({dim} bits) share the class"
+        f"{share:.1%} of the {arguments.neighbors} nearest of {len(train):,} codes ({dim} bits) share the class"
     )
 
 

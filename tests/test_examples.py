@@ -21,7 +21,7 @@ def example(monkeypatch):
 
 
 def test_nearest_codes(example, run, capsys):
-    example("nearest_codes.py", run.bits, "--neighbours", 3)
+    example("nearest_codes.py", run.bits, "--neighbors", 3)
     assert "of the 3 nearest of 1,197 codes" in capsys.readouterr().out
 
 

@@ -13,7 +13,7 @@ from dmzcli.commands import options as common
 def demo(
     run: Annotated[Path, typer.Option("--run", help="Run directory.")] = Path("runs/demo"),
     max_steps: Annotated[
-        int | None, typer.Option("--max-steps", min=1, help="Optimiser steps, for a shorter demo.")
+        int | None, typer.Option("--max-steps", min=1, help="Optimizer steps, for a shorter demo.")
     ] = None,
     seed: common.SeedOption = 0,
     device: common.DeviceOption = None,

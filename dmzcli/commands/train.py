@@ -31,7 +31,7 @@ def train(
     ] = None,
     bits: Annotated[int | None, typer.Option("--bits", min=1, help="|z|, the number of bits.")] = None,
     max_steps: Annotated[
-        int | None, typer.Option("--max-steps", min=1, help="Optimiser steps of the run.")
+        int | None, typer.Option("--max-steps", min=1, help="Optimizer steps of the run.")
     ] = None,
     max_hours: Annotated[
         float | None, typer.Option("--max-hours", min=0, help="Stop after so many hours, with a checkpoint.")

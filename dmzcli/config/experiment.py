@@ -34,7 +34,7 @@ class Mark(Enum):
 # Left out of an experiment's facts at its default, so that what was written before (checkpoints, names with a digest,
 # metadata of weights) stays equal to what is written now.
 YOUNGER = Mark.YOUNGER
-# Changes how long, how fast and how often, not what is learnt; which images there are is the dataset's identity, which
+# Changes how long, how fast and how often, not what is learned; which images there are is the dataset's identity, which
 # a checkpoint holds beside the settings.
 FREE = Mark.FREE
 OPEN = Mark.OPEN

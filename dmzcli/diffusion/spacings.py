@@ -38,7 +38,7 @@ class Spacing(NamedTuple):
     """A named choice of timesteps.
 
     Attributes:
-        name, summary: For the command line.
+        name, summary: Name and a line about it, for the command line.
         timesteps: The whole process and T → ascending numbers in [0, N − 1], (T,), rounded afterwards; T ≥ 2.
     """
 
@@ -130,7 +130,7 @@ def spaced_timesteps(config: DiffusionConfig, steps: int, spacing: str = "unifor
 
     Arguments:
         config: The process that was trained.
-        steps: How many timesteps to keep.
+        steps: Number of timesteps to keep.
         spacing: A name of the table above, or of a registered spacing.
 
     Raises:

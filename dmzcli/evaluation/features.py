@@ -78,7 +78,7 @@ class Extractor:
         """Features and logits of images.
 
         Arguments:
-            images: uint8 (N, H, W, C); grey ones are repeated to colour.
+            images: uint8 (N, H, W, C); gray ones are repeated to color.
             batch_size: Images at a time.
             done: Told how many images are finished.
 
@@ -115,12 +115,12 @@ def create(
     """An extractor by name.
 
     Arguments:
-        name: See :func:`extractor_names`.
-        reference: Whose labels the classifier is trained on.
+        name: One of :func:`extractor_names`.
+        reference: Dataset whose labels the classifier is trained on.
         device: Where to compute.
         weights: A file of the network's weights; by default downloaded, or trained.
-        seed: Of the classifier's training.
-        talk: Who listens.
+        seed: Seed of the classifier's training.
+        talk: Receiver of messages and progress.
 
     Raises:
         UserError: The name is unknown, the weights cannot be had, or are no weights of this network.
@@ -139,11 +139,11 @@ def _classifier(
     trained = (
         classifier_for(reference, seed, device, talk) if weights is None else load(weights, size, channels)
     )
-    model, grey = trained.model.to(device), channels == 1
+    model, gray = trained.model.to(device), channels == 1
 
     def run(images: Tensor) -> dict[str, Tensor]:
         x = images.float().div(127.5).sub(1)
-        features, logits = model(x[:, :1] if grey else x)
+        features, logits = model(x[:, :1] if gray else x)
         return {"features": features, "logits": logits}
 
     facts = {"trained_on": trained.dataset, "seed": trained.seed}
@@ -220,7 +220,7 @@ class Reference:
     """A split in an extractor's features.
 
     Attributes:
-        moments: Of all its images.
+        moments: Moments of all its images.
         features: float32, of at most 10,000 of them, evenly spread.
     """
 

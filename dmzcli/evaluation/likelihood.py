@@ -39,11 +39,11 @@ def bound(
     Arguments:
         model: In evaluation mode.
         images: uint8 (N, H, W, C).
-        seed: Of timesteps and noise; image i depends on (seed, i) alone.
+        seed: Seed of timesteps and noise; image i depends on (seed, i) alone.
         every: 1 evaluates all timesteps; k draws one of up to k for every image, see :func:`strata`, which leaves the
             expectation.
         batch_size: Images at a time.
-        log_prob: Of a prior over the bits, nats of codes (N, D); ``None`` leaves their cost out.
+        log_prob: Log-probability of codes (N, D) under a prior, in nats; ``None`` leaves their cost out.
         done: Told how many images are finished.
 
     Raises:
@@ -109,15 +109,15 @@ def measure(
     """Measures the bound on a split and writes ``likelihood-<split>[-<prior>].json`` and ``.png``.
 
     Arguments:
-        run: Whose weights and priors.
+        run: The run, with its weights and priors.
         model: The run's, in evaluation mode.
         dataset: The run's.
         split: ``train``, ``valid`` or ``test``.
         count: Images at most, evenly spread over the split.
-        every, seed, batch_size: See :func:`dmzcli.diffusion.bound.bound`.
+        every, seed, batch_size: Arguments of :func:`bound`.
         prior: A kind or folder that prices the bits; ``None`` leaves them free.
         out: Folder of the two files.
-        talk: Who listens.
+        talk: Receiver of messages and progress.
 
     Returns:
         The card, and its file.

@@ -114,7 +114,7 @@ def distances(
 
     Arguments:
         originals, decoded: uint8 (N, H, W, C).
-        perceptual: See :func:`reconstruct`.
+        perceptual: Similarity of torch-fidelity's registry; ``None`` leaves it out.
         device: Where that similarity is computed.
         batch_size: Images at a time there.
 
@@ -266,8 +266,8 @@ def evaluate_reconstructions(
         run: The run whose model reconstructs.
         dataset: In the size that the model takes.
         split: The images' split.
-        count: How many at most, evenly spread.
-        recipe: How the bits are decoded.
+        count: Number of images at most, evenly spread.
+        recipe: The recipe that decodes the bits.
         seed: Seed of the decoding noise.
         device: Where to compute.
         batch_size: Images at a time; ``None`` for what suits the device.

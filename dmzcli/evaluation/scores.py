@@ -27,7 +27,7 @@ KERNEL_IMAGES = 10_000
 grows with the product of the counts."""
 SUBSET = 1000
 """Images of a kernel distance's subset, as published values have it; fewer where there are fewer."""
-NEIGHBOURS = 3
+NEIGHBORS = 3
 
 
 @dataclass(frozen=True)
@@ -35,9 +35,9 @@ class Score:
     """One number.
 
     Attributes:
-        metric: Its name.
+        metric: Name of the metric.
         value: The score.
-        error: Its standard error over generated images; the reference is taken as given.
+        error: Standard error over generated images; the reference is taken as given.
     """
 
     metric: str
@@ -100,8 +100,8 @@ def _frechet_left_out(generated: Array, reference: Moments) -> list[float]:
     """The distance without each group; from sums, and by symmetric matrices, which is many times faster."""
     values, vectors = np.linalg.eigh(reference.covariance)
     root = vectors * np.sqrt(np.clip(values, 0, None)) @ vectors.T
-    centre = reference.mean  # sums around it lose no digits
-    shifted = generated.astype(np.float64) - centre
+    center = reference.mean  # sums around it lose no digits
+    shifted = generated.astype(np.float64) - center
     total, product, member = shifted.sum(0), shifted.T @ shifted, groups(len(shifted))
     found = []
     for group in range(int(member.max()) + 1):
@@ -180,12 +180,12 @@ def inception_score(logits: Array, seed: int = 0, name: str = "inception-score")
 def precision_recall(
     generated: Array, reference: Array, names: tuple[str, str] = ("precision", "recall")
 ) -> tuple[Score, Score]:
-    """The shares of generated images within the reference's 3-nearest-neighbour balls, and the other way round."""
+    """The shares of generated images within the reference's 3-nearest-neighbor balls, and the other way round."""
     from torch_fidelity.metric_prc import KEY_METRIC_PRECISION, KEY_METRIC_RECALL, prc_features_to_metric
 
     made, real = torch.from_numpy(generated), torch.from_numpy(reference)
     values = prc_features_to_metric(
-        made, real, prc_neighborhood=NEIGHBOURS, prc_batch_size=1000, save_cpu_ram=True, verbose=False
+        made, real, prc_neighborhood=NEIGHBORS, prc_batch_size=1000, save_cpu_ram=True, verbose=False
     )
     inside, covered = _balls_left_out(made, real)
     return (
@@ -198,18 +198,18 @@ def _balls_left_out(made: torch.Tensor, real: torch.Tensor) -> tuple[list[float]
     """Precision and recall without each group of generated images."""
     member = torch.from_numpy(groups(len(made)))
     count = int(member.max()) + 1
-    radius = torch.cat([torch.cdist(p, real).kthvalue(NEIGHBOURS + 1).values for p in real.split(1000)])
+    radius = torch.cat([torch.cdist(p, real).kthvalue(NEIGHBORS + 1).values for p in real.split(1000)])
     within = torch.cat([(torch.cdist(p, real) <= radius).any(1) for p in made.split(1000)]).double()
     inside = [float(within[member != group].mean()) for group in range(count)]
-    # A ball grows when a neighbour that spans it is left out: keep some more neighbours than are needed.
-    margin = min(len(made), NEIGHBOURS + 1 + 8)
+    # A ball grows when a neighbor that spans it is left out: keep some more neighbors than are needed.
+    margin = min(len(made), NEIGHBORS + 1 + 8)
     near = [torch.cdist(p, made).topk(margin, largest=False) for p in made.split(1000)]
-    distances, neighbours = torch.cat([n.values for n in near]), torch.cat([n.indices for n in near])
+    distances, neighbors = torch.cat([n.values for n in near]), torch.cat([n.indices for n in near])
     covered = torch.zeros(count, dtype=torch.float64)
     radii = []
     for group in range(count):
-        kept = (member[neighbours] != group).cumsum(1)
-        position = (kept < NEIGHBOURS + 1).sum(1).clamp_max(margin - 1)
+        kept = (member[neighbors] != group).cumsum(1)
+        position = (kept < NEIGHBORS + 1).sum(1).clamp_max(margin - 1)
         grown = distances.gather(1, position[:, None])[:, 0]
         grown[member == group] = -1  # a ball that is left out covers nothing
         radii.append(grown)

@@ -42,7 +42,7 @@ def decode(
         bits: uint8 (N, D), or ``None`` for a model without a latent.
         sampler: Built for the model's diffusion.
         indices: The images' positions in the run, (N,); they choose the noise.
-        seed: Of the run.
+        seed: Seed of the noise.
         batch_size: Images at a time.
         done: Told how many images are finished.
         precision: ``no`` for float32, or ``bf16`` for the network's evaluations.
@@ -74,7 +74,7 @@ def invert(
         model: In evaluation mode.
         images: uint8 (N, H, W, C).
         bits: uint8 (N, D), or ``None`` for a model without a latent.
-        sampler: Its timesteps are walked backwards.
+        sampler: Sampler whose timesteps are walked backwards.
         batch_size: Images at a time.
 
     Returns:

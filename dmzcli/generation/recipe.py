@@ -23,7 +23,7 @@ class Recipe:
         steps: T, the number of network evaluations.
         spacing: Name of a spacing of the timesteps; ``None`` for the sampler's usual one.
         eta: Noise of a step, for samplers that let one choose.
-        threshold: How each estimate of the image is bounded.
+        threshold: Bound of each estimate of the image.
         percentile: Percentile of the dynamic threshold.
         precision: ``no`` (float32) or ``bf16`` for the network's evaluations; ``auto`` until a device is known.
     """

@@ -46,7 +46,7 @@ class Samples:
         prior: Name of the prior, or ``none`` for a model without a latent.
         prior_hash: SHA-256 of the prior's tensors.
         count: Number of images.
-        recipe: How they are sampled, with its spacing chosen.
+        recipe: The recipe of the images, with its spacing chosen.
         seed: Seed of bits and noise.
         temperature: Temperature of the prior.
     """
@@ -141,7 +141,7 @@ def sample(
     Arguments:
         model: In evaluation mode.
         bits: uint8 (N, D) from the samples' prior, or ``None`` for a model without a latent.
-        samples: Which images.
+        samples: The images to make.
         out: The folder.
         batch_size: Images at a time.
         talk: Receives progress and remarks.
@@ -249,7 +249,7 @@ def sample_run(
         prior: A kind, a folder, or ``None`` for the newest.
         count: Number of images.
         seed: Seed of bits and noise.
-        recipe: How they are sampled.
+        recipe: The recipe of the images.
         device: Where to compute.
         temperature: Temperature of the prior.
         given: A bit table to condition on, instead of the one that the prior was fitted with.

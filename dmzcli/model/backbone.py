@@ -39,5 +39,5 @@ class Backbone(nn.Module, ABC):
             context: The result of :meth:`context`; ``None`` leaves the code out.
 
         Returns:
-            (B, C, H, W), or (B, 2C, H, W) where the variance is learnt.
+            (B, C, H, W), or (B, 2C, H, W) where the variance is learned.
         """

@@ -79,7 +79,7 @@ def remeasure(network: nn.Module, batches: Iterable[Tensor]) -> None:
 
     Arguments:
         network: Left in evaluation mode.
-        batches: Its inputs, (B, C, H, W); each process passes the same ones.
+        batches: Inputs of the network, (B, C, H, W); each process passes the same ones.
     """
     layers = [layer for layer in network.modules() if isinstance(layer, BatchNorm2d)]
     momenta = [layer.momentum for layer in layers]

@@ -55,7 +55,7 @@ class UNetConfig:
 
     Attributes:
         in_channels: Channels of x_t.
-        out_channels: Channels of the output; twice ``in_channels`` where the variance is learnt.
+        out_channels: Channels of the output; twice ``in_channels`` where the variance is learned.
         channels: Channels of the first level.
         multipliers: Channel multiplier per level; each level but the last halves the resolution.
         blocks: Residual blocks per level (one more per level on the way up).

@@ -223,14 +223,16 @@ def architecture(file: Path, config: Mapping[str, Any]) -> tuple[dict[str, Any],
     }
 
 
-def _diffusion(path: Path, learnt: bool) -> tuple[dict[str, Any], tuple[str, ...]]:
+def _diffusion(path: Path, learned: bool) -> tuple[dict[str, Any], tuple[str, ...]]:
     """The settings of the scheduler beside the model, and which of them are assumed for want of one."""
     names = ("scheduler/scheduler_config.json", "scheduler_config.json", "../scheduler/scheduler_config.json")
     file = next((path / name for name in names if (path / name).exists()), None)
-    variance = "learned-range" if learnt else "fixed-small"
+    variance = "learned-range" if learned else "fixed-small"
     if file is None:
         diffusion = {"schedule": "linear", "timesteps": 1000, "variance": variance}
-        return diffusion, tuple(f"diffusion.{name}" for name in diffusion if name != "variance" or not learnt)
+        return diffusion, tuple(
+            f"diffusion.{name}" for name in diffusion if name != "variance" or not learned
+        )
     config = read_json(file)
     _check(file, config, SCHEDULER_ONLY)
     timesteps = config.get("num_train_timesteps", 1000)
@@ -245,11 +247,11 @@ def _diffusion(path: Path, learnt: bool) -> tuple[dict[str, Any], tuple[str, ...
                 "dmz imports only what its own diffusion computes exactly",
             )
     kind = config.get("variance_type")  # DDIM's and other schedulers have none
-    assumed = () if kind or learnt else ("diffusion.variance",)
-    if kind is not None and (kind == "learned_range") != learnt:
+    assumed = () if kind or learned else ("diffusion.variance",)
+    if kind is not None and (kind == "learned_range") != learned:
         raise UserError(
             f"{file}: variance_type {kind} does not go with a U-Net whose output has "
-            f"{'twice' if learnt else 'exactly'} the channels of its input",
+            f"{'twice' if learned else 'exactly'} the channels of its input",
             "use the scheduler that the U-Net was trained with",
         )
     if kind is not None and kind.startswith("fixed_large"):

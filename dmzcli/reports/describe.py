@@ -132,7 +132,7 @@ def _weights(path: Path) -> dict[str, Any]:
         step, experiment = facts["step"], facts["experiment"]
     except (KeyError, TypeError, ValueError) as error:
         raise UserError(f"{path} holds tensors, but no weights of dmz", HINT) from error
-    statistics = ("running_mean", "running_var", "num_batches_tracked")  # of batch norm: kept, not learnt
+    statistics = ("running_mean", "running_var", "num_batches_tracked")  # of batch norm: kept, not learned
     count = sum(tensor.numel() for name, tensor in tensors.items() if not name.endswith(statistics))
     return {
         "what": "weights",

@@ -42,7 +42,7 @@ def rank() -> int:
     return int(os.environ.get("RANK", "0")) if ranks() > 1 else 0
 
 
-def neighbours() -> int:
+def neighbors() -> int:
     """How many of them share this machine, itself among them."""
     return int(os.environ.get("LOCAL_WORLD_SIZE", "1")) if ranks() > 1 else 1
 

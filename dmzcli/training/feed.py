@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from dmzcli.model.pixels import scaled
-from dmzcli.system.processes import neighbours
+from dmzcli.system.processes import neighbors
 from dmzcli.training.draws import batch_rows
 
 AHEAD = 4
@@ -30,7 +30,7 @@ def room(device: torch.device) -> int:
         return int(torch.cuda.mem_get_info(device)[0]) // 2
     import psutil
 
-    return int(psutil.virtual_memory().available) // (2 * neighbours())
+    return int(psutil.virtual_memory().available) // (2 * neighbors())
 
 
 class Feed:

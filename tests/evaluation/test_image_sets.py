@@ -89,7 +89,7 @@ def test_fitting_refuses_other_sizes_and_lost_colour(tmp_path):
     colour, grey = read_images(tmp_path / "c.npy"), read_images(tmp_path / "g.npy")
     with pytest.raises(UserError, match=r"8 × 8 pixels, the reference has 16 × 16"):
         fitted_to(colour, 16, 3)
-    with pytest.raises(UserError, match="the reference is grey"):
+    with pytest.raises(UserError, match="the reference is gray"):
         fitted_to(colour, 8, 1)
     np.testing.assert_array_equal(fitted_to(grey, 8, 1).images, GREY)  # grey that was stored as colour
     larger = fitted_to(colour, 16, 3, resize=True)

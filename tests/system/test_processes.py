@@ -204,7 +204,7 @@ def test_several_processes_take_no_numbered_device(dmz, monkeypatch):
 
 
 def test_one_process_waits_for_nobody():
-    assert processes.largest(3, -2.5) == [3, -2.5] and processes.neighbours() == 1
+    assert processes.largest(3, -2.5) == [3, -2.5] and processes.neighbors() == 1
     assert torch.equal(processes.from_main(torch.ones(2)), torch.ones(2))
     processes.wait()
     with processes.first_of_machine():

@@ -18,7 +18,7 @@ Array = np.ndarray
 
 
 def untrained_bits(config: Config, dataset: Dataset, device: torch.device, batch_size: int = 512) -> Array:
-    """Bits of the same encoder at its initialisation, uint8 (N, D).
+    """Bits of the same encoder as it is initialized, uint8 (N, D).
 
     Its batch-norm statistics are measured on the training images, as training would: without that, an untrained
     encoder's bits are nearly constant and the baseline is a straw man.
@@ -41,7 +41,7 @@ def probe_table(
         table: With labels.
         dataset: The one that was encoded, for the pixels; ``None`` leaves the baselines out.
         config: The model's, for the untrained encoder.
-        device: For the untrained encoder.
+        device: Device of the untrained encoder.
         talk: Receiver of messages and progress.
 
     Returns:
@@ -52,7 +52,7 @@ def probe_table(
     """
     talk = talk or Silence()
     if table.labels is None:
-        raise UserError("the bit table has no labels", "probe the table of a labelled dataset")
+        raise UserError("the bit table has no labels", "probe the table of a labeled dataset")
     if dataset is not None and dataset.identity != table.dataset:
         raise UserError(
             f"the dataset is {dataset.identity}, but the table was made from {table.dataset}",

@@ -60,9 +60,9 @@ class Sampler(ABC):
     Arguments:
         config: The diffusion that the network was trained for.
         steps: T, the number of network evaluations.
-        spacing: Which timesteps are visited; see :mod:`dmzcli.diffusion.spacings`.
-        eta: How much noise a step adds, for samplers that let one choose (0 none, 1 the DDPM posterior's).
-        threshold: How x̂_0 is kept in range: none, clip or dynamic; see :mod:`dmzcli.diffusion.thresholds`.
+        spacing: Name of the spacing of the timesteps, see :mod:`dmzcli.diffusion.spacings`.
+        eta: Noise that a step adds, for samplers that let one choose (0 none, 1 the DDPM posterior's).
+        threshold: Bound of x̂_0: none, clip or dynamic; see :mod:`dmzcli.diffusion.thresholds`.
         percentile: Percentile of the dynamic threshold.
 
     Raises:

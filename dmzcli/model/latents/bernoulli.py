@@ -74,7 +74,7 @@ class SingleToken(Tokens):
 
 
 class BitTokens(Tokens):
-    """One token per bit: the expectation of a learnt pair of embeddings under (1 − π_i, π_i)."""
+    """One token per bit: the expectation of a learned pair of embeddings under (1 − π_i, π_i)."""
 
     single = False
 
