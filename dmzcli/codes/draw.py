@@ -23,7 +23,7 @@ class Codes:
     Attributes:
         bits: uint8 (N, D), or ``None`` for a model without a latent.
         name: The prior's kind and what it is given, or ``none``.
-        sha256: Of the prior's tensors, and of the other bits that it is given, if any.
+        sha256: SHA-256 of the prior's tensors, and of the other bits that it is given, if any.
     """
 
     bits: Array | None
@@ -43,12 +43,12 @@ def draw_bits(
     """Draws codes from a run's prior; fewer codes are a prefix of more.
 
     Arguments:
-        run: Whose prior it is.
+        run: The prior's run.
         dim: The model's D; 0 without a latent.
         prior: A kind, a folder, or ``None`` for the newest.
-        count: How many.
-        seed: Of the draw.
-        temperature: Of the prior.
+        count: Number of codes.
+        seed: Seed of the draw.
+        temperature: Temperature of the prior.
         given: A bit table to condition on, instead of the one that the prior was fitted with.
 
     Raises:

@@ -39,9 +39,9 @@ class Classifier(nn.Module):
     """Stride-2 convolutions down to 4×4 or less, their mean, 64 features, and a linear layer.
 
     Arguments:
-        channels: Of the images.
+        channels: Channels of the images.
         size: Height and width of the images, 8 or more.
-        classes: How many.
+        classes: Number of classes.
     """
 
     def __init__(self, channels: int, size: int, classes: int) -> None:
@@ -73,9 +73,9 @@ class Trained:
     """A classifier, and what it was trained on.
 
     Attributes:
-        model: In evaluation mode, on the CPU.
+        model: The classifier in evaluation mode, on the CPU.
         dataset: Identity.
-        seed: Of its training.
+        seed: Seed of its training.
         split, accuracy: Where its accuracy was measured, and that; ``None`` without such images.
     """
 
@@ -147,16 +147,16 @@ def load(file: Path, size: int, channels: int) -> Trained:
     return Trained(model.eval(), facts["dataset"], facts["seed"], facts["split"], facts["accuracy"])
 
 
-def _keep(file: Path, model: Classifier, optimiser: torch.optim.Adam, schedule: Schedule) -> None:
+def _keep(file: Path, model: Classifier, optimizer: torch.optim.Adam, schedule: Schedule) -> None:
     """Writes training as it stands."""
     tensors = {f"model.{name}": value for name, value in model.state_dict().items()}
-    for i, state in optimiser.state_dict()["state"].items():
+    for i, state in optimizer.state_dict()["state"].items():
         tensors |= {f"optimiser.{i}.{name}": value for name, value in state.items()}
-    facts = {"schedule": schedule.state_dict(), "rate": optimiser.param_groups[0]["lr"]}
+    facts = {"schedule": schedule.state_dict(), "rate": optimizer.param_groups[0]["lr"]}
     save_tensors(file, tensors, {"dmz-classifier-part": json.dumps(facts, sort_keys=True)})
 
 
-def _go_on(file: Path, model: Classifier, optimiser: torch.optim.Adam, schedule: Schedule) -> int:
+def _go_on(file: Path, model: Classifier, optimizer: torch.optim.Adam, schedule: Schedule) -> int:
     """Takes training up where it was; the steps that are done."""
     tensors, metadata = load_tensors(file)
     facts = json.loads(metadata["dmz-classifier-part"])
@@ -166,9 +166,9 @@ def _go_on(file: Path, model: Classifier, optimiser: torch.optim.Adam, schedule:
         if name.startswith("optimiser."):
             _, i, key = name.split(".")
             states.setdefault(int(i), {})[key] = value
-    optimiser.load_state_dict({**optimiser.state_dict(), "state": states})
+    optimizer.load_state_dict({**optimizer.state_dict(), "state": states})
     schedule.load_state_dict(facts["schedule"])
-    optimiser.param_groups[0]["lr"] = facts["rate"]  # the schedule's next one follows from it
+    optimizer.param_groups[0]["lr"] = facts["rate"]  # the schedule's next one follows from it
     return int(schedule.last_epoch)
 
 
@@ -183,11 +183,11 @@ def train(
     """Trains a classifier on the train split and measures it on test (on valid, where there is no test).
 
     Arguments:
-        dataset: Labelled.
-        seed: Of initialisation and order.
+        dataset: A dataset with labels.
+        seed: Seed of initialization and order.
         device: Where to compute.
-        talk: Who listens.
-        steps: Of Adam (2,000 by default), with batches of 128 and a rate that falls to 0 by a cosine.
+        talk: Receives progress.
+        steps: Steps of Adam (2,000 by default), with batches of 128 and a rate that falls to 0 by a cosine.
         begun: Where an interrupted training is kept, and taken up again; ends with the weights of an undisturbed one.
 
     Raises:
@@ -209,12 +209,12 @@ def train(
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(derive("classifier", seed))
         model = Classifier(channels, size, len(dataset.label_names)).to(device)
-    optimiser = torch.optim.Adam(model.parameters(), lr=RATE)
-    schedule = Schedule(optimiser, steps)
+    optimizer = torch.optim.Adam(model.parameters(), lr=RATE)
+    schedule = Schedule(optimizer, steps)
     done = 0
     if begun is not None and begun.exists():
         try:
-            done = _go_on(begun, model, optimiser, schedule)
+            done = _go_on(begun, model, optimizer, schedule)
         except (UserError, KeyError, ValueError, RuntimeError) as error:
             raise UserError(f"{begun} is no classifier in training: {error}", "delete it") from error
     talk.say(f"training a classifier on {dataset.identity} for its features, once")
@@ -222,14 +222,14 @@ def train(
         for step in range(done, steps):
             chosen = torch.from_numpy(batch_rows(seed, step, BATCH, len(rows))).to(device)
             loss = F.cross_entropy(model(to_unit(images[chosen]))[1], labels[chosen])
-            optimiser.zero_grad(set_to_none=True)
+            optimizer.zero_grad(set_to_none=True)
             loss.backward()
-            optimiser.step()
+            optimizer.step()
             schedule.step()
             if step % 20 == 19:
                 advance(step + 1, f"loss {loss.item():.3f}")
             if begun is not None and (signals or step % KEEP_EVERY == KEEP_EVERY - 1):
-                _keep(begun, model, optimiser, schedule)
+                _keep(begun, model, optimizer, schedule)
             if signals:
                 raise Interrupted(signals[0], "the classifier so far is kept; run the same command to go on")
     model.eval()

@@ -51,7 +51,7 @@ class Extractor:
         name: ``inception``, ``classifier``, … or a name of torch-fidelity's registry.
         layer: The features' name in it.
         logits: The name of its class logits; ``None`` where it has none.
-        sha256: Of its weights.
+        sha256: SHA-256 of its weights.
         facts: What else a card should say of it.
         references: Those that :func:`reference_of` has computed or read, by their keys.
     """
@@ -79,7 +79,7 @@ class Extractor:
         """Features and logits of images.
 
         Arguments:
-            images: uint8 (N, H, W, C); grey ones are repeated to colour.
+            images: uint8 (N, H, W, C); gray ones are repeated to color.
             batch_size: Images at a time.
             done: Told how many images are finished.
 
@@ -90,10 +90,10 @@ class Extractor:
         with torch.inference_mode():
             for start in range(0, len(images), batch_size):
                 batch = np.ascontiguousarray(with_channels(images[start : start + batch_size], 3))
-                found = self.run(torch.from_numpy(batch).permute(0, 3, 1, 2).contiguous().to(self.device))
-                features.append(found[self.layer].float().cpu().numpy())
+                outputs = self.run(torch.from_numpy(batch).permute(0, 3, 1, 2).contiguous().to(self.device))
+                features.append(outputs[self.layer].float().cpu().numpy())
                 if self.logits is not None:
-                    logits.append(found[self.logits].float().cpu().numpy())
+                    logits.append(outputs[self.logits].float().cpu().numpy())
                 done(min(start + batch_size, len(images)))
         return np.concatenate(features), np.concatenate(logits) if logits else None
 
@@ -117,11 +117,11 @@ def create(
 
     Arguments:
         name: See :func:`extractor_names`.
-        reference: Whose labels the classifier is trained on.
+        reference: The dataset whose labels the classifier is trained on.
         device: Where to compute.
         weights: A file of the network's weights; by default downloaded, or trained.
-        seed: Of the classifier's training.
-        talk: Who listens.
+        seed: Seed of the classifier's training.
+        talk: Receives progress.
 
     Raises:
         UserError: The name is unknown, the weights cannot be had, or are no weights of this network.
@@ -140,11 +140,11 @@ def _classifier(
     trained = (
         classifier_for(reference, seed, device, talk) if weights is None else load(weights, size, channels)
     )
-    model, grey = trained.model.to(device), channels == 1
+    model, gray = trained.model.to(device), channels == 1
 
     def run(images: Tensor) -> dict[str, Tensor]:
         x = images.float().div(127.5).sub(1)
-        features, logits = model(x[:, :1] if grey else x)
+        features, logits = model(x[:, :1] if gray else x)
         return {"features": features, "logits": logits}
 
     facts = {"trained_on": trained.dataset, "seed": trained.seed}
@@ -164,7 +164,7 @@ def _library(name: str, device: torch.device, weights: Path | None) -> Extractor
     if weights is not None:
         _check_weights(weights, registered)
     try:
-        made = create_feature_extractor(
+        network = create_feature_extractor(
             registered,
             layers,
             cuda=False,
@@ -185,12 +185,12 @@ def _library(name: str, device: torch.device, weights: Path | None) -> Extractor
             f"the weights of {registered} cannot be downloaded: {error}",
             "give them with --weights FILE, or use --features classifier, which needs none",
         ) from error
-    made = made.to(device).eval()
+    network = network.to(device).eval()
 
     def run(images: Tensor) -> dict[str, Tensor]:
-        return made.convert_features_tuple_to_dict(made(images))
+        return network.convert_features_tuple_to_dict(network(images))
 
-    return Extractor(name, layer, None if logits == layer else logits, _hash(made), run, device)
+    return Extractor(name, layer, None if logits == layer else logits, _hash(network), run, device)
 
 
 def _check_weights(weights: Path, registered: str) -> None:
@@ -221,7 +221,7 @@ class Reference:
     """A split in an extractor's features.
 
     Attributes:
-        moments: Of all its images.
+        moments: Moments of all its images.
         features: float32, of at most 10,000 of them, evenly spread.
     """
 
@@ -261,12 +261,12 @@ def reference_of(
         return cached
     with talk.task(f"features of {dataset.name} {split}", len(rows)) as advance:
         features, _ = extractor(dataset.images[rows], batch_size, lambda count: advance(count, ""))
-    made = Reference(Moments.of(features), features[spread(np.arange(len(rows)), KERNEL_IMAGES)])
-    extractor.references[key] = made
+    reference = Reference(Moments.of(features), features[spread(np.arange(len(rows)), KERNEL_IMAGES)])
+    extractor.references[key] = reference
     arrays = {
-        "mean": made.moments.mean,
-        "covariance": made.moments.covariance,
-        "features": made.features,
+        "mean": reference.moments.mean,
+        "covariance": reference.moments.covariance,
+        "features": reference.features,
     }
     try:
         save_tensors(
@@ -276,7 +276,7 @@ def reference_of(
         )
     except UserError as error:  # the next evaluation computes it again, and this one goes on
         talk.say(f"the reference is not cached: {error.message}")
-    return made
+    return reference
 
 
 def _cached(file: Path, count: int) -> Reference | None:

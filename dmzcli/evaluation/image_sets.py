@@ -171,7 +171,7 @@ def _as_images(array: Array, path: Path) -> Array:
     if array.ndim != 4 or array.shape[3] not in (1, 3) or not len(array):
         raise UserError(
             f"{path} holds an array of shape {array.shape}, not (N, H, W, C) with C 1 or 3",
-            "store images as (N, H, W, C), (N, C, H, W), or (N, H, W) if they are grey",
+            "store images as (N, H, W, C), (N, C, H, W), or (N, H, W) if they are gray",
         )
     return np.ascontiguousarray(array)
 
@@ -180,21 +180,21 @@ def fitted_to(images: ImageSet, size: int, channels: int, resize: bool = False) 
     """Images of the reference's size and channels.
 
     Arguments:
-        images: Of any size.
+        images: Images of any size.
         size: The reference's side.
-        channels: The reference's channels; grey stored as colour, and grey asked for as colour, are converted.
+        channels: The reference's channels; gray stored as color, and gray asked for as color, are converted.
         resize: Whether images of another size are resampled (Pillow's antialiased bicubic) instead of refused.
 
     Raises:
-        UserError: The sizes differ and ``resize`` is off, the images are not square, or colour would be lost.
+        UserError: The sizes differ and ``resize`` is off, the images are not square, or color would be lost.
     """
     pixels = images.images
-    height, width, found = pixels.shape[1:]
-    if found == 3 and channels == 1:
+    height, width, colors = pixels.shape[1:]
+    if colors == 3 and channels == 1:
         if not (pixels == pixels[..., :1]).all():
             raise UserError(
-                f"{images.name} holds colour images, the reference is grey",
-                "compare it with a dataset in colour",
+                f"{images.name} holds color images, the reference is gray",
+                "compare it with a dataset in color",
             )
         pixels = pixels[..., :1]
     pixels = with_channels(pixels, channels)
