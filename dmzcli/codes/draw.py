@@ -43,12 +43,12 @@ def draw_bits(
     """Draws codes from a run's prior; fewer codes are a prefix of more.
 
     Arguments:
-        run: The run that the prior belongs to.
+        run: The prior's run.
         dim: The model's D; 0 without a latent.
         prior: A kind, a folder, or ``None`` for the newest.
         count: Number of codes.
         seed: Seed of the draw.
-        temperature: Temperature of the prior; below 1 its likelier codes.
+        temperature: Temperature of the prior.
         given: A bit table to condition on, instead of the one that the prior was fitted with.
 
     Raises:

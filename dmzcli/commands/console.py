@@ -124,10 +124,10 @@ class Console:
 
 def table(title: str, rows: list[dict[str, Any]]) -> Group:
     """A table with one column per key of the first row, under a title that may be wider than it."""
-    made = Table()
+    shown = Table()
     for name in rows[0]:
         numeric = isinstance(rows[0][name], int | float)
-        made.add_column(name, justify="right" if numeric else "left", overflow="fold")
+        shown.add_column(name, justify="right" if numeric else "left", overflow="fold")
     for row in rows:
-        made.add_row(*(f"{v:.4g}" if isinstance(v, float) else str(v) for v in row.values()))
-    return Group(Text(title, style="bold"), made)
+        shown.add_row(*(f"{v:.4g}" if isinstance(v, float) else str(v) for v in row.values()))
+    return Group(Text(title, style="bold"), shown)

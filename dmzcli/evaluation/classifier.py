@@ -72,7 +72,7 @@ class Trained:
     """A classifier, and what it was trained on.
 
     Attributes:
-        model: In evaluation mode, on the CPU.
+        model: The classifier in evaluation mode, on the CPU.
         dataset: Identity.
         seed: Seed of its training.
         split, accuracy: Where its accuracy was measured, and that; ``None`` without such images.
@@ -182,10 +182,10 @@ def train(
     """Trains a classifier on the train split and measures it on test (on valid, where there is no test).
 
     Arguments:
-        dataset: Labeled.
-        seed: Seed of the initialization and of the order.
+        dataset: A dataset with labels.
+        seed: Seed of initialization and order.
         device: Where to compute.
-        talk: Receiver of messages and progress.
+        talk: Receives progress.
         steps: Steps of Adam (2,000 by default), with batches of 128 and a rate that falls to 0 by a cosine.
         begun: Where an interrupted training is kept, and taken up again; ends with the weights of an undisturbed one.
 

@@ -50,7 +50,7 @@ class Extractor:
         name: ``inception``, ``classifier``, … or a name of torch-fidelity's registry.
         layer: The features' name in it.
         logits: The name of its class logits; ``None`` where it has none.
-        sha256: Of its weights.
+        sha256: SHA-256 of its weights.
         facts: What else a card should say of it.
         references: Those that :func:`reference_of` has computed or read, by their keys.
     """
@@ -89,10 +89,10 @@ class Extractor:
         with torch.inference_mode():
             for start in range(0, len(images), batch_size):
                 batch = np.ascontiguousarray(with_channels(images[start : start + batch_size], 3))
-                found = self.run(torch.from_numpy(batch).permute(0, 3, 1, 2).contiguous().to(self.device))
-                features.append(found[self.layer].float().cpu().numpy())
+                outputs = self.run(torch.from_numpy(batch).permute(0, 3, 1, 2).contiguous().to(self.device))
+                features.append(outputs[self.layer].float().cpu().numpy())
                 if self.logits is not None:
-                    logits.append(found[self.logits].float().cpu().numpy())
+                    logits.append(outputs[self.logits].float().cpu().numpy())
                 done(min(start + batch_size, len(images)))
         return np.concatenate(features), np.concatenate(logits) if logits else None
 
@@ -115,12 +115,12 @@ def create(
     """An extractor by name.
 
     Arguments:
-        name: One of :func:`extractor_names`.
-        reference: Dataset whose labels the classifier is trained on.
+        name: See :func:`extractor_names`.
+        reference: The dataset whose labels the classifier is trained on.
         device: Where to compute.
         weights: A file of the network's weights; by default downloaded, or trained.
         seed: Seed of the classifier's training.
-        talk: Receiver of messages and progress.
+        talk: Receives progress.
 
     Raises:
         UserError: The name is unknown, the weights cannot be had, or are no weights of this network.
@@ -163,7 +163,7 @@ def _library(name: str, device: torch.device, weights: Path | None) -> Extractor
     if weights is not None:
         _check_weights(weights, registered)
     try:
-        made = create_feature_extractor(
+        network = create_feature_extractor(
             registered,
             layers,
             cuda=False,
@@ -184,12 +184,12 @@ def _library(name: str, device: torch.device, weights: Path | None) -> Extractor
             f"the weights of {registered} cannot be downloaded: {error}",
             "give them with --weights FILE, or use --features classifier, which needs none",
         ) from error
-    made = made.to(device).eval()
+    network = network.to(device).eval()
 
     def run(images: Tensor) -> dict[str, Tensor]:
-        return made.convert_features_tuple_to_dict(made(images))
+        return network.convert_features_tuple_to_dict(network(images))
 
-    return Extractor(name, layer, None if logits == layer else logits, _hash(made), run, device)
+    return Extractor(name, layer, None if logits == layer else logits, _hash(network), run, device)
 
 
 def _check_weights(weights: Path, registered: str) -> None:
@@ -260,12 +260,12 @@ def reference_of(
         return cached
     with talk.task(f"features of {dataset.name} {split}", len(rows)) as advance:
         features, _ = extractor(dataset.images[rows], batch_size, lambda count: advance(count, ""))
-    made = Reference(Moments.of(features), features[spread(np.arange(len(rows)), KERNEL_IMAGES)])
-    extractor.references[key] = made
+    reference = Reference(Moments.of(features), features[spread(np.arange(len(rows)), KERNEL_IMAGES)])
+    extractor.references[key] = reference
     arrays = {
-        "mean": made.moments.mean,
-        "covariance": made.moments.covariance,
-        "features": made.features,
+        "mean": reference.moments.mean,
+        "covariance": reference.moments.covariance,
+        "features": reference.features,
     }
     try:
         save_tensors(
@@ -275,7 +275,7 @@ def reference_of(
         )
     except UserError as error:  # the next evaluation computes it again, and this one goes on
         talk.say(f"the reference is not cached: {error.message}")
-    return made
+    return reference
 
 
 def _cached(file: Path, count: int) -> Reference | None:

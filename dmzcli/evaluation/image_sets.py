@@ -189,8 +189,8 @@ def fitted_to(images: ImageSet, size: int, channels: int, resize: bool = False) 
         UserError: The sizes differ and ``resize`` is off, the images are not square, or color would be lost.
     """
     pixels = images.images
-    height, width, found = pixels.shape[1:]
-    if found == 3 and channels == 1:
+    height, width, colors = pixels.shape[1:]
+    if colors == 3 and channels == 1:
         if not (pixels == pixels[..., :1]).all():
             raise UserError(
                 f"{images.name} holds color images, the reference is gray",

@@ -37,13 +37,13 @@ def bound(
     """The bound of images, given the bits that the model encodes them to.
 
     Arguments:
-        model: In evaluation mode.
+        model: The autoencoder, in evaluation mode.
         images: uint8 (N, H, W, C).
         seed: Seed of timesteps and noise; image i depends on (seed, i) alone.
         every: 1 evaluates all timesteps; k draws one of up to k for every image, see :func:`strata`, which leaves the
             expectation.
         batch_size: Images at a time.
-        log_prob: Log-probability of codes (N, D) under a prior, in nats; ``None`` leaves their cost out.
+        log_prob: A prior's log-probability of codes (N, D), nats; ``None`` leaves their cost out.
         done: Told how many images are finished.
 
     Raises:
@@ -109,7 +109,7 @@ def measure(
     """Measures the bound on a split and writes ``likelihood-<split>[-<prior>].json`` and ``.png``.
 
     Arguments:
-        run: The run, with its weights and priors.
+        run: The run of the weights and priors.
         model: The run's, in evaluation mode.
         dataset: The run's.
         split: ``train``, ``valid`` or ``test``.
@@ -117,7 +117,7 @@ def measure(
         every, seed, batch_size: Arguments of :func:`bound`.
         prior: A kind or folder that prices the bits; ``None`` leaves them free.
         out: Folder of the two files.
-        talk: Receiver of messages and progress.
+        talk: Receives progress.
 
     Returns:
         The card, and its file.
@@ -129,13 +129,13 @@ def measure(
     rows = spread(dataset.rows(split), count)
     log_prob, priced = _log_prob(run, prior, model.dim) if prior is not None else (None, {"prior": None})
     with talk.task("measuring", len(rows)) as advance:
-        made = bound(
+        result = bound(
             model, dataset.images[rows], seed, every, batch_size, log_prob, lambda done: advance(done, "")
         )
     card: dict[str, Any] = {
         "metric": "variational bound, bits per dimension",
         "bounds": "-log p(x | z(x))" if model.dim and prior is None else "-log p(x)",
-        **made.facts(),
+        **result.facts(),
         **priced,
         "dataset": dataset.identity,
         "split": split,
@@ -147,27 +147,27 @@ def measure(
     file = out / f"likelihood-{split}{'' if prior is None else '-' + str(priced['prior'])}.json"
     write_json(file, card)
     plot(
-        made,
+        result,
         file.with_suffix(".png"),
         f"{run.path.name}, {len(rows):,} {split} images: {card['bounds']}",
     )
     return card, file
 
 
-def plot(made: Bound, file: Path, title: str) -> None:
+def plot(bound: Bound, file: Path, title: str) -> None:
     """Writes the terms over timesteps: each, and what they add up to from the image on."""
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(8, 3.4), dpi=110, layout="constrained")
     left, right = figure.subplots(1, 2)
-    mean = made.terms.mean(0)
-    at = made.starts + (made.lengths - 1) / 2  # the middle of a stratum
+    mean = bound.terms.mean(0)
+    at = bound.starts + (bound.lengths - 1) / 2  # the middle of a stratum
     left.plot(at, np.maximum(mean, 1e-12), "o-" if len(at) < 60 else "-", markersize=3, linewidth=1.4)
     left.set(xscale="symlog", yscale="log", xlabel="timestep", ylabel="bits per dimension", title="each term")
-    right.plot(at, np.cumsum(mean * made.lengths), linewidth=1.4)
-    extra = "" if made.bits is None else f" and the bits' {made.bits.mean():.4f}"
+    right.plot(at, np.cumsum(mean * bound.lengths), linewidth=1.4)
+    extra = "" if bound.bits is None else f" and the bits' {bound.bits.mean():.4f}"
     right.set(
-        xlabel="timestep", title=f"sum from the image on; with x_T{extra}: {made.total:.4f}", ylim=(0, None)
+        xlabel="timestep", title=f"sum from the image on; with x_T{extra}: {bound.total:.4f}", ylim=(0, None)
     )
     for axes in (left, right):
         axes.grid(alpha=0.3)

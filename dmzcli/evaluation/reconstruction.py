@@ -69,7 +69,7 @@ def reconstruct(
     """Encodes images to their most probable bits, decodes these, and compares.
 
     Arguments:
-        model: In evaluation mode, with bits.
+        model: An autoencoder with bits, in evaluation mode.
         images: uint8 (N, H, W, C).
         sampler: Built for the model's diffusion.
         seed: Seed of the decoding noise: the bits do not fix an image alone.
@@ -264,10 +264,10 @@ def evaluate_reconstructions(
 
     Arguments:
         run: The run whose model reconstructs.
-        dataset: In the size that the model takes.
+        dataset: The images, in the size that the model takes.
         split: The images' split.
         count: Number of images at most, evenly spread.
-        recipe: The recipe that decodes the bits.
+        recipe: How the bits are decoded.
         seed: Seed of the decoding noise.
         device: Where to compute.
         batch_size: Images at a time; ``None`` for what suits the device.

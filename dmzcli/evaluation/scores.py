@@ -103,7 +103,7 @@ def _frechet_left_out(generated: Array, reference: Moments) -> list[float]:
     center = reference.mean  # sums around it lose no digits
     shifted = generated.astype(np.float64) - center
     total, product, member = shifted.sum(0), shifted.T @ shifted, groups(len(shifted))
-    found = []
+    left_out = []
     for group in range(int(member.max()) + 1):
         left = shifted[member == group]
         count = len(shifted) - len(left)
@@ -115,8 +115,8 @@ def _frechet_left_out(generated: Array, reference: Moments) -> list[float]:
         trace = (
             np.trace(covariance) + np.trace(reference.covariance) - 2 * np.sqrt(np.clip(mixed, 0, None)).sum()
         )
-        found.append(float(mean @ mean + trace))
-    return found
+        left_out.append(float(mean @ mean + trace))
+    return left_out
 
 
 def kernel_distance(generated: Array, reference: Array, seed: int = 0, name: str = "kid") -> Score:
@@ -151,15 +151,15 @@ def _mmd_left_out(generated: Array, reference: Array) -> list[float]:
         inside += kernel(reference[start : start + 1000], reference).sum()
     own = ((np.square(reference.astype(np.float64)).sum(1) / reference.shape[1] + 1) ** 3).sum()
     second = (inside - own) / (len(reference) * (len(reference) - 1))
-    found = []
+    left_out = []
     for group in range(len(parts)):
         keep = np.arange(len(parts)) != group
         count = len(generated) - len(parts[group])
         if count < 2:
             return [0.0]
         first = (within[np.ix_(keep, keep)].sum() - diagonal[keep].sum()) / (count * (count - 1))
-        found.append(first + second - 2 * across[keep].sum() / (count * len(reference)))
-    return found
+        left_out.append(first + second - 2 * across[keep].sum() / (count * len(reference)))
+    return left_out
 
 
 def inception_score(logits: Array, seed: int = 0, name: str = "inception-score") -> Score:
@@ -180,41 +180,41 @@ def inception_score(logits: Array, seed: int = 0, name: str = "inception-score")
 def precision_recall(
     generated: Array, reference: Array, names: tuple[str, str] = ("precision", "recall")
 ) -> tuple[Score, Score]:
-    """The shares of generated images within the reference's 3-nearest-neighbor balls, and the other way round."""
+    """The shares of generated images within the reference's 3-nearest-neighbor balls, and the other way around."""
     from torch_fidelity.metric_prc import KEY_METRIC_PRECISION, KEY_METRIC_RECALL, prc_features_to_metric
 
-    made, real = torch.from_numpy(generated), torch.from_numpy(reference)
+    fake, real = torch.from_numpy(generated), torch.from_numpy(reference)
     values = prc_features_to_metric(
-        made, real, prc_neighborhood=NEIGHBORS, prc_batch_size=1000, save_cpu_ram=True, verbose=False
+        fake, real, prc_neighborhood=NEIGHBORS, prc_batch_size=1000, save_cpu_ram=True, verbose=False
     )
-    inside, covered = _balls_left_out(made, real)
+    inside, covered = _balls_left_out(fake, real)
     return (
         Score(names[0], float(values[KEY_METRIC_PRECISION]), jackknife(inside)),
         Score(names[1], float(values[KEY_METRIC_RECALL]), jackknife(covered)),
     )
 
 
-def _balls_left_out(made: torch.Tensor, real: torch.Tensor) -> tuple[list[float], list[float]]:
+def _balls_left_out(fake: torch.Tensor, real: torch.Tensor) -> tuple[list[float], list[float]]:
     """Precision and recall without each group of generated images."""
-    member = torch.from_numpy(groups(len(made)))
+    member = torch.from_numpy(groups(len(fake)))
     count = int(member.max()) + 1
     radius = torch.cat([torch.cdist(p, real).kthvalue(NEIGHBORS + 1).values for p in real.split(1000)])
-    within = torch.cat([(torch.cdist(p, real) <= radius).any(1) for p in made.split(1000)]).double()
+    within = torch.cat([(torch.cdist(p, real) <= radius).any(1) for p in fake.split(1000)]).double()
     inside = [float(within[member != group].mean()) for group in range(count)]
     # A ball grows when a neighbor that spans it is left out: keep some more neighbors than are needed.
-    margin = min(len(made), NEIGHBORS + 1 + 8)
-    near = [torch.cdist(p, made).topk(margin, largest=False) for p in made.split(1000)]
+    margin = min(len(fake), NEIGHBORS + 1 + 8)
+    near = [torch.cdist(p, fake).topk(margin, largest=False) for p in fake.split(1000)]
     distances, neighbors = torch.cat([n.values for n in near]), torch.cat([n.indices for n in near])
     covered = torch.zeros(count, dtype=torch.float64)
     radii = []
     for group in range(count):
-        kept = (member[neighbors] != group).cumsum(1)
-        position = (kept < NEIGHBORS + 1).sum(1).clamp_max(margin - 1)
+        remaining = (member[neighbors] != group).cumsum(1)
+        position = (remaining < NEIGHBORS + 1).sum(1).clamp_max(margin - 1)
         grown = distances.gather(1, position[:, None])[:, 0]
         grown[member == group] = -1  # a ball that is left out covers nothing
         radii.append(grown)
     for part in real.split(500):
-        between = torch.cdist(part, made)
+        between = torch.cdist(part, fake)
         for group, grown in enumerate(radii):
             covered[group] += (between <= grown).any(1).sum()
     return inside, (covered / len(real)).tolist()

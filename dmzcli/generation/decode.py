@@ -38,7 +38,7 @@ def decode(
     """Decodes codes into images; image i depends on (seed, i) and its bits alone.
 
     Arguments:
-        model: In evaluation mode.
+        model: The autoencoder, in evaluation mode.
         bits: uint8 (N, D), or ``None`` for a model without a latent.
         sampler: Built for the model's diffusion.
         indices: The images' positions in the run, (N,); they choose the noise.
@@ -71,7 +71,7 @@ def invert(
     """The noise x_T from which DDIM makes these images of these bits; see :mod:`dmzcli.diffusion.inversion`.
 
     Arguments:
-        model: In evaluation mode.
+        model: The autoencoder, in evaluation mode.
         images: uint8 (N, H, W, C).
         bits: uint8 (N, D), or ``None`` for a model without a latent.
         sampler: Sampler whose timesteps are walked backwards.

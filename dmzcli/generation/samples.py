@@ -139,9 +139,9 @@ def sample(
     """Samples images and writes their folder.
 
     Arguments:
-        model: In evaluation mode.
+        model: The autoencoder, in evaluation mode.
         bits: uint8 (N, D) from the samples' prior, or ``None`` for a model without a latent.
-        samples: The images to make.
+        samples: What they are.
         out: The folder.
         batch_size: Images at a time.
         talk: Receives progress and remarks.

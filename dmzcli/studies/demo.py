@@ -74,10 +74,10 @@ def run_demo(
         Facts, with the table of results under ``results``.
     """
     started = time.monotonic()
-    wanted = plan("digits", "digits", {"training": {"steps": max_steps, "seed": seed}}, [])
+    draft = plan("digits", "digits", {"training": {"steps": max_steps, "seed": seed}}, [])
     dataset = data.load("digits")
-    config = wanted.config.resolved(dataset.images.shape[1], dataset.images.shape[3])
-    run = wanted.directory(config, directory)
+    config = draft.config.resolved(dataset.images.shape[1], dataset.images.shape[3])
+    run = draft.directory(config, directory)
     talk.say(f"1/5 training on {dataset.identity}")
     outcome = train(config, dataset, run, device, None, talk)
     where = pick(device)

@@ -39,14 +39,14 @@ class Images:
 
     Attributes:
         model: Decodes them, in evaluation mode.
-        sampler: How.
+        sampler: The sampler that decodes them.
         dataset, split: The reference.
         extractor: The features.
         count: Images of each prior.
-        seed: Of the noise, the same for all.
+        seed: Seed of the noise, the same for all.
         batch_size: Images at a time.
-        precision: Of the network's evaluations.
-        talk: Who listens.
+        precision: ``no`` (float32) or ``bf16`` for the network's evaluations.
+        talk: Receives progress.
     """
 
     model: Autoencoder
@@ -75,7 +75,7 @@ class Images:
     def score(self, codes: np.ndarray, name: str) -> Score:
         """The distance of the images of codes (N, D)."""
         with self.talk.task(f"images of {name}", len(codes)) as advance:
-            made = decode(
+            images = decode(
                 self.model,
                 codes,
                 self.sampler,
@@ -85,7 +85,7 @@ class Images:
                 lambda count: advance(count, ""),
                 self.precision,
             )
-        samples = ImageSet(made, name, "array")
+        samples = ImageSet(images, name, "array")
         return evaluate(samples, self.dataset, self.split, self.extractor, ("fid",), self.seed).scores[0]
 
     def of_held_out(self, codes: np.ndarray) -> Score:
@@ -103,7 +103,7 @@ class Row:
     """One prior's numbers.
 
     Attributes:
-        kind: Of the prior.
+        kind: The prior's kind.
         exact: Whether its likelihood is exact; else the bits are an upper bound.
         memorises: Whether its samples are near copies of training codes.
         bits_per_code, bits_per_bit: Mean −log₂ p of held-out codes.
@@ -143,12 +143,12 @@ class Comparison:
     Attributes:
         rows: One per kind, best likelihood first.
         dim: D.
-        split: Of the held-out codes.
-        held_out: How many there are.
+        split: Split of the held-out codes.
+        held_out: Number of held-out codes.
         samples: Drawn from each prior.
         reference_nearest: Mean distance of the held-out codes themselves to their nearest training code.
         reference_duplicates: Share of them that are training codes.
-        seed: Of everything.
+        seed: Seed of everything random.
         settings: Options away from their defaults, of all kinds that have them.
         image_facts: What the images' scores depend on, their metric's name among it; ``None`` without images.
         reference_images: The same of images decoded from held-out codes.
@@ -242,10 +242,10 @@ def compare(
     Arguments:
         table: The codes.
         path: The table's file.
-        kinds: Which; all registered ones by default.
-        seed: Of fits, samples and tests.
+        kinds: Kinds to compare; all registered ones by default.
+        seed: Seed of fits, samples and tests.
         folder: Where each fitted prior goes, in a folder named after its kind; by default the table's run.
-        talk: Who listens.
+        talk: Receives progress.
         images: What turns codes into images and scores them; ``None`` compares codes alone.
         settings: Options as ``name=value``, each for all kinds that have it.
 

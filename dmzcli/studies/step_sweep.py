@@ -44,7 +44,7 @@ class Source:
     """Where a row's bits are from.
 
     Attributes:
-        name: Name in tables: a prior's kind, ``encoded``, or ``plain``.
+        name: Its name in tables: a prior's kind, ``encoded``, or ``plain``.
         run: The run whose model decodes them.
         model: That model, in evaluation mode.
         bits: uint8 (N, D), or ``None`` for a plain diffusion model.
@@ -80,7 +80,7 @@ class Sweep:
 
     Attributes:
         metric: Name of the score.
-        cells: In the order in which they were made.
+        cells: The scores, in the order in which they were taken.
         real: The score of real images of the test split, which no model made; ``None`` without such a split.
         real_count: Number of those: the cells' count, or as many as there are.
         facts: Everything that the scores depend on.

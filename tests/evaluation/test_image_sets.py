@@ -9,8 +9,8 @@ from dmzcli.errors import UserError
 from dmzcli.evaluation.image_sets import fitted_to, read_images
 
 RNG = np.random.default_rng(0)
-GREY = RNG.integers(0, 256, (5, 8, 8, 1), np.uint8)
-COLOUR = RNG.integers(0, 256, (5, 8, 8, 3), np.uint8)
+GRAY = RNG.integers(0, 256, (5, 8, 8, 1), np.uint8)
+COLOR = RNG.integers(0, 256, (5, 8, 8, 3), np.uint8)
 
 
 def write(folder, images, suffix="png", **options):
@@ -20,7 +20,7 @@ def write(folder, images, suffix="png", **options):
     return folder
 
 
-@pytest.mark.parametrize("images", [GREY, COLOUR], ids=["grey", "colour"])
+@pytest.mark.parametrize("images", [GRAY, COLOR], ids=["gray", "color"])
 def test_every_container_gives_the_same_images(tmp_path, images):
     write(tmp_path / "folder", images)
     np.save(tmp_path / "a.npy", images)
@@ -37,7 +37,7 @@ def test_every_container_gives_the_same_images(tmp_path, images):
 
 
 def test_jpegs_are_known_as_lossy(tmp_path):
-    found = read_images(write(tmp_path / "j", COLOUR, "jpg"))
+    found = read_images(write(tmp_path / "j", COLOR, "jpg"))
     assert found.lossy and found.encoding == "jpeg"
 
 
@@ -58,14 +58,14 @@ def test_samples_of_ours_bring_their_card(workshop, dmz):
         ("none", lambda p: None, "does not exist"),
         ("x.txt", lambda p: p.write_text("x"), "is no set of images"),
         ("empty", lambda p: p.mkdir(), "holds no pictures"),
-        ("f.npy", lambda p: np.save(p, GREY / 255), "float64 values, not uint8"),
+        ("f.npy", lambda p: np.save(p, GRAY / 255), "float64 values, not uint8"),
         (
             "s.npy",
             lambda p: np.save(p, np.zeros((3, 4, 5, 6), np.uint8)),
             r"\(3, 4, 5, 6\), not \(N, H, W, C\)",
         ),
         ("o.npy", lambda p: np.save(p, np.array([{}], object), allow_pickle=True), "no whole .npy"),
-        ("two.npz", lambda p: np.savez(p, a=GREY, b=GREY), "none is named 'images'"),
+        ("two.npz", lambda p: np.savez(p, a=GRAY, b=GRAY), "none is named 'images'"),
         ("cut.npz", lambda p: p.write_bytes(b"PK\x03\x04 cut"), "no whole .npz"),
         ("cut.h5", lambda p: p.write_bytes(b"\x89HDF cut"), "no readable HDF5 file"),
     ],
@@ -77,20 +77,20 @@ def test_what_is_no_set_of_images_is_named(tmp_path, name, write_it, says):
 
 
 def test_pictures_of_two_sizes_are_refused(tmp_path):
-    folder = write(tmp_path / "f", GREY)
+    folder = write(tmp_path / "f", GRAY)
     Image.fromarray(np.zeros((9, 8), np.uint8)).save(folder / "zzz.png")
     with pytest.raises(UserError, match=r"zzz.png has 8 × 9 pixels, 000.png has 8 × 8"):
         read_images(folder)
 
 
-def test_fitting_refuses_other_sizes_and_lost_colour(tmp_path):
-    np.save(tmp_path / "c.npy", COLOUR)
-    np.save(tmp_path / "g.npy", np.repeat(GREY, 3, axis=3))
-    colour, grey = read_images(tmp_path / "c.npy"), read_images(tmp_path / "g.npy")
+def test_fitting_refuses_other_sizes_and_lost_color(tmp_path):
+    np.save(tmp_path / "c.npy", COLOR)
+    np.save(tmp_path / "g.npy", np.repeat(GRAY, 3, axis=3))
+    color, gray = read_images(tmp_path / "c.npy"), read_images(tmp_path / "g.npy")
     with pytest.raises(UserError, match=r"8 × 8 pixels, the reference has 16 × 16"):
-        fitted_to(colour, 16, 3)
+        fitted_to(color, 16, 3)
     with pytest.raises(UserError, match="the reference is gray"):
-        fitted_to(colour, 8, 1)
-    np.testing.assert_array_equal(fitted_to(grey, 8, 1).images, GREY)  # grey that was stored as colour
-    larger = fitted_to(colour, 16, 3, resize=True)
+        fitted_to(color, 8, 1)
+    np.testing.assert_array_equal(fitted_to(gray, 8, 1).images, GRAY)  # gray that was stored as color
+    larger = fitted_to(color, 16, 3, resize=True)
     assert larger.images.shape == (5, 16, 16, 3) and larger.resized_from == 8

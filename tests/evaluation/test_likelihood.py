@@ -31,7 +31,7 @@ def exact_denoiser(process):
 
 
 def images(count, side):
-    """A Gaussian's pixels at the 256 grey levels, float64 (count, 1, side, side)."""
+    """A Gaussian's pixels at the 256 gray levels, float64 (count, 1, side, side)."""
     drawn = stream("gaussian").standard_normal((count, 1, side, side)) * DEVIATION
     return torch.from_numpy(np.round((drawn + 1) * 127.5).clip(0, 255) / 127.5 - 1)
 
@@ -71,7 +71,7 @@ def totals(timesteps, every, x0):
 
 
 def test_the_bound_of_a_gaussian_falls_to_its_entropy():
-    """The entropy of N(0, s²) at grey levels of width 2/255 is log₂(s √(2πe) 255/2), up to the width squared over s².
+    """The entropy of N(0, s²) at gray levels of width 2/255 is log₂(s √(2πe) 255/2), up to the width squared over s².
 
     Even an exact denoiser's bound is above it: the sum ½ Σ (SNR_{t−1} − SNR_t) Var(x_0 | x_t) is an upper sum of the
     integral that gives the entropy, coarse where the SNR falls to a half in a step, which more timesteps postpone.
