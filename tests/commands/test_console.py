@@ -1,5 +1,6 @@
 """Talk and results: which goes where, and that talk never gets in the way."""
 
+import inspect
 import io
 import json
 
@@ -75,10 +76,22 @@ def test_tasks_within_tasks_and_failures_leave_no_bar():
         advance(2, "")
 
 
-def test_silence_takes_everything():
-    with Silence().task("work", 3) as advance:
+def test_silence_prints_nothing_and_hides_no_failure(capsys):
+    silence = Silence()
+    silence.say("nothing")
+    with pytest.raises(UserError, match="wrong"), silence.task("work", 3, 1) as advance:
         advance(1, "x")
-    Silence().say("nothing")
+        raise UserError("wrong", "mend it")
+    assert capsys.readouterr() == ("", "")
+
+
+def test_silence_listens_as_the_console_does():
+    """Whatever the library calls on its listener, both take with the same arguments."""
+    for name in ("say", "task"):
+        ours, theirs = (
+            inspect.signature(getattr(kind, name)).parameters.values() for kind in (Silence, Console)
+        )
+        assert [(p.name, p.default) for p in ours] == [(p.name, p.default) for p in theirs]
 
 
 @pytest.mark.parametrize(

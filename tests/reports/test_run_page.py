@@ -1,45 +1,72 @@
-"""Parts of the page: what is drawn is what was measured, and names cannot break it."""
+"""Plots and sheets of the page on a run: what is drawn is what was measured."""
 
 import numpy as np
 import pytest
 
 from dmzcli.analysis.probes.linear import Probe
-from dmzcli.reports.run_page import _html_table, confusion_plot, reconstructions, training_curve
-
-
-def test_tables_escape_what_they_hold():
-    text = _html_table([{"<name>": "<script>alert('&')</script>", "n": 3, "x": 0.123456}])
-    assert "<script>" not in text and "&lt;script&gt;" in text and "&lt;name&gt;" in text
-    assert '<td class="n">3</td>' in text and '<td class="n">0.1235</td>' in text
+from dmzcli.reports.html import drawn
+from dmzcli.reports.run_page import confusion_plot, reconstructions, training_curve
 
 
 @pytest.mark.parametrize(
-    "rows",
+    ("rows", "lines"),
     [
-        [],
-        [{"step": 1, "loss": 0.5}],
-        [{"step": 1, "loss": 0.5}, {"step": 2, "loss": 0.4, "valid_loss": 0.45}],
+        ([], {}),
+        ([{"step": 1, "loss": 0.5}], {"loss": [[1, 0.5]]}),
+        (
+            [
+                {"step": 1, "loss": 0.5},
+                {"step": 2, "valid_loss": 0.45},
+                {"step": 4, "loss": 0.4, "valid_loss": 0.3},
+            ],
+            {"loss": [[1, 0.5], [4, 0.4]], "valid loss": [[2, 0.45], [4, 0.3]]},
+        ),
     ],
 )
-def test_a_curve_of_any_length(rows):
-    image = training_curve(rows)
-    assert image.width > 400 and len(np.unique(np.asarray(image.convert("L")))) > 10
+def test_a_curve_goes_through_what_was_logged(rows, lines):
+    figure = training_curve(rows)
+    (axes,) = figure.axes
+    assert {line.get_label(): line.get_xydata().tolist() for line in axes.lines} == lines
+    legend = axes.get_legend()
+    assert {text.get_text() for text in legend.texts} == set(lines) if lines else legend is None
+    assert (axes.get_xlabel(), axes.get_ylabel(), axes.get_yscale()) == ("step", "loss", "log")
+    dark = np.asarray(drawn(figure).convert("L")) < 128  # axes and labels, whatever the lines
+    assert 0 < dark.mean() < 0.2
 
 
 @pytest.mark.parametrize("classes", [2, 10])
-def test_a_confusion_of_any_size(classes):
-    probe = Probe("bits", 4, 1.0, True, 0.5, 0.5, np.eye(classes, dtype=np.int64) * 7)
-    assert confusion_plot(probe, tuple(f"<{i}>" for i in range(classes))).width > 200
+def test_a_confusion_has_every_count_at_its_true_row_and_predicted_column(classes):
+    confusion = np.triu(np.arange(classes**2).reshape(classes, classes))  # not symmetric, and with zeros
+    names = tuple(f"<{i}>" for i in range(classes))
+    figure = confusion_plot(Probe("bits", 4, 1.0, True, 0.5, 0.5, confusion), names)
+    (axes,) = figure.axes
+    counts = np.zeros_like(confusion)
+    for text in axes.texts:
+        column, row = text.get_position()
+        counts[row, column] = int(text.get_text())
+    assert np.array_equal(counts, confusion) and len(axes.texts) == np.count_nonzero(confusion)
+    assert np.array_equal(axes.images[0].get_array(), confusion)
+    assert (axes.get_ylabel(), axes.get_xlabel()) == ("true", "predicted")
+    for labels in (axes.get_xticklabels(), axes.get_yticklabels()):
+        assert tuple(label.get_text() for label in labels) == names
+    light = {text.get_text() for text in axes.texts if text.get_color() == "white"}
+    assert light == {str(count) for count in confusion.flat if count > confusion.max() / 2}
 
 
 def test_reconstructions_are_below_their_originals(model, run, digits):
     from dmzcli.codes.table import BitTable
+    from dmzcli.diffusion.samplers import create
+    from dmzcli.generation.decode import decode
 
     table = BitTable.read(run.bits)
+    rows = digits.rows("test")[:3]
     sheet = reconstructions(model, digits, table, steps=2, count=3)
     scale = 4  # tiles of 8 pixels are enlarged to 32
-    originals = digits.images[digits.rows("test")[:3]]
-    for i, image in enumerate(originals):
-        left = i * 9 * scale
-        assert np.array_equal(sheet[: 8 * scale : scale, left : left + 8 * scale : scale], image)
     assert sheet.shape == (17 * scale, 26 * scale, 1)
+    decoded = decode(
+        model, table.bits[rows], create("ancestral", model.config.diffusion, 2), range(3), seed=0
+    )
+    for top, images in ((0, digits.images[rows]), (9, decoded)):
+        for i, image in enumerate(images):
+            tile = sheet[top * scale : (top + 8) * scale : scale, i * 9 * scale : (i * 9 + 8) * scale : scale]
+            assert np.array_equal(tile, image)
