@@ -22,7 +22,8 @@ from dmzcli.config import parse, preset
 from dmzcli.data import Dataset
 from dmzcli.runs import Run
 from dmzcli.training.cost import flops
-from dmzcli.training.trainer import Trainer, accelerator
+from dmzcli.training.engine import accelerator
+from dmzcli.training.trainer import Trainer
 
 SHAPES = {
     "digits": (8, 1),

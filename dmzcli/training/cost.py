@@ -22,8 +22,9 @@ from torch.autograd.graph import saved_tensors_hooks
 from dmzcli.config import Config, parse
 from dmzcli.model.autoencoder import Autoencoder
 from dmzcli.system.devices import pick
+from dmzcli.training.engine import accelerator, settled_precision
 from dmzcli.training.feed import room
-from dmzcli.training.trainer import Trainer, accelerator, settled_precision
+from dmzcli.training.trainer import Trainer
 
 PATIENCE = 180.0
 """Seconds after which a measurement is given up."""

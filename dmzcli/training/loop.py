@@ -19,8 +19,9 @@ from dmzcli.system import processes
 from dmzcli.system.files import read_metadata, sweep
 from dmzcli.system.interrupts import Interrupted, collected
 from dmzcli.system.progress import Silence, Talk
+from dmzcli.training.engine import accelerator, settled_precision
 from dmzcli.training.metrics import Metrics
-from dmzcli.training.trainer import Trainer, accelerator, settled_precision
+from dmzcli.training.trainer import Trainer
 
 
 @dataclass(frozen=True)

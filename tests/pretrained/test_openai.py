@@ -300,7 +300,8 @@ def test_training_goes_on_with_the_runs_own_settings(dmz, start):
 
 
 def test_step_0_is_the_imported_weights(start, digits):
-    from dmzcli.training.trainer import Trainer, accelerator
+    from dmzcli.training.engine import accelerator
+    from dmzcli.training.trainer import Trainer
 
     run = start()
     trainer = Trainer(run.config, digits, run, accelerator("cpu", "no"))

@@ -7,7 +7,8 @@ import torch
 
 from dmzcli.errors import UserError
 from dmzcli.runs import Run
-from dmzcli.training.trainer import Trainer, accelerator
+from dmzcli.training.engine import accelerator
+from dmzcli.training.trainer import Trainer
 
 VARIANTS = {
     "single-token": {},

@@ -11,7 +11,8 @@ from dmzcli.model.pixels import to_unit
 from dmzcli.runs import Run
 from dmzcli.training import train
 from dmzcli.training.ema import Average
-from dmzcli.training.trainer import Trainer, accelerator
+from dmzcli.training.engine import accelerator
+from dmzcli.training.trainer import Trainer
 
 
 def test_initialisation_is_the_seeds_alone(tiny):
