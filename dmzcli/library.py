@@ -135,14 +135,18 @@ class Model:
         return self._decode(bits, len(bits), seed, **how)
 
     def invert(
-        self, images: Array, bits: Array | None = None, steps: int = 100, batch_size: int | None = None
+        self,
+        images: Array,
+        bits: Array | None = None,
+        steps: int | None = None,
+        batch_size: int | None = None,
     ) -> NDArray[np.float32]:
         """The noise x_T from which DDIM makes these images of their bits, up to an error of O(1/T).
 
         Arguments:
             images: uint8 (N, H, W, C).
             bits: uint8 (N, D), one row for each image; by default the images' own.
-            steps: T, the number of network evaluations per image.
+            steps: T, the number of network evaluations per image; by default 100, or all that there are.
             batch_size: Images at a time; by default what suits the device.
 
         Returns:
@@ -163,7 +167,8 @@ class Model:
                 )
         elif self.dim:
             bits = self.encode(images)
-        ddim = create("ddim", self.config.diffusion, steps)
+        diffusion = self.config.diffusion
+        ddim = create("ddim", diffusion, steps or min(100, diffusion.timesteps))
         batch = batch_size or generation.usual_batch(self.autoencoder)
         return generation.invert(self.autoencoder, images, bits, ddim, batch)
 
