@@ -71,6 +71,8 @@ def test_inversion_goes_back_to_a_noise_of_the_images_own_bits(loaded, images):
     assert np.array_equal(noise, loaded.invert(images, bits, steps=5))
     assert not np.allclose(noise, loaded.invert(images, 1 - bits, steps=5))
     assert loaded.invert(images[:0]).shape == (0, 1, 8, 8)
+    timesteps = loaded.config.diffusion.timesteps  # fewer than the usual 100 steps
+    assert np.array_equal(loaded.invert(images[:1]), loaded.invert(images[:1], steps=timesteps))
 
 
 def test_what_it_says_of_itself(loaded):
