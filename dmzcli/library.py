@@ -21,6 +21,7 @@ from dmzcli.config import Config
 from dmzcli.diffusion.samplers import create
 from dmzcli.errors import UserError
 from dmzcli.generation import decode as generation
+from dmzcli.generation.recipe import Recipe
 from dmzcli.runs import Run, find_run
 from dmzcli.system.devices import pick
 
@@ -30,13 +31,15 @@ Array = NDArray[np.uint8]
 
 
 class Sampling(TypedDict, total=False):
-    """How images are made of bits; see :meth:`Model.decode`."""
+    """How images are sampled: fields of :class:`~dmzcli.generation.recipe.Recipe`."""
 
-    steps: int
     sampler: str
+    steps: int
     spacing: str | None
     eta: float
-    batch_size: int | None
+    threshold: str
+    percentile: float
+    precision: str
 
 
 class Model:
@@ -105,33 +108,38 @@ class Model:
     def decode(
         self,
         bits: Array,
-        steps: int = 20,
         seed: int = 0,
-        sampler: str = "ancestral",
-        spacing: str | None = None,
-        eta: float = 0.0,
+        noise: NDArray[np.float32] | None = None,
         batch_size: int | None = None,
+        **recipe: Unpack[Sampling],
     ) -> Array:
         """Images of bits, drawn from p(x | z); image i depends on its bits, the seed and i alone.
 
         Arguments:
             bits: uint8 (N, D).
-            steps: T, the number of network evaluations per image.
             seed: Seed of the noise.
-            sampler: Name of a sampler; see ``dmzcli.diffusion.samplers.available()``.
-            spacing: Name of the spacing of the timesteps; by default the sampler's own.
-            eta: The noise of ``ddim``: 0 none, 1 as much as the ancestral sampler.
+            noise: x_T, float32 (N, C, H, W), such as :meth:`invert` gives; by default drawn.
             batch_size: Images at a time; by default what suits the device.
+            recipe: ``sampler``, ``steps``, ``spacing``, … of :class:`~dmzcli.generation.recipe.Recipe`.
 
         Returns:
             uint8 (N, H, W, C).
 
         Raises:
-            UserError: The bits are of another type, shape or value, or there is no such sampler.
+            UserError: An array is of another type, shape or value, or there is no such sampler.
         """
         bits = self._bits(bits)
-        how = Sampling(steps=steps, sampler=sampler, spacing=spacing, eta=eta, batch_size=batch_size)
-        return self._decode(bits, len(bits), seed, **how)
+        if noise is not None:
+            shape = (len(bits), *self.autoencoder.shape)
+            if not isinstance(noise, np.ndarray) or noise.dtype != np.float32 or noise.shape != shape:
+                given = (
+                    f"{noise.dtype} {noise.shape}" if isinstance(noise, np.ndarray) else type(noise).__name__
+                )
+                raise UserError(
+                    f"noise is {given}, expected float32 {shape}",
+                    "one x_T for each row of bits, channels first",
+                )
+        return self._decode(bits, len(bits), seed, batch_size, Recipe(**recipe), noise)
 
     def invert(
         self,
@@ -177,7 +185,8 @@ class Model:
         n: int = 64,
         seed: int = 0,
         temperature: float = 1.0,
-        **how: Unpack[Sampling],
+        batch_size: int | None = None,
+        **recipe: Unpack[Sampling],
     ) -> Array:
         """New images: codes z from a prior p(z), decoded by p(x | z); fewer images are the first of more.
 
@@ -187,7 +196,8 @@ class Model:
             n: Number of images.
             seed: Seed of bits and noise.
             temperature: Temperature of the prior; below 1 its likelier codes.
-            how: ``steps``, ``sampler``, ``spacing``, ``eta`` and ``batch_size``, as in :meth:`decode`.
+            batch_size: Images at a time; by default what suits the device.
+            recipe: As in :meth:`decode`.
 
         Returns:
             uint8 (n, H, W, C).
@@ -203,22 +213,30 @@ class Model:
         else:
             name = None if prior is None else str(prior)
             bits = draw_bits(self.run, self.dim, name, n, seed, temperature).bits
-        return self._decode(bits, n, seed, **how)
+        return self._decode(bits, n, seed, batch_size, Recipe(**recipe))
 
     def _decode(
         self,
         bits: Array | None,
         count: int,
         seed: int,
-        steps: int = 20,
-        sampler: str = "ancestral",
-        spacing: str | None = None,
-        eta: float = 0.0,
-        batch_size: int | None = None,
+        batch_size: int | None,
+        recipe: Recipe,
+        noise: NDArray[np.float32] | None = None,
     ) -> Array:
-        solver = create(sampler, self.config.diffusion, steps, spacing, eta)
+        recipe = recipe.on(self.autoencoder.device)
         batch = batch_size or generation.usual_batch(self.autoencoder)
-        return generation.decode(self.autoencoder, bits, solver, range(count), seed, batch)
+        sampler = recipe.create(self.config.diffusion)
+        return generation.decode(
+            self.autoencoder,
+            bits,
+            sampler,
+            range(count),
+            seed,
+            batch,
+            precision=recipe.precision,
+            start=noise,
+        )
 
     def _draw(self, prior: priors.Prior, n: int, seed: int, temperature: float) -> Array:
         """Codes from a prior that the caller holds."""

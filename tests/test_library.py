@@ -183,3 +183,21 @@ def test_a_face_says_what_it_offers(file):
 def test_types_travel_with_both_packages():
     for package in (dmzcli, priors):
         assert (Path(package.__file__).parent / "py.typed").exists()
+
+
+def test_what_was_inverted_comes_back(loaded, images):
+    """DDIM from an image's own x_T is nearer to the image than DDIM from other noise; ancestral noise is new anyway."""
+    bits, noise = loaded.encode(images), loaded.invert(images)
+    how = {"sampler": "ddim", "steps": 50, "threshold": "none"}
+    back, other = loaded.decode(bits, noise=noise, **how), loaded.decode(bits, **how)
+
+    def error(result):
+        return np.abs(result.astype(float) - images).mean()
+
+    assert error(back) < 0.7 * error(other)
+
+
+@pytest.mark.parametrize("noise", [np.zeros((9, 8, 8, 1), np.float32), np.zeros((9, 1, 8, 8)), [0.0]])
+def test_noise_of_another_shape_is_refused(loaded, images, noise):
+    with pytest.raises(UserError, match=r"^noise is .*, expected float32 \(9, 1, 8, 8\)$"):
+        loaded.decode(loaded.encode(images), noise=noise)

@@ -34,6 +34,7 @@ def decode(
     batch_size: int = 256,
     done: Callable[[int], None] = lambda count: None,
     precision: str = "no",
+    start: Array | None = None,
 ) -> Array:
     """Decodes codes into images; image i depends on (seed, i) and its bits alone.
 
@@ -46,6 +47,7 @@ def decode(
         batch_size: Images at a time.
         done: Told how many images are finished.
         precision: ``no`` for float32, or ``bf16`` for the network's evaluations.
+        start: x_T, float32 (N, C, H, W), such as :func:`invert` gives; by default drawn.
 
     Returns:
         uint8 (N, H, W, C).
@@ -56,11 +58,11 @@ def decode(
     channels, height, width = model.shape
     images = np.empty((len(indices), height, width, channels), np.uint8)
     with torch.no_grad(), model.laid_out(precision):
-        for start in range(0, len(indices), batch_size):
-            part = slice(start, min(start + batch_size, len(indices)))
+        for first in range(0, len(indices), batch_size):
+            part = slice(first, min(first + batch_size, len(indices)))
             noise = ImageNoise(seed, indices[part], model.shape, model.device)
             denoiser = model.denoiser(_on_device(model, bits, part), precision)
-            images[part] = to_uint8(sampler.sample(denoiser, noise))
+            images[part] = to_uint8(sampler.sample(denoiser, noise, _on_device(model, start, part)))
             done(part.stop)
     return images
 
@@ -92,5 +94,5 @@ def invert(
     return torch.cat(noises).cpu().numpy()
 
 
-def _on_device(model: Autoencoder, bits: Array | None, part: slice) -> Tensor | None:
-    return None if bits is None else torch.from_numpy(np.ascontiguousarray(bits[part])).to(model.device)
+def _on_device(model: Autoencoder, rows: Array | None, part: slice) -> Tensor | None:
+    return None if rows is None else torch.from_numpy(np.ascontiguousarray(rows[part])).to(model.device)

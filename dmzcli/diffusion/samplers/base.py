@@ -122,17 +122,18 @@ class Sampler(ABC):
         """x_s, (B, C, H, W); where ``at.i`` is 0, the image itself."""
 
     @torch.no_grad()
-    def sample(self, denoiser: Denoiser, noise: Callable[[], Tensor]) -> Tensor:
-        """Runs all steps from the first noise drawn.
+    def sample(self, denoiser: Denoiser, noise: Callable[[], Tensor], start: Tensor | None = None) -> Tensor:
+        """Runs all steps from x_T.
 
         Arguments:
             denoiser: The network, with its bits bound.
-            noise: Draws the next standard normal noise of every image, (B, C, H, W); its first draw is x_T.
+            noise: Draws the next standard normal noise of every image, (B, C, H, W).
+            start: x_T, (B, C, H, W); by default the first noise drawn.
 
         Returns:
             x_0, (B, C, H, W).
         """
-        x = noise()
+        x = noise() if start is None else start
         past: list[Past] = []
         for i in reversed(range(len(self.process))):
             index = torch.full((len(x),), i, device=x.device)
