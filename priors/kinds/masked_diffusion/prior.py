@@ -8,10 +8,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from priors.arrays import Bits, Float32, Float64
+from priors.arrays import Bits, Float32, Float64, Integers
 from priors.base import Prior
 from priors.fit import Fit, Rows
 from priors.options import option
+from priors.parts.numerics import draw_index, log_sum_exp
 from priors.parts.training_options import TrainingOptions
 from priors.randomness import generator
 from priors.registry import register
@@ -29,7 +30,7 @@ class _Architecture:
     """The network, and the steps in which it reveals bits."""
 
     steps: int = option(32, "steps of sampling; bits of one step are drawn in parallel", low=1)
-    orders: int = option(4, "orders that the bound averages over", low=1)
+    orders: int = option(4, "orders of the bits; each code is drawn in one of them", low=1)
     hidden: int = option(512, "units of a layer", low=1)
     layers: int = option(3, "residual blocks", low=1)
     dropout: float = option(0.1, "share of units dropped in training", low=0.0, high=0.95)
@@ -45,19 +46,20 @@ class MaskedDiffusion(Prior):
     r"""An absorbing discrete diffusion: from all bits hidden to all shown, in S parallel steps.
 
     .. math::
-        \log p(b \mid g) \ge \mathbb E_\sigma \sum_{s=1}^S \sum_{i : n_{s-1} \le \sigma(i) < n_s}
-        \log p(b_i \mid b_{\sigma < n_{s-1}}, g)
+        p(b \mid g) = \frac 1 K \sum_{k=1}^K \prod_{s=1}^S \prod_{i : n_{s-1} \le \sigma_k(i) < n_s}
+        p(b_i \mid b_{\sigma_k < n_{s-1}}, g)
 
-    where σ ranks the bits at random, drawn anew for every sample, and n_s of them are known after step s.
-    One network gives every hidden bit from those shown: the order-agnostic model of Hoogeboom et al.
-    ("Autoregressive diffusion models", 2021, arXiv 2110.02037, equations 5 and 8), the absorbing case of
-    Austin et al. (2021, arXiv 2107.03006). ``log_prob`` is this lower bound, averaged over ``orders`` ranks
-    fixed by the seed, and not the likelihood. n_s ∝ s^power; the power is chosen on held-out codes.
+    where each of K orders σ_k ranks the bits at random, n_s of them are known after step s, and a code is drawn in
+    one of the orders, each as likely. One network gives every hidden bit from those shown, trained on all orders: the
+    order-agnostic model of Hoogeboom et al. ("Autoregressive diffusion models", 2021, arXiv 2110.02037, equations 5
+    and 8), the absorbing case of Austin et al. (2021, arXiv 2107.03006). Theirs draws a new order for every sample;
+    its likelihood is a sum over D! orders, of which only a lower bound of the mean is known. With the orders fixed by
+    the seed, ``log_prob`` is that of what is sampled, code by code. n_s ∝ s^power; the power is chosen on held-out
+    codes.
     """
 
     kind = "masked-diffusion"
-    summary = "bits revealed in a few parallel steps in any order by a network (log_prob is a lower bound)"
-    exact = False
+    summary = "bits revealed in a few parallel steps by a network, in one of a few orders"
     Options = MaskedDiffusionOptions
     sample_rows = 1024
     log_prob_rows = 1024
@@ -112,25 +114,37 @@ class MaskedDiffusion(Prior):
             size = self.options.hidden, self.options.layers
             return MaskedNetwork(self.dim, self.given_dim, *size, dropout)
 
+    @functools.cached_property
+    def _orders(self) -> Integers:
+        """The rank of every bit in each of the orders (K, D), by the seed."""
+        from priors.kinds.masked_diffusion.network import ranks
+
+        return np.asarray(ranks(generator(self.seed, 9).random((self.options.orders, self.dim))).numpy())
+
     def _log_prob(self, rows: Rows) -> Float64:
-        from priors.kinds.masked_diffusion.network import bound, ranks
+        import torch
+
+        from priors.kinds.masked_diffusion.network import log_likelihood
         from priors.parts.training import sign_tensor
 
         x, given = sign_tensor(rows.bits, len(rows)), sign_tensor(rows.given, len(rows))
-        orders = ranks(generator(self.seed, 9).random((self.options.orders, self.dim)))
-        parts = [bound(self._network, x, given, rank, self._ends).numpy() for rank in orders]
-        return np.asarray(np.mean(parts, axis=0))
+        parts = [
+            log_likelihood(self._network, x, given, rank, self._ends).numpy()
+            for rank in torch.from_numpy(self._orders)
+        ]
+        return log_sum_exp(np.stack(parts), 0) - np.log(len(parts))
 
     def _width(self) -> int:
-        return 2 * self.dim
+        return self.dim + 1
 
     def _sample(self, u: Float32, given: Bits | None, temperature: float) -> Bits:
         import torch
 
-        from priors.kinds.masked_diffusion.network import draw, ranks
+        from priors.kinds.masked_diffusion.network import draw
         from priors.parts.training import sign_tensor
 
-        rank, uniforms = ranks(u[:, : self.dim]), torch.from_numpy(u[:, self.dim :].copy())
+        each = draw_index(np.ones((1, len(self._orders))), u[:, 0])
+        rank, uniforms = torch.from_numpy(self._orders[each]), torch.from_numpy(u[:, 1:].copy())
         drawn = draw(self._network, uniforms, sign_tensor(given, len(u)), rank, self._ends, temperature)
         return np.asarray(drawn.numpy())
 

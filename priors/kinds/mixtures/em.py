@@ -215,7 +215,7 @@ class MixturePrior(Prior):
         return self.dim + 1
 
     def _sample(self, u: Float32, given: Bits | None, temperature: float) -> Bits:
-        weights = softmax(self._log_weights(given) / temperature)
+        weights = softmax(self._log_weights(given))  # which component is no draw of a bit: as fitted
         return self._draw(draw_index(weights, u[:, 0]), u[:, 1:], given, temperature)
 
     def _state(self) -> State:
