@@ -28,7 +28,8 @@ def check_bits(name: str, value: Any, width: int | None, rows: int | None = None
     Raises:
         PriorError: Another type, shape, or a value that is neither 0 nor 1.
     """
-    if not isinstance(value, np.ndarray):
+    # Of the kinds of arrays only the plain one: a mask would be ignored, and rows of a matrix are matrices.
+    if not isinstance(value, np.ndarray) or isinstance(value, (np.ma.MaskedArray, np.matrix)):
         raise PriorError(
             f"{name} is a {type(value).__name__}; expected a numpy array of uint8",
             "convert it with numpy.asarray",

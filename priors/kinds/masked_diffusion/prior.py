@@ -9,10 +9,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from priors.arrays import Bits, Float32, Float64, Integers
-from priors.base import Prior
+from priors.base import TRAIN_ROWS, Prior
 from priors.fit import Fit, Rows
 from priors.options import option
 from priors.parts.numerics import draw_index, log_sum_exp
+from priors.parts.stopping import seconds
 from priors.parts.training_options import TrainingOptions
 from priors.randomness import generator
 from priors.registry import register
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
 
 POWERS = (1.0, 1.5, 2.0, 3.0)
 VALID_DRAWS = 4  # masks per held-out row when training is scored
+CHOOSING_ROWS = 500  # held-out rows that choose the power
 
 
 @dataclasses.dataclass(frozen=True)
@@ -76,33 +78,40 @@ class MaskedDiffusion(Prior):
         self._network.bias.data.copy_(marginal_log_odds(train.bits))
         forward = sum(p.numel() for p in self._network.parameters())
         each = step_work(self._network, forward, len(train), VALID_DRAWS * len(valid), options.batch)
-        most = max(1, int(options.minutes * 60 * RATE / each))
-        loss, score = functools.partial(random_loss, self._network), self._held_out_loss
+        some = valid.take(slice(0, CHOOSING_ROWS))
+        rows = len(POWERS) * len(some) + len(valid) + min(TRAIN_ROWS, len(train))
+        budget = seconds(options.minutes) * RATE
+        # The likelihoods that choose the power and make the report: a network for each step and order.
+        after = rows * forward * options.orders * min(options.steps, self.dim)
+        most = max(1, int(max(budget / 2, budget - after) / each))
+        loss, score = functools.partial(random_loss, self._network), self._held_out_losses
         seed, part = int(generator(self.seed, 6).integers(2**62)), fit.part(0.0, 0.98, "network")
-        NetworkTrainer(self._network, loss, score, train, valid, options, most, seed, part).train()
-        some = valid.take(slice(0, 2000))
+        trainer = NetworkTrainer(self._network, loss, score, train, valid, options, most, seed, part)
+        _, stopped = trainer.train()
         scores = []
         for power in POWERS:
             self._ends = boundaries(self.dim, options.steps, power)
             scores.append(self._score(some))
         power = POWERS[int(np.argmax(scores))]
         self._ends = boundaries(self.dim, options.steps, power)
-        return {"power": power, "steps": len(self._ends) - 1}
+        return {"power": power, "steps": len(self._ends) - 1, "stopped": stopped}
 
-    def _held_out_loss(self, x: Any, given: Any) -> float:
-        """The mean training loss of held-out rows at masks fixed by the seed."""
+    def _held_out_losses(self, x: Any, given: Any) -> Float64:
+        """The training loss of held-out rows (M,), each the mean over masks fixed by the seed."""
         import torch
 
         from priors.kinds.masked_diffusion.network import loss, ranks
 
-        rng, total = generator(self.seed, 8), 0.0
+        rng, total = generator(self.seed, 8), np.zeros(len(x))
         for _ in range(VALID_DRAWS):
+            at = 0
             for block, context in zip(x.split(2048), given.split(2048), strict=True):
                 level = (rng.permutation(len(block)) + rng.random(len(block))) / len(block)
                 count = torch.from_numpy((level * self.dim).astype(np.int64).clip(max=self.dim - 1))
                 rank = ranks(rng.random((len(block), self.dim)))
-                total += float(loss(self._network, block, context, count, rank).double().sum())
-        return total / (VALID_DRAWS * len(x))
+                total[at : at + len(block)] += loss(self._network, block, context, count, rank).numpy()
+                at += len(block)
+        return total / VALID_DRAWS
 
     def _new_network(self, dropout: float, seed: int) -> MaskedNetwork:
         import torch

@@ -105,7 +105,7 @@ class MixturePrior(Prior):
         parts = [one.components for one in runs]
         self._components = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
         self._gate, self._runs = np.concatenate([one.gate for one in runs], axis=1), len(runs)
-        return {"components": size, "smoothing": smoothing, "runs": len(runs)}
+        return {"components": size, "smoothing": smoothing, "runs": len(runs), "stopped": search.stopped}
 
     def _one_run(
         self, data: Data, size: int, smoothing: float, start: int, steps: int, fit: Fit
