@@ -20,7 +20,7 @@ import numpy as np
 from priors import options as opts
 from priors import storage
 from priors.arrays import Bits, Float32, Float64
-from priors.checks import check_bits, check_integer, check_temperature
+from priors.checks import MOST_CODES, check_bits, check_integer, check_seed, check_temperature
 from priors.errors import PriorError
 from priors.fit import Fit, Progress, Report, Rows, fingerprint, independent_nats, plain
 from priors.randomness import block_uniforms, generator
@@ -34,17 +34,18 @@ class Prior(ABC):
 
     Arguments:
         dim: Number of bits of a code, D.
-        seed: Seed of the fit's randomness: the rows held out where no ``valid`` is passed, and whatever else a
-            kind draws, such as starts, orders of the bits, weights and masks.
+        seed: Seed of the fit's randomness, from 0 to 2⁶⁴ − 1: the rows held out where no ``valid`` is passed, and
+            whatever else a kind draws, such as starts, orders of the bits, weights and masks.
         options: Fields of the kind's ``Options``.
 
     Raises:
-        PriorError: ``dim`` or ``seed`` is no fitting integer, or an option is unknown or out of range.
+        PriorError: ``dim`` or ``seed`` is no such integer, or an option is unknown or out of range.
 
     Class attributes:
         kind: Name in the registry.
         summary: One line on the distribution.
-        exact: Whether ``log_prob`` is the logarithm of a probability; else it is a lower bound of it.
+        exact: Whether ``log_prob`` is, code by code, the logarithm of the probability that ``sample`` draws it; all
+            kinds here are exact. Else it is a lower bound of it, code by code.
         automatic: Whether ``auto`` may choose the kind: it has no network and does not memorize.
         memorises: Whether samples are near copies of fitted codes.
         Options: Frozen dataclass of options.
@@ -62,7 +63,7 @@ class Prior(ABC):
 
     def __init__(self, dim: int, seed: int = 0, **options: Any) -> None:
         self.dim = check_integer("dim", dim, low=1)
-        self.seed = check_integer("seed", seed)
+        self.seed = check_seed(seed)
         self.options: Any = opts.build(self.Options, self.kind, options)
         self.given_dim = 0
         self.report: Report | None = None
@@ -184,10 +185,15 @@ class Prior(ABC):
         """Draws codes; row i depends on (seed, i, given_i) alone, so fewer rows are a prefix of more.
 
         Arguments:
-            n: Number of codes, at least 1.
-            seed: Any integer.
+            n: Number of codes, from 1 to 10⁹.
+            seed: From 0 to 2⁶⁴ − 1.
             given: uint8 (n, G) where the prior was fitted with one.
-            temperature: Divides the log-odds of every draw; below 1 sharpens, above 1 flattens.
+            temperature: T ≥ 10⁻⁶, finite. Every draw of bits, be it a bit given those before or a block's value,
+                has its log-odds divided by T: below 1 sharpens, above 1 flattens, 1 is as fitted. What is drawn to
+                choose among ways of drawing bits (a mixture's component, a network and its order, a fitted code) is
+                drawn as fitted: how a distribution is cut into components says nothing of codes, and a component
+                that is written twice, each with half the weight, must change no sample's law. Toward T = 0 each way
+                gives its one greedy code, and ways keep their shares; toward infinity all bits are fair coins.
 
         Returns:
             uint8 (n, D).
@@ -195,11 +201,11 @@ class Prior(ABC):
         Raises:
             PriorError: The prior is not fitted, or an argument is not as above.
         """
-        self._check_fitted()
-        n = check_integer("n", n, low=1)
-        seed = check_integer("seed", seed)
-        given = self._check_given(given, n)
+        n = check_integer("n", n, low=1, high=MOST_CODES)
+        seed = check_seed(seed)
         temperature = check_temperature(temperature)
+        self._check_fitted()
+        given = self._check_given(given, n)
         out = np.empty((n, self.dim), np.uint8)
         size = self.sample_rows
         for block, start in enumerate(range(0, n, size)):

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import math
+import operator
 from typing import Any
 
 import numpy as np
 
 from priors.arrays import Bits
 from priors.errors import PriorError
+
+COLDEST = 1e-6
+MOST_CODES = 10**9  # of one call
 
 
 def check_bits(name: str, value: Any, width: int | None, rows: int | None = None, least: int = 1) -> Bits:
@@ -24,7 +28,8 @@ def check_bits(name: str, value: Any, width: int | None, rows: int | None = None
     Raises:
         PriorError: Another type, shape, or a value that is neither 0 nor 1.
     """
-    if not isinstance(value, np.ndarray):
+    # Of the kinds of arrays only the plain one: a mask would be ignored, and rows of a matrix are matrices.
+    if not isinstance(value, np.ndarray) or isinstance(value, (np.ma.MaskedArray, np.matrix)):
         raise PriorError(
             f"{name} is a {type(value).__name__}; expected a numpy array of uint8",
             "convert it with numpy.asarray",
@@ -59,23 +64,39 @@ def check_bits(name: str, value: Any, width: int | None, rows: int | None = None
     return value
 
 
-def check_integer(name: str, value: Any, low: int | None = None) -> int:
-    """The value as an int of at least ``low``, or a PriorError that names it."""
-    if isinstance(value, bool) or not hasattr(value, "__index__"):
+def check_integer(name: str, value: Any, low: int | None = None, high: int | None = None) -> int:
+    """The value as an int from ``low`` to ``high``, or a PriorError that names it."""
+    if isinstance(value, (bool, np.bool_)) or not hasattr(value, "__index__"):
         raise PriorError(f"{name} is {value!r}; expected an integer")
-    if low is not None and value < low:
-        raise PriorError(f"{name} is {value}; expected at least {low}")
-    return int(value)
+    try:
+        number = operator.index(value)
+    except TypeError:  # an array of more than one number has __index__, too
+        raise PriorError(f"{name} is {value!r}; expected an integer") from None
+    if low is not None and number < low:
+        raise PriorError(f"{name} is {number}; expected at least {low}")
+    if high is not None and number > high:
+        raise PriorError(f"{name} is {number}; expected at most {high}")
+    return number
+
+
+def check_seed(value: Any) -> int:
+    """The value as an int from 0 to 2⁶⁴ − 1, or a PriorError: others would repeat the draws of one of these."""
+    return check_integer("seed", value, low=0, high=2**64 - 1)
 
 
 def check_temperature(value: Any) -> float:
-    """The value as a finite float above 0, or a PriorError that names it."""
+    """The value as a finite float of at least ``COLDEST``, or a PriorError that names it."""
     try:
-        number = float(value)
-    except (TypeError, ValueError):
+        number = math.nan if isinstance(value, (bool, str)) else float(value)
+    except (TypeError, ValueError, OverflowError):
         number = math.nan
-    if isinstance(value, bool) or not (math.isfinite(number) and number > 0):
+    if not (math.isfinite(number) and number > 0):
         raise PriorError(
             f"temperature is {value!r}; expected a finite number above 0", "1 leaves it as fitted"
+        )
+    if number < COLDEST:
+        raise PriorError(
+            f"temperature is {value!r}; expected at least {COLDEST:g}",
+            "there every bit is its likelier value",
         )
     return number

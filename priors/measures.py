@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from priors.arrays import Bits, Integers
-from priors.checks import check_bits
+from priors.checks import check_bits, check_seed
 from priors.errors import PriorError
 from priors.parts.numerics import hamming
 from priors.randomness import generator
@@ -45,13 +45,15 @@ def two_sample_accuracy(samples: Bits, held_out: Bits, seed: int = 0) -> TwoSamp
     Arguments:
         samples: uint8 (N, D).
         held_out: uint8 (M, D), codes that the prior was not fitted to.
-        seed: Seed of the halves and of the classifier.
+        seed: Seed of the halves and of the classifier, from 0 to 2⁶⁴ − 1.
 
     Raises:
-        PriorError: The arrays are not codes of one length, or there are fewer than 20 of either.
+        PriorError: The seed is no such integer, the arrays are not codes of one length, or there are fewer than 20
+            of either.
     """
     from sklearn.ensemble import HistGradientBoostingClassifier
 
+    seed = check_seed(seed)
     samples = check_bits("samples", samples, None)
     held_out = check_bits("held_out", held_out, samples.shape[1])
     count = min(len(samples), len(held_out))
@@ -68,7 +70,7 @@ def two_sample_accuracy(samples: Bits, held_out: Bits, seed: int = 0) -> TwoSamp
     y = np.repeat([0, 1], half)
     # Trees of bits need two bins; early stopping would spend codes on a third set.
     classifier = HistGradientBoostingClassifier(
-        max_iter=100, max_bins=2, early_stopping=False, random_state=seed
+        max_iter=100, max_bins=2, early_stopping=False, random_state=seed % 2**32
     )
     classifier.fit(x, y)
     right = [classifier.predict(part[half:]) == label for label, part in enumerate(mixed)]

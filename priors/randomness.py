@@ -22,7 +22,7 @@ def block_uniforms(seed: int, block: int, rows: int, width: int) -> Float32:
     """The uniform numbers of one block, row after row.
 
     Arguments:
-        seed: Any integer.
+        seed: An integer, modulo 2⁶⁴.
         block: Number of the block, from 0.
         rows: Rows in a block.
         width: Numbers per row.

@@ -195,7 +195,9 @@ def load(folder: str | Path) -> Prior:
         kind, metadata_ = header["kind"], dict(header["metadata"])
         cls = kind_class(kind)
         options = {k: tuple(v) if isinstance(v, list) else v for k, v in dict(header["options"]).items()}
-        prior = cls(header["dim"], header["seed"], **options)
+        prior = cls(
+            header["dim"], header["seed"] % 2**64, **options
+        )  # earlier ones may be negative: the same draws
         prior.given_dim = int(header["given_dim"])
         prior._load_state(state)
         prior.report = None if header["report"] is None else Report(**header["report"])

@@ -60,9 +60,10 @@ def compare_priors(
 ) -> None:
     """Fit every kind of prior to a bit table and compare them on codes that they were not fitted to.
 
-    Held-out bits per code, accuracy of telling samples from held-out codes (0.5 is ideal), copies of training codes,
-    size and speed; saved as comparison.json, .md and .png, and every fitted prior beside them. With --run also the
-    Fréchet distance of images that the run decodes from each prior's samples.
+    Held-out bits per code, accuracy of telling samples from held-out codes (training codes in place of samples show
+    what is ideal, about 0.5), copies of training codes, size and speed; saved as comparison.json, .md and .png, and
+    every fitted prior beside them. With --run also the Fréchet distance of images that the run decodes from each
+    prior's samples; of no more images than there are held-out codes.
     """
     talk = common.console(quiet, as_json)
     from dmzcli.codes.find import find_bits, priors_folder
@@ -103,6 +104,6 @@ def compare_priors(
     sizes = f"{comparison.held_out:,} {comparison.split} codes, {comparison.samples:,} samples of each"
     title = f"{path}: {sizes}, seed {seed}"
     if images is not None:
-        how = f"{recipe.sampler}, {recipe.steps} steps"
-        title += f"; {count:,} images of each, {how}, against {images.dataset.identity} {split}"
+        shown = f"{min(count, comparison.held_out):,} images of each, {recipe.sampler}, {recipe.steps} steps"
+        title += f"; {shown}, against {images.dataset.identity} {split}"
     talk.result(facts, make_table(title, comparison.table()))

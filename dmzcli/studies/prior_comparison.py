@@ -89,9 +89,8 @@ class Images:
         return evaluate(samples, self.dataset, self.split, self.extractor, ("fid",), self.seed).scores[0]
 
     def of_held_out(self, codes: np.ndarray) -> Score:
-        """The same of as many real codes, evenly spread; in turn where there are too few."""
-        some = spread(codes, self.count)
-        return self.score(some[np.arange(self.count) % len(some)], "held-out codes")
+        """The same of as many real codes, evenly spread; there must be as many."""
+        return self.score(spread(codes, self.count), "held-out codes")
 
 
 SAMPLES = 10_000
@@ -148,6 +147,8 @@ class Comparison:
         samples: Drawn from each prior.
         reference_nearest: Mean distance of the held-out codes themselves to their nearest training code.
         reference_duplicates: Share of them that are training codes.
+        reference_two_sample: Accuracy of telling training codes from held-out ones: what a perfect prior scores.
+        reference_two_sample_error: Standard error of that under equality.
         seed: Seed of everything random.
         settings: Options away from their defaults, of all kinds that have them.
         image_facts: What the images' scores depend on, their metric's name among it; ``None`` without images.
@@ -161,6 +162,8 @@ class Comparison:
     samples: int
     reference_nearest: float
     reference_duplicates: float
+    reference_two_sample: float
+    reference_two_sample_error: float
     seed: int
     settings: tuple[str, ...] = ()
     image_facts: dict[str, Any] | None = None
@@ -190,13 +193,16 @@ class Comparison:
             if self.image_facts is not None and row.images is not None and row.images_error is not None:
                 shown[self.image_facts["metric"]] = f"{row.images:.4g} ± {1.96 * row.images_error:.2g}"
             rows.append(shown)
+        trained = dict.fromkeys(rows[0], "")
+        trained["prior"] = "(train codes)"
+        trained["two-sample"] = f"{self.reference_two_sample:.3f} ± {self.reference_two_sample_error:.3f}"
         held_out = dict.fromkeys(rows[0], "")
         held_out["prior"] = f"({self.split} codes)"
         held_out["duplicates"] = f"{self.reference_duplicates:.1%}"
         held_out["nearest"] = f"{self.reference_nearest:.2f}"
         if self.image_facts is not None:
             held_out[self.image_facts["metric"]] = f"{self.reference_images:.4g}"
-        return [*rows, held_out]
+        return [*rows, trained, held_out]
 
 
 def _measure(
@@ -246,7 +252,8 @@ def compare(
         seed: Seed of fits, samples and tests.
         folder: Where each fitted prior goes, in a folder named after its kind; by default the table's run.
         talk: Receives progress.
-        images: What turns codes into images and scores them; ``None`` compares codes alone.
+        images: What turns codes into images and scores them; ``None`` compares codes alone. No more images of each
+            prior than there are held-out codes, whose images they stand next to.
         settings: Options as ``name=value``, each for all kinds that have it.
 
     Raises:
@@ -260,8 +267,14 @@ def compare(
     chosen = share_settings(settings, kinds or known)
     split = "test" if len(table.rows("test")) else "valid"
     train, held_out = table.bits[table.rows("train")], table.bits[table.rows(split)]
-    if len(held_out) < 20:
-        raise UserError(f"{path} has {len(held_out)} held-out codes", "at least 20 are needed")
+    for codes, name in ((held_out, "held-out"), (train, "training")):
+        if len(codes) < 20:
+            raise UserError(f"{path} has {len(codes)} {name} codes", "at least 20 are needed")
+    if images is not None and images.count > len(held_out):
+        asked, images = images.count, replace(images, count=len(held_out))
+        talk.say(
+            f"{images.count:,} images of each instead of {asked:,}: there are {len(held_out):,} {split} codes"
+        )
     baseline = priors.create("bernoulli", dim=table.dim, seed=seed)
     baseline.fit(train, valid=table.bits[table.rows("valid")] if len(table.rows("valid")) else None)
     independent = float(-baseline.log_prob(held_out).mean() / np.log(2))
@@ -283,7 +296,7 @@ def compare(
             score = images.score(prior.sample(images.count, seed=seed), kind)
             row = replace(row, images=score.value, images_error=score.error)
         rows.append(row)
-    reference = nearest_distances(held_out, train)
+    reference, real = nearest_distances(held_out, train), two_sample_accuracy(train, held_out, seed)
     return Comparison(
         rows=sorted(rows, key=lambda row: row.bits_per_code),
         dim=table.dim,
@@ -292,6 +305,8 @@ def compare(
         samples=min(SAMPLES, len(held_out)),
         reference_nearest=float(reference.mean()),
         reference_duplicates=float((reference == 0).mean()),
+        reference_two_sample=real.accuracy,
+        reference_two_sample_error=real.error,
         seed=seed,
         settings=tuple(settings),
         image_facts=None if images is None else images.facts(),

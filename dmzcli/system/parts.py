@@ -50,9 +50,9 @@ class Parts:
         """
         header = self.folder / "parts.json"
         if not header.exists() or read_json(header) != key:
+            if self.folder.exists():
+                self.remove()
             with user_errors(self.folder):
-                if self.folder.exists():
-                    shutil.rmtree(self.folder)
                 self.folder.mkdir(parents=True)
             write_json(header, key)
 
@@ -96,8 +96,13 @@ class Parts:
         return whole
 
     def remove(self) -> None:
-        """Removes the folder: the work is done."""
-        shutil.rmtree(self.folder)
+        """Removes the folder: the work is done, or another's.
+
+        What says whose parts these are goes first, so that a kill in the middle leaves none that anyone takes for whole.
+        """
+        with user_errors(self.folder):
+            (self.folder / "parts.json").unlink(missing_ok=True)
+            shutil.rmtree(self.folder)
 
     def _facts(self, number: int) -> Path:
         return self.folder / f"{number:06d}.json"

@@ -116,7 +116,7 @@ class Empirical(Prior):
         if given is None:
             center = np.minimum((u[:, 0].astype(np.float64) * n).astype(np.int64), n - 1)
         else:
-            weights = self._log_weights(given) / temperature
+            weights = self._log_weights(given)
             center = draw_index(np.exp(weights - weights.max(1, keepdims=True)), u[:, 0])
         odds = (self._flip / (1 - self._flip)) ** (1 / temperature)
         flip = u[:, 1:] < odds / (1 + odds)

@@ -1,9 +1,10 @@
 """Training a small network on codes: averaged weights, a rate that falls when held-out codes stop gaining.
 
 An evaluation takes place after every pass over the rows, but after no fewer than ``FEWEST`` steps and no more
-than ``MOST``. It scores the exponential average of the weights. After ``patience`` evaluations without a gain
-the best weights come back and the learning rate falls by ``FALL``; the next such time after ``FALLS`` falls ends
-training with the best weights. Where the steps allowed run out first, the falls come by ``DEADLINES`` of them.
+than ``MOST``. It scores the exponential average of the weights. After ``patience`` evaluations that together gain
+less than a share of the tolerance (:mod:`.stopping`) the best weights come back and the learning rate falls by
+``FALL``; the next such time after ``FALLS`` falls ends training with the best weights. Where the steps allowed run
+out first, the falls come by ``DEADLINES`` of them.
 
 Every stretch between evaluations seeds its own randomness, so a fit that was killed continues from its
 checkpoint to the same weights; one that an exception stops leaves its last stretch there. The global generator
@@ -21,9 +22,10 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from priors.arrays import Bits
+from priors.arrays import Bits, Float64
 from priors.fit import Fit, Rows, marginals
 from priors.parts.numerics import log_odds
+from priors.parts.stopping import FALL_SHARE, least_gain
 from priors.parts.training_options import TrainingOptions
 from priors.randomness import generator
 from priors.storage import State, part
@@ -82,7 +84,7 @@ class NetworkTrainer:
     Arguments:
         network: Trained in place; ends in evaluation mode with the best weights.
         loss: Signs (N, D) and given signs (N, G) to a mean loss, with torch's own randomness.
-        score: The network, held-out signs and given signs to a mean loss without randomness.
+        score: Held-out signs and given signs to the loss of each row, float64 (M,), without randomness.
         train, valid: Rows.
         options: How it is trained; ``minutes`` counts through ``most_steps`` alone.
         most_steps: The most steps, in addition to ``epochs``.
@@ -94,7 +96,7 @@ class NetworkTrainer:
         self,
         network: nn.Module,
         loss: Callable[[Tensor, Tensor], Tensor],
-        score: Callable[[Tensor, Tensor], float],
+        score: Callable[[Tensor, Tensor], Float64],
         train: Rows,
         valid: Rows,
         options: TrainingOptions,
@@ -108,6 +110,7 @@ class NetworkTrainer:
         self._options, self._seed, self._fit = options, seed, fit
         self._passes = -(-len(train) // options.batch)  # steps of a pass
         self._most = min(options.epochs * self._passes, most_steps)
+        self._limit = "epochs" if options.epochs * self._passes <= most_steps else "minutes"
         self._trained = [p for p in network.parameters() if p.requires_grad]
         self._optimizer = torch.optim.AdamW(
             self._trained, lr=options.rate, weight_decay=options.decay, fused=True
@@ -115,12 +118,16 @@ class NetworkTrainer:
         self._average = copy.deepcopy(network.state_dict())
         self._best = copy.deepcopy(network.state_dict())
         self._facts: dict[str, Any] = {
-            "stretch": 0, "step": 0, "least": float("inf"), "stale": 0, "falls": 0, "done": False,
+            "stretch": 0, "step": 0, "least": float("inf"), "mark": float("inf"), "stale": 0, "falls": 0, "done": "",
         }  # fmt: skip
         self._checkpoint: tuple[State, dict[str, Any]] | None = None
 
-    def train(self) -> int:
-        """Trains to the end, from the checkpoint where there is one; returns the steps taken."""
+    def train(self) -> tuple[int, str]:
+        """Trains to the end, from the checkpoint where there is one.
+
+        Returns:
+            The steps taken, and what ended them: ``tolerance``, ``epochs`` or ``minutes``.
+        """
         self._resume()
         saved, facts = time.monotonic(), self._facts
         try:
@@ -133,13 +140,14 @@ class NetworkTrainer:
                     if time.monotonic() - saved > SAVE_SECONDS:
                         self._save()
                         saved = time.monotonic()
-            facts["done"] = True
+            if not facts["done"]:
+                facts["done"] = self._limit
             self._take()
         finally:
             self._save()
         self._network.load_state_dict(self._best)
         self._network.eval()
-        return int(facts["step"])
+        return int(facts["step"]), str(facts["done"])
 
     def _stretch(self) -> None:
         """The steps until the next evaluation."""
@@ -177,18 +185,22 @@ class NetworkTrainer:
         self._network.load_state_dict(self._average)
         self._network.eval()
         with torch.no_grad():
-            loss = self._score(*self._valid)
+            losses = self._score(*self._valid)
         self._network.load_state_dict(present)
-        if loss < facts["least"] - 1e-4 or not np.isfinite(facts["least"]):
-            facts["least"], facts["stale"] = loss, 0
+        loss = float(losses.mean())
+        if loss < facts["least"] or not np.isfinite(facts["least"]):
+            facts["least"] = loss
             self._best = copy.deepcopy(self._average)
-        else:
-            facts["stale"] += 1
+        facts["stale"] += 1
+        gain = least_gain(losses, FALL_SHARE * self._options.tolerance)
+        if loss < facts["mark"] - gain or not np.isfinite(facts["mark"]):
+            facts["mark"], facts["stale"] = loss, 0
         if facts["stale"] >= self._options.patience:
             self._network.load_state_dict(self._best)
             self._average = copy.deepcopy(self._best)
-            facts["done"] = facts["falls"] == FALLS
-            facts["stale"], facts["falls"] = 0, min(facts["falls"] + 1, FALLS)
+            facts["done"] = "tolerance" if facts["falls"] == FALLS else ""
+            facts["stale"], facts["mark"] = 0, facts["least"]
+            facts["falls"] = min(facts["falls"] + 1, FALLS)
         elif facts["falls"] < FALLS and facts["step"] >= DEADLINES[facts["falls"]] * self._most:
             facts["stale"], facts["falls"] = 0, facts["falls"] + 1
         self._take()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 
 from priors.options import option
+from priors.parts.stopping import minutes_option, tolerance_option
 
 
 @dataclasses.dataclass(frozen=True)
@@ -17,6 +18,5 @@ class TrainingOptions:
     rate: float = option(1e-3, "learning rate", low=1e-7)
     decay: float = option(0.01, "weight decay", low=0.0)
     patience: int = option(4, "evaluations without a gain before the rate falls", low=1)
-    minutes: float = option(
-        8.0, "a fit takes about so long on two cores, counted in arithmetic and not by a clock", low=0.01
-    )
+    tolerance: float = tolerance_option()
+    minutes: float = minutes_option()

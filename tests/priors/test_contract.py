@@ -13,10 +13,12 @@ import priors
 
 KINDS = priors.available()
 EXACT = [kind for kind in KINDS if priors.describe(kind)["exact"]]
+# Ways of drawing bits among which a kind chooses before it draws any: by default there is one.
+WAYS = {"mixture": 12, "chow-liu-mixture": 8, "autoregressive": 2, "masked-diffusion": 3, "empirical": 2**5}
 LEARNING = [kind for kind in KINDS if kind != "uniform"]
 SMALL: dict[str, dict[str, object]] = {
     "autoregressive": {"members": 2, "hidden": 32, "channels": 8, "convolutions": 1, "epochs": 10},
-    "masked-diffusion": {"hidden": 32, "layers": 1, "epochs": 10, "steps": 8},
+    "masked-diffusion": {"hidden": 32, "layers": 1, "epochs": 10, "steps": 3, "orders": 3},
     "mixture": {"components": 6, "restarts": 2, "steps": 30},
     "chow-liu-mixture": {"components": 4, "restarts": 2, "steps": 20, "smoothing": 10.0},
 }
@@ -62,10 +64,8 @@ def test_conditional_probabilities_sum_to_one_for_every_given(kind: str, width: 
         assert np.exp(log_p).sum() == pytest.approx(1, abs=1e-5)
 
 
-@pytest.mark.parametrize("kind", [kind for kind in KINDS if kind not in EXACT])
-def test_bounds_over_all_codes_stay_below_one(kind: str) -> None:
-    prior = fitted(kind, groups(300, 10))
-    assert np.exp(prior.log_prob(codes(10))).sum() < 1.001
+def test_every_kind_here_is_exact() -> None:
+    assert EXACT == KINDS
 
 
 @pytest.mark.parametrize("kind", EXACT)
@@ -104,7 +104,7 @@ def test_conditional_matches_that_of_a_known_joint(kind: str, labels: bool) -> N
         asked = one_hot(np.full(16, v), 4) if labels else np.tile(codes(2)[v], (16, 1))
         truth = np.where(codes(4) == 1, table[v], 1 - table[v]).prod(1)
         divergence = np.sum(truth * (np.log(truth) - prior.log_prob(codes(4), asked)))
-        assert divergence < 0.02 if prior.exact else divergence < 0.06
+        assert divergence < (0.06 if kind == "masked-diffusion" else 0.02)  # three steps for four bits
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -181,6 +181,88 @@ def test_constant_and_duplicate_bits_are_no_accident(kind: str, conditional: boo
 @pytest.mark.parametrize("kind", KINDS)
 def test_two_rows_are_enough(kind: str) -> None:
     assert np.isfinite(fitted(kind, groups(2, 4)).log_prob(codes(4))).all()
+
+
+def bits_entropy(samples: np.ndarray) -> float:
+    """Entropy in bits of the codes of samples, as often as they occur."""
+    _, counts = np.unique(samples, axis=0, return_counts=True)
+    share = counts / counts.sum()
+    return float(-np.sum(share * np.log2(share)))
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_entropy_grows_with_temperature(kind: str) -> None:
+    """The plug-in entropy of 8,000 samples over 32 cells has a standard error of at most
+    sd(log2 p) / √8000, below 0.03 where cells are as unlike as 2⁻⁸ to 1/2; at T = 100 it is within 0.02 of 5."""
+    prior = fitted(kind, groups(400, 5))
+    entropies = [
+        bits_entropy(prior.sample(8000, seed=3, temperature=t)) for t in (1e-6, 0.3, 0.6, 1.0, 2.0, 100.0)
+    ]
+    assert all(low < high + 0.03 for low, high in itertools.pairwise(entropies)), entropies
+    assert entropies[-1] > 4.98
+    if kind != "uniform":
+        assert entropies[0] < entropies[3] - 0.1
+
+
+@pytest.mark.parametrize("kind", LEARNING)
+def test_toward_temperature_zero_each_way_gives_one_code_and_ways_keep_their_shares(kind: str) -> None:
+    prior = fitted(kind, groups(400, 5))
+    width = prior._width()
+    u = np.random.default_rng(0).random((4000, width), dtype=np.float32)
+    cold = prior._sample(u, None, 1e-6)
+    assert len(np.unique(cold, axis=0)) <= WAYS.get(kind, 1)
+    other = np.random.default_rng(1).random((4000, width), dtype=np.float32)
+    if kind in WAYS:
+        other[:, 0] = u[:, 0]  # the number that chooses the way
+    if kind in ("mixture", "chow-liu-mixture", "empirical"):  # greedy codes of orders may well agree
+        assert len(np.unique(cold, axis=0)) > 1
+    np.testing.assert_array_equal(prior._sample(other, None, 1e-6), cold)
+
+
+@pytest.mark.parametrize("kind", ["mixture", "chow-liu-mixture", "empirical"])
+def test_temperature_leaves_the_shares_of_groups(kind: str) -> None:
+    """A fifth of the codes are near all ones: that share stays at any temperature, also where it is told by
+    given bits. Of 4,000 samples it is known to 0.0063; five times that, and 0.02 for the fit."""
+    rng = np.random.default_rng(0)
+    rare = rng.random(4000) < 0.2
+    bits = (rng.random((4000, 8)) < np.where(rare[:, None], 0.95, 0.05)).astype(np.uint8)
+    for given in (None, np.ones((4000, 1), np.uint8)):
+        prior = fitted(kind, bits, given)
+        for t in (0.05, 1.0):
+            share = (prior.sample(4000, seed=2, given=given, temperature=t).mean(1) > 0.5).mean()
+            assert share == pytest.approx(0.2, abs=0.052)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"temperature": 0}, "temperature is 0; expected a finite number above 0"),
+        ({"temperature": -1.0}, "temperature is -1.0; expected a finite number above 0"),
+        ({"temperature": float("nan")}, "temperature is nan; expected a finite number above 0"),
+        ({"temperature": float("inf")}, "temperature is inf; expected a finite number above 0"),
+        ({"temperature": 1e-9}, "temperature is 1e-09; expected at least 1e-06"),
+        ({"temperature": "1"}, "temperature is '1'; expected a finite number above 0"),
+        ({"seed": -1}, "seed is -1; expected at least 0"),
+        ({"seed": 2**64}, "seed is 18446744073709551616; expected at most 18446744073709551615"),
+        ({"seed": 1.0}, "seed is 1.0; expected an integer"),
+        ({"n": 0}, "n is 0; expected at least 1"),
+        ({"n": -3}, "n is -3; expected at least 1"),
+        ({"n": 10**12}, "n is 1000000000000; expected at most 1000000000"),
+        ({"n": True}, "n is True; expected an integer"),
+        ({"n": np.arange(2)}, r"n is array\(\[0, 1\]\); expected an integer"),
+    ],
+)
+def test_what_sampling_is_asked_for_is_checked_before_any_work(
+    kind: str, arguments: dict[str, object], message: str
+) -> None:
+    """Even before the prior is known to be fitted."""
+    prior = priors.create(kind, dim=4)
+    with pytest.raises(priors.PriorError, match=f"^{message}$"):
+        prior.sample(**{"n": 5, **arguments})
+    if "seed" in arguments:
+        with pytest.raises(priors.PriorError, match=f"^{message}$"):
+            priors.create(kind, dim=4, **arguments)
 
 
 @pytest.mark.parametrize("kind", LEARNING)

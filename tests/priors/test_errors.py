@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 import priors
+from priors.measures import nearest_distances, two_sample_accuracy
 from priors.registry import check_class
 
 
@@ -58,6 +59,9 @@ def test_a_wrong_argument_is_named(prior: priors.Prior, call: object, message: s
     [
         ([[0, 1, 0, 1]], "is a list; expected a numpy array of uint8"),
         ("0101", "is a str; expected a numpy array of uint8"),
+        (None, "is a NoneType; expected a numpy array of uint8"),
+        (np.ma.masked_equal(bits(), 1), "is a MaskedArray; expected a numpy array of uint8"),
+        (np.asmatrix(bits()), "is a matrix; expected a numpy array of uint8"),
         (np.zeros((60, 4), np.float32), r"has dtype float32; expected uint8 \(or bool\)"),
         (np.zeros((60, 4), object), r"has dtype object; expected uint8"),
         (np.zeros((60, 4, 1), np.uint8), r"has shape \(60, 4, 1\); expected two axes \(rows, bits\)"),
@@ -76,14 +80,28 @@ def test_a_wrong_array_is_named_wherever_it_is_passed(array: object, message: st
         lambda: conditional.log_prob(bits(), given=array),
         lambda: conditional.sample(60, given=array),
     ):
+        if array is None:  # nothing given is no wrong array here
+            break
         with pytest.raises(priors.PriorError, match=f"^given {message}"):
             call()
     if "59" not in message:
         for call in (lambda: new.fit(array), lambda: conditional.log_prob(array, given=bits())):
             with pytest.raises(priors.PriorError, match=f"^bits {message}"):
                 call()
+        for name, call in (
+            ("samples", lambda: two_sample_accuracy(array, bits())),
+            ("held_out", lambda: two_sample_accuracy(bits(), array)),
+            ("codes", lambda: nearest_distances(array, bits())),
+            ("references", lambda: nearest_distances(bits(), array)),
+        ):
+            with pytest.raises(priors.PriorError, match=f"^{name} {message}"):
+                call()
+        if array is None:
+            return
         with pytest.raises(priors.PriorError, match=f"^valid {message}"):
             new.fit(bits(), valid=array)
+        with pytest.raises(priors.PriorError, match=f"^given_valid {message}"):
+            new.fit(bits(), valid=bits(), given=bits(), given_valid=array)
 
 
 def test_given_must_fit_the_prior() -> None:

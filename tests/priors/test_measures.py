@@ -50,5 +50,8 @@ def test_too_few_or_foreign_codes_are_refused():
         two_sample_accuracy(_codes(0, 10, 4), _codes(1, 30, 4))
     with pytest.raises(priors.PriorError, match="held_out has 5 columns; expected 4"):
         two_sample_accuracy(_codes(0, 30, 4), _codes(1, 30, 5))
+    for seed in (-1, 2**64, 0.5):
+        with pytest.raises(priors.PriorError, match=f"seed is {seed}; expected"):
+            two_sample_accuracy(_codes(0, 30, 4), _codes(1, 30, 4), seed=seed)
     with pytest.raises(priors.PriorError, match="references holds the value 2"):
         nearest_distances(_codes(0, 30, 4), np.full((3, 4), 2, np.uint8))

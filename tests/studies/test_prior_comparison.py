@@ -8,8 +8,10 @@ import pytest
 import priors
 from dmzcli.codes.table import BitTable
 from dmzcli.errors import UserError
-from dmzcli.studies.prior_comparison import compare, write
-from priors.measures import nearest_distances
+from dmzcli.evaluation.scores import Score
+from dmzcli.studies.prior_comparison import Images, compare, write
+from dmzcli.system.progress import Silence
+from priors.measures import nearest_distances, two_sample_accuracy
 
 
 def table_of(split, seed=0, dim=6):
@@ -59,9 +61,49 @@ def test_files_hold_the_same_table(table, tmp_path):
     write(result, tmp_path / "out")
     assert json.loads((tmp_path / "out" / "comparison.json").read_text()) == result.facts()
     lines = (tmp_path / "out" / "comparison.md").read_text().splitlines()
-    assert len(lines) == 2 + 2 + 1
+    assert len(lines) == 2 + 2 + 2
     assert {line.count("|") for line in lines} == {lines[0].count("|")}
     assert (tmp_path / "out" / "comparison.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_training_codes_against_held_out_ones_show_what_ideal_is(table, tmp_path):
+    """Both are of one distribution, so the accuracy is a mean of 200 fair coins: 4 standard errors."""
+    result = compared(table, ["uniform"], tmp_path)
+    test, train = table.bits[table.rows("test")], table.bits[table.rows("train")]
+    told = two_sample_accuracy(train, test)
+    assert (result.reference_two_sample, result.reference_two_sample_error) == (told.accuracy, told.error)
+    assert abs(told.accuracy - 0.5) < 4 * told.error
+    last = result.table()[-2:]
+    assert [row["prior"] for row in last] == ["(train codes)", "(test codes)"]
+    assert last[0]["two-sample"] == f"{told.accuracy:.3f} ± {told.error:.3f}"
+    assert last[0]["duplicates"] == last[1]["two-sample"] == ""
+
+
+def test_no_held_out_code_is_shown_twice(table, tmp_path):
+    """More images than held-out codes: fewer images of every prior, and it is said."""
+    seen, said = [], []
+
+    class Counting(Images):
+        def score(self, codes, name):
+            seen.append((name, len(codes), codes))
+            return Score("fid", 1.0, 0.1)
+
+        def facts(self):
+            return {"metric": "fid-made", "count": self.count}
+
+    class Listening(Silence):
+        def say(self, text):
+            said.append(text)
+
+    table.write(tmp_path / "bits.h5")
+    images = Counting(*[None] * 5, count=500, seed=0, batch_size=1, precision="no", talk=Listening())
+    result = compare(
+        table, tmp_path / "bits.h5", ["uniform"], folder=tmp_path, images=images, talk=Listening()
+    )
+    assert [(name, count) for name, count, _ in seen] == [("uniform", 200), ("held-out codes", 200)]
+    assert sorted(map(bytes, seen[1][2])) == sorted(map(bytes, table.bits[table.rows("test")]))
+    assert result.image_facts["count"] == 200
+    assert "200 images of each instead of 500: there are 200 test codes" in said
 
 
 def test_valid_serves_where_there_is_no_test(tmp_path):
@@ -76,6 +118,8 @@ def test_refusals(table, tmp_path):
     assert error.value.hint == "did you mean 'chow-liu'?"
     with pytest.raises(UserError, match="has 5 held-out codes"):
         compared(table_of([0] * 50 + [2] * 5), ["uniform"], tmp_path)
+    with pytest.raises(UserError, match="has 19 training codes"):
+        compared(table_of([0] * 19 + [2] * 30), ["uniform"], tmp_path)
 
 
 def test_settings_are_for_the_kinds_that_have_them_and_fits_are_kept(table, tmp_path):

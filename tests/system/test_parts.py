@@ -97,3 +97,21 @@ def test_a_full_disk_is_told(three, monkeypatch):
 def test_removed(three):
     three.remove()
     assert os.listdir("below") == []
+
+
+@pytest.mark.parametrize("survivors", [0, 1, 2, 3])
+def test_a_kill_while_they_are_removed_leaves_none_to_be_taken(three, monkeypatch, survivors):
+    """Whichever files a removal reached first, the same work takes what is left for no part."""
+
+    def killed(folder):
+        for file in sorted(Path(folder).glob("*.npy"))[survivors:]:
+            file.unlink()
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr("dmzcli.system.parts.shutil.rmtree", killed)
+        with pytest.raises(KeyboardInterrupt):
+            three.remove()
+    again = Parts(OUT)
+    again.claim(KEY)
+    assert not any(number in again for number in range(3))

@@ -17,11 +17,13 @@ All allow a cache: step t computes what position t adds and nothing else.
 from __future__ import annotations
 
 import math
-from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
+
+from priors.arrays import Float64
 
 KERNEL = 3
 
@@ -240,9 +242,13 @@ def log_likelihood(network: CausalNetwork, x: Tensor, given: Tensor) -> Tensor:
     return terms.sum(1) if torch.is_grad_enabled() else terms.double().sum(1)
 
 
-def mean_loss(network: CausalNetwork, x: Tensor, given: Tensor) -> Any:
-    """Mean −log p: a tensor with a gradient in training, else a float over any number of sequences."""
-    if torch.is_grad_enabled():
-        return -log_likelihood(network, x, given).mean()
+def mean_loss(network: CausalNetwork, x: Tensor, given: Tensor) -> Tensor:
+    """Mean −log p of a batch, with its gradient."""
+    return -log_likelihood(network, x, given).mean()
+
+
+@torch.no_grad()
+def row_losses(network: CausalNetwork, x: Tensor, given: Tensor) -> Float64:
+    """−log p of any number of sequences, (N,)."""
     blocks = zip(x.split(512), given.split(512), strict=True)
-    return -sum(float(log_likelihood(network, *block).sum()) for block in blocks) / len(x)
+    return np.concatenate([-log_likelihood(network, *block).numpy() for block in blocks])

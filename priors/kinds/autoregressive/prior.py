@@ -14,7 +14,9 @@ from priors.errors import PriorError
 from priors.fit import Fit, Rows
 from priors.kinds.autoregressive import logistic_chain as chain
 from priors.kinds.autoregressive import orders
+from priors.kinds.autoregressive.averaging import average_log_prob, best_weights
 from priors.options import option
+from priors.parts import stopping
 from priors.parts.numerics import log_sum_exp
 from priors.parts.training_options import TrainingOptions
 from priors.randomness import generator
@@ -30,7 +32,6 @@ HIDDEN = (128, 512)  # where it is open, the least and the most
 CHANNELS, PASSES = 32, 30  # of the convolutional path, where its channels are open; passes that must fit
 STARTS = ("chain", "independent")
 CHAIN_SHARE = 0.1  # of a member's work, at most
-WEIGHT_STEPS = 100
 
 
 @dataclasses.dataclass(frozen=True)
@@ -74,12 +75,13 @@ class AutoregressiveOptions(TrainingOptions, _Architecture):
 
 
 class _Member(NamedTuple):
-    """A network, its order (D,), what it started from, and log p of the held-out rows (M,)."""
+    """A network, its order (D,), what it started from, log p of the held-out rows (M,), and what ended its training."""
 
     network: CausalNetwork
     order: Integers
     start: str
     valid: Float64
+    ended: str
 
 
 @register
@@ -94,8 +96,9 @@ class Autoregressive(Prior):
     since bits of a code have no neighborhood of their own. The first, where the minutes allow, also adds gated causal
     convolutions and causal attention as in PixelSNAIL (Chen et al., 2017, arXiv 1712.09763). Averaging over orders
     follows Uria et al. ("A deep and tractable density estimator", 2014, arXiv 1310.1757, equation 13), with the
-    weights of the greatest likelihood of held-out codes. Sampling keeps the units, convolution inputs, keys and
-    values of earlier bits, so D bits take D small steps.
+    weights of the greatest likelihood of held-out codes; networks are added until those that could still come are
+    expected to gain less than the tolerance (:mod:`priors.parts.stopping`). Sampling keeps the units, convolution
+    inputs, keys and values of earlier bits, so D bits take D small steps.
     """
 
     kind = "autoregressive"
@@ -131,10 +134,10 @@ class Autoregressive(Prior):
         fixed = options.order is not None or options.ordering == "natural"
         most = options.members or (1 if fixed else MOST_MEMBERS)
         tried = most if options.start else max(most, len(STARTS))  # a single network is the better of two
-        budget = options.minutes * 60 * RATE
+        budget = stopping.seconds(options.minutes) * RATE
         share = budget / (max(options.members, tried) if options.members else min(tried, LEAST_MEMBERS))
         dropout = default_dropout(len(train)) if options.dropout is None else options.dropout
-        spent, done, members = 0.0, 0.0, list[_Member]()
+        spent, done, members, stopped = 0.0, 0.0, list[_Member](), "members"
         while len(members) < tried:
             index = min(len(members), most - 1)  # a second try of a single network keeps its order
             order = orders.find(
@@ -143,12 +146,19 @@ class Autoregressive(Prior):
             start = options.start or next_start(members)
             high = done + (1 - done) / self._members_left(tried, len(members), spent, budget)
             part = fit.part(done, high, f"member-{len(members)}")
-            network, work = self._fit_member(len(members), start, order, dropout, share, train, valid, part)
+            network, work, ended = self._fit_member(
+                len(members), start, order, dropout, share, train, valid, part
+            )
             spent, done = spent + work, high
             self._networks, self._orders, self._weights = [network], order[None], np.ones(1)
-            members.append(_Member(network, order, start, self._log_probs(valid)))
-            if options.members is None and spent + spent / len(members) > budget:
-                break
+            members.append(_Member(network, order, start, self._log_probs(valid), ended))
+            if options.members is None and most > 1:
+                if enough(members, most - len(members), options.tolerance):
+                    stopped = "tolerance"
+                    break
+                if len(members) < tried and spent + spent / len(members) > budget:
+                    stopped = "minutes"
+                    break
         if most == 1:
             members = [max(members, key=lambda member: float(member.valid.mean()))]
         self._networks = [member.network for member in members]
@@ -159,6 +169,8 @@ class Autoregressive(Prior):
             "starts": [member.start for member in members],
             "weights": [round(float(w), 3) for w in self._weights],
             "channels": [channels(network) for network in self._networks],
+            "trained": [member.ended for member in members],
+            "stopped": stopped,
         }
 
     @staticmethod
@@ -177,8 +189,8 @@ class Autoregressive(Prior):
         train: Rows,
         valid: Rows,
         fit: Fit,
-    ) -> tuple[CausalNetwork, float]:
-        """The next network, trained on codes in its order, and the multiplications that it took.
+    ) -> tuple[CausalNetwork, float, str]:
+        """The next network, trained on codes in its order, the multiplications that it took, and what ended it.
 
         Arguments:
             member: Number of the network, from 0.
@@ -191,7 +203,7 @@ class Autoregressive(Prior):
         """
         import torch
 
-        from priors.kinds.autoregressive.network import mean_loss
+        from priors.kinds.autoregressive.network import mean_loss, row_losses
         from priors.parts.training import NetworkTrainer, marginal_log_odds, step_work
 
         options = self.options
@@ -214,10 +226,12 @@ class Autoregressive(Prior):
                 fitted = chain.fit(train, valid, CHAIN_SHARE * share)
                 network.start_at(torch.from_numpy(fitted.bias), torch.from_numpy(fitted.weights))
             network.linear.requires_grad_(False)
-        loss, most = functools.partial(mean_loss, network), max(0, int((share - first) / each))
+        loss, losses = functools.partial(mean_loss, network), functools.partial(row_losses, network)
+        most = max(0, int((share - first) / each))
         seed = int(generator(self.seed, 6, member).integers(2**62))
-        trainer = NetworkTrainer(network, loss, loss, train, valid, options, most, seed, fit)
-        return network, first + trainer.train() * each
+        trainer = NetworkTrainer(network, loss, losses, train, valid, options, most, seed, fit)
+        steps, ended = trainer.train()
+        return network, first + steps * each, ended
 
     def _new_network(self, width: int, dropout: float, seed: int) -> CausalNetwork:
         import torch
@@ -310,18 +324,19 @@ def next_start(members: list[_Member]) -> str:
     return max(members, key=lambda member: float(member.valid.mean())).start
 
 
-def best_weights(logs: Float64) -> Float64:
-    """The weights (M,) of most likelihood for log p_m of held-out codes (M, N), by expectation maximization.
+def enough(members: list[_Member], more: int, tolerance: float) -> bool:
+    """Whether so many more networks are expected to gain less than the tolerance.
 
-    One code's worth of equal weights keeps them above 0.
+    Networks of the better start count, of which two or more must be there: those to come will be alike.
     """
-    weights = np.full(len(logs), 1 / len(logs))
-    for _ in range(WEIGHT_STEPS):
-        shares = logs + np.log(weights)[:, None]
-        shares = np.exp(shares - shares.max(0))
-        counts = (shares / shares.sum(0)).sum(1) + 1 / len(logs)
-        weights = counts / counts.sum()
-    return weights
+    alike = [i for i, member in enumerate(members) if member.start == next_start(members)]
+    if len(alike) < 2 or len(members) < len(STARTS):
+        return False
+    logs = np.stack([member.valid for member in members])
+    average = average_log_prob(logs)
+    without = [float(average_log_prob(np.delete(logs, i, axis=0)).mean()) for i in alike]
+    left = stopping.left_to_gain(float(average.mean()), without, more)
+    return left < stopping.least_gain(average, stopping.MEMBER_SHARE * tolerance)
 
 
 def default_dropout(rows: int) -> float:

@@ -94,7 +94,7 @@ def boundaries(dim: int, steps: int, power: float) -> list[int]:
 
 
 @torch.no_grad()
-def bound(network: MaskedNetwork, x: Tensor, given: Tensor, rank: Tensor, ends: list[int]) -> Tensor:
+def log_likelihood(network: MaskedNetwork, x: Tensor, given: Tensor, rank: Tensor, ends: list[int]) -> Tensor:
     """log p(b | order) of the codes when bits are drawn by ``rank`` (D,) in the steps ``ends``: (N,)."""
     total = torch.zeros(len(x), dtype=torch.float64)
     for low, high in itertools.pairwise(ends):
@@ -108,7 +108,7 @@ def bound(network: MaskedNetwork, x: Tensor, given: Tensor, rank: Tensor, ends: 
 def draw(
     network: MaskedNetwork, u: Tensor, given: Tensor, rank: Tensor, ends: list[int], temperature: float
 ) -> Tensor:
-    """Draws codes: in each step the bits of the next ranks, independently given those before; uint8 (R, D)."""
+    """Draws codes by ``rank`` (R, D): in each step the bits of the next ranks, independently given those before."""
     x = torch.zeros_like(u)
     for low, high in itertools.pairwise(ends):
         z = network(x, (rank < low).float(), given)

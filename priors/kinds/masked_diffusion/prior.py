@@ -8,10 +8,12 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from priors.arrays import Bits, Float32, Float64
-from priors.base import Prior
+from priors.arrays import Bits, Float32, Float64, Integers
+from priors.base import TRAIN_ROWS, Prior
 from priors.fit import Fit, Rows
 from priors.options import option
+from priors.parts.numerics import draw_index, log_sum_exp
+from priors.parts.stopping import seconds
 from priors.parts.training_options import TrainingOptions
 from priors.randomness import generator
 from priors.registry import register
@@ -22,6 +24,7 @@ if TYPE_CHECKING:
 
 POWERS = (1.0, 1.5, 2.0, 3.0)
 VALID_DRAWS = 4  # masks per held-out row when training is scored
+CHOOSING_ROWS = 500  # held-out rows that choose the power
 
 
 @dataclasses.dataclass(frozen=True)
@@ -29,7 +32,7 @@ class _Architecture:
     """The network, and the steps in which it reveals bits."""
 
     steps: int = option(32, "steps of sampling; bits of one step are drawn in parallel", low=1)
-    orders: int = option(4, "orders that the bound averages over", low=1)
+    orders: int = option(4, "orders of the bits; each code is drawn in one of them", low=1)
     hidden: int = option(512, "units of a layer", low=1)
     layers: int = option(3, "residual blocks", low=1)
     dropout: float = option(0.1, "share of units dropped in training", low=0.0, high=0.95)
@@ -45,19 +48,20 @@ class MaskedDiffusion(Prior):
     r"""An absorbing discrete diffusion: from all bits hidden to all shown, in S parallel steps.
 
     .. math::
-        \log p(b \mid g) \ge \mathbb E_\sigma \sum_{s=1}^S \sum_{i : n_{s-1} \le \sigma(i) < n_s}
-        \log p(b_i \mid b_{\sigma < n_{s-1}}, g)
+        p(b \mid g) = \frac 1 K \sum_{k=1}^K \prod_{s=1}^S \prod_{i : n_{s-1} \le \sigma_k(i) < n_s}
+        p(b_i \mid b_{\sigma_k < n_{s-1}}, g)
 
-    where σ ranks the bits at random, drawn anew for every sample, and n_s of them are known after step s.
-    One network gives every hidden bit from those shown: the order-agnostic model of Hoogeboom et al.
-    ("Autoregressive diffusion models", 2021, arXiv 2110.02037, equations 5 and 8), the absorbing case of
-    Austin et al. (2021, arXiv 2107.03006). ``log_prob`` is this lower bound, averaged over ``orders`` ranks
-    fixed by the seed, and not the likelihood. n_s ∝ s^power; the power is chosen on held-out codes.
+    where each of K orders σ_k ranks the bits at random, n_s of them are known after step s, and a code is drawn in
+    one of the orders, each as likely. One network gives every hidden bit from those shown, trained on all orders: the
+    order-agnostic model of Hoogeboom et al. ("Autoregressive diffusion models", 2021, arXiv 2110.02037, equations 5
+    and 8), the absorbing case of Austin et al. (2021, arXiv 2107.03006). Theirs draws a new order for every sample;
+    its likelihood is a sum over D! orders, of which only a lower bound of the mean is known. With the orders fixed by
+    the seed, ``log_prob`` is that of what is sampled, code by code. n_s ∝ s^power; the power is chosen on held-out
+    codes.
     """
 
     kind = "masked-diffusion"
-    summary = "bits revealed in a few parallel steps in any order by a network (log_prob is a lower bound)"
-    exact = False
+    summary = "bits revealed in a few parallel steps by a network, in one of a few orders"
     Options = MaskedDiffusionOptions
     sample_rows = 1024
     log_prob_rows = 1024
@@ -74,33 +78,40 @@ class MaskedDiffusion(Prior):
         self._network.bias.data.copy_(marginal_log_odds(train.bits))
         forward = sum(p.numel() for p in self._network.parameters())
         each = step_work(self._network, forward, len(train), VALID_DRAWS * len(valid), options.batch)
-        most = max(1, int(options.minutes * 60 * RATE / each))
-        loss, score = functools.partial(random_loss, self._network), self._held_out_loss
+        some = valid.take(slice(0, CHOOSING_ROWS))
+        rows = len(POWERS) * len(some) + len(valid) + min(TRAIN_ROWS, len(train))
+        budget = seconds(options.minutes) * RATE
+        # The likelihoods that choose the power and make the report: a network for each step and order.
+        after = rows * forward * options.orders * min(options.steps, self.dim)
+        most = max(1, int(max(budget / 2, budget - after) / each))
+        loss, score = functools.partial(random_loss, self._network), self._held_out_losses
         seed, part = int(generator(self.seed, 6).integers(2**62)), fit.part(0.0, 0.98, "network")
-        NetworkTrainer(self._network, loss, score, train, valid, options, most, seed, part).train()
-        some = valid.take(slice(0, 2000))
+        trainer = NetworkTrainer(self._network, loss, score, train, valid, options, most, seed, part)
+        _, stopped = trainer.train()
         scores = []
         for power in POWERS:
             self._ends = boundaries(self.dim, options.steps, power)
             scores.append(self._score(some))
         power = POWERS[int(np.argmax(scores))]
         self._ends = boundaries(self.dim, options.steps, power)
-        return {"power": power, "steps": len(self._ends) - 1}
+        return {"power": power, "steps": len(self._ends) - 1, "stopped": stopped}
 
-    def _held_out_loss(self, x: Any, given: Any) -> float:
-        """The mean training loss of held-out rows at masks fixed by the seed."""
+    def _held_out_losses(self, x: Any, given: Any) -> Float64:
+        """The training loss of held-out rows (M,), each the mean over masks fixed by the seed."""
         import torch
 
         from priors.kinds.masked_diffusion.network import loss, ranks
 
-        rng, total = generator(self.seed, 8), 0.0
+        rng, total = generator(self.seed, 8), np.zeros(len(x))
         for _ in range(VALID_DRAWS):
+            at = 0
             for block, context in zip(x.split(2048), given.split(2048), strict=True):
                 level = (rng.permutation(len(block)) + rng.random(len(block))) / len(block)
                 count = torch.from_numpy((level * self.dim).astype(np.int64).clip(max=self.dim - 1))
                 rank = ranks(rng.random((len(block), self.dim)))
-                total += float(loss(self._network, block, context, count, rank).double().sum())
-        return total / (VALID_DRAWS * len(x))
+                total[at : at + len(block)] += loss(self._network, block, context, count, rank).numpy()
+                at += len(block)
+        return total / VALID_DRAWS
 
     def _new_network(self, dropout: float, seed: int) -> MaskedNetwork:
         import torch
@@ -112,25 +123,37 @@ class MaskedDiffusion(Prior):
             size = self.options.hidden, self.options.layers
             return MaskedNetwork(self.dim, self.given_dim, *size, dropout)
 
+    @functools.cached_property
+    def _orders(self) -> Integers:
+        """The rank of every bit in each of the orders (K, D), by the seed."""
+        from priors.kinds.masked_diffusion.network import ranks
+
+        return np.asarray(ranks(generator(self.seed, 9).random((self.options.orders, self.dim))).numpy())
+
     def _log_prob(self, rows: Rows) -> Float64:
-        from priors.kinds.masked_diffusion.network import bound, ranks
+        import torch
+
+        from priors.kinds.masked_diffusion.network import log_likelihood
         from priors.parts.training import sign_tensor
 
         x, given = sign_tensor(rows.bits, len(rows)), sign_tensor(rows.given, len(rows))
-        orders = ranks(generator(self.seed, 9).random((self.options.orders, self.dim)))
-        parts = [bound(self._network, x, given, rank, self._ends).numpy() for rank in orders]
-        return np.asarray(np.mean(parts, axis=0))
+        parts = [
+            log_likelihood(self._network, x, given, rank, self._ends).numpy()
+            for rank in torch.from_numpy(self._orders)
+        ]
+        return log_sum_exp(np.stack(parts), 0) - np.log(len(parts))
 
     def _width(self) -> int:
-        return 2 * self.dim
+        return self.dim + 1
 
     def _sample(self, u: Float32, given: Bits | None, temperature: float) -> Bits:
         import torch
 
-        from priors.kinds.masked_diffusion.network import draw, ranks
+        from priors.kinds.masked_diffusion.network import draw
         from priors.parts.training import sign_tensor
 
-        rank, uniforms = ranks(u[:, : self.dim]), torch.from_numpy(u[:, self.dim :].copy())
+        each = draw_index(np.ones((1, len(self._orders))), u[:, 0])
+        rank, uniforms = torch.from_numpy(self._orders[each]), torch.from_numpy(u[:, 1:].copy())
         drawn = draw(self._network, uniforms, sign_tensor(given, len(u)), rank, self._ends, temperature)
         return np.asarray(drawn.numpy())
 

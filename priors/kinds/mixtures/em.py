@@ -105,7 +105,7 @@ class MixturePrior(Prior):
         parts = [one.components for one in runs]
         self._components = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
         self._gate, self._runs = np.concatenate([one.gate for one in runs], axis=1), len(runs)
-        return {"components": size, "smoothing": smoothing, "runs": len(runs)}
+        return {"components": size, "smoothing": smoothing, "runs": len(runs), "stopped": search.stopped}
 
     def _one_run(
         self, data: Data, size: int, smoothing: float, start: int, steps: int, fit: Fit
@@ -215,7 +215,7 @@ class MixturePrior(Prior):
         return self.dim + 1
 
     def _sample(self, u: Float32, given: Bits | None, temperature: float) -> Bits:
-        weights = softmax(self._log_weights(given) / temperature)
+        weights = softmax(self._log_weights(given))  # which component is no draw of a bit: as fitted
         return self._draw(draw_index(weights, u[:, 0]), u[:, 1:], given, temperature)
 
     def _state(self) -> State:

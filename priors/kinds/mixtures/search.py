@@ -15,6 +15,14 @@ from priors.arrays import Float64
 from priors.fit import Fit
 from priors.options import option
 from priors.parts.numerics import log_sum_exp
+from priors.parts.stopping import (
+    MEMBER_SHARE,
+    least_gain,
+    left_to_gain,
+    minutes_option,
+    seconds,
+    tolerance_option,
+)
 from priors.storage import State, part
 
 STARTS = 2  # starts that a choice averages
@@ -31,12 +39,11 @@ class MixtureOptions:
     smoothing: float | None = option(
         None, "codes' worth of shrinkage of a component toward all codes; auto chooses on valid", low=1e-6
     )
-    restarts: int = option(8, "runs of expectation maximization from different starts", low=1)
+    restarts: int = option(8, "at most so many runs of expectation maximization from different starts", low=1)
     average: bool = option(True, "average the runs; else keep the one that is best on valid")
     steps: int = option(60, "at most so many steps of a run", low=1)
-    minutes: float = option(
-        8.0, "a fit takes at most about so long, counted in arithmetic and not by a clock", low=0.01
-    )
+    tolerance: float = tolerance_option()
+    minutes: float = minutes_option()
 
 
 @dataclasses.dataclass(frozen=True)
@@ -79,46 +86,60 @@ class Search:
     ) -> None:
         self._one_run, self._step_seconds, self._options, self._fit = one_run, step_seconds, options, fit
         self._candidates: dict[tuple[int, float, int], Candidate] = {}
-        self._total, self._spent, self._done = options.minutes * 60, 0.0, 0.0
+        self._total, self._spent, self._done = seconds(options.minutes), 0.0, 0.0
         self._starts = min(STARTS, options.restarts)
+        self.stopped = "restarts"  # or: tolerance, minutes
 
     def _cost(self, size: int) -> tuple[float, int]:
         """The seconds of a step, and the steps that a start may take."""
-        seconds = self._step_seconds(size)
-        steps = min(self._options.steps, max(LEAST_STEPS, int(RUN_SHARE * self._total / seconds)))
-        return seconds, steps
+        each = self._step_seconds(size)
+        return each, min(self._options.steps, max(LEAST_STEPS, int(RUN_SHARE * self._total / each)))
 
     def _affordable(self, size: int, starts: int, share: float) -> bool:
         """Whether so many more starts of usual length leave the minutes unspent."""
-        seconds, steps = self._cost(size)
-        return self._spent + starts * seconds * steps * 0.5 <= share * self._total
+        each, steps = self._cost(size)
+        enough = self._spent + starts * each * steps * 0.5 <= share * self._total
+        if not enough:
+            self.stopped = "minutes"
+        return enough
 
     def candidate(self, size: int, smoothing: float, start: int) -> Candidate:
         """The candidate of one start."""
         key = (size, smoothing, start)
         if key not in self._candidates:
-            seconds, steps = self._cost(size)
-            high = min(0.98, max(self._done, (self._spent + seconds * steps) / self._total))
+            each, steps = self._cost(size)
+            high = min(0.98, max(self._done, (self._spent + each * steps) / self._total))
             stretch = self._fit.part(self._done, high, f"{size}-{smoothing:g}-{start}")
             self._candidates[key], taken = self._one_run(size, smoothing, start, steps, stretch)
-            self._spent += seconds * taken
+            self._spent += each * taken
             self._done = high
         return self._candidates[key]
 
     def candidates(self, size: int, smoothing: float) -> list[Candidate]:
-        """The candidates of as many starts as are asked for and affordable, at least the first."""
+        """The candidates of as many starts as are asked for, affordable and of use, at least the first."""
         starts = [self.candidate(size, smoothing, 0)]
         for start in range(1, self._options.restarts):
+            if self._options.average and self._enough(starts):
+                self.stopped = "tolerance"
+                break
             if (size, smoothing, start) in self._candidates or self._affordable(size, 1, 1.0):
                 starts.append(self.candidate(size, smoothing, start))
         return starts
 
+    def _enough(self, starts: list[Candidate]) -> bool:
+        """Whether the starts that may still come would add less to the average than the tolerance."""
+        if len(starts) < 2:
+            return False
+        logs = np.stack([one.valid for one in starts])
+        average = average_log_prob(logs)
+        without = [float(average_log_prob(np.delete(logs, i, axis=0)).mean()) for i in range(len(starts))]
+        left = left_to_gain(float(average.mean()), without, self._options.restarts - len(starts))
+        return left < least_gain(average, MEMBER_SHARE * self._options.tolerance)
+
     def score(self, size: int, smoothing: float) -> float:
         """Mean log-likelihood of held-out codes under the average (or the best) of the first starts."""
         each = np.stack([self.candidate(size, smoothing, start).valid for start in range(self._starts)])
-        if not self._options.average:
-            return float(each.mean(1).max())
-        return float((log_sum_exp(each, 0) - np.log(len(each))).mean())
+        return float(average_log_prob(each).mean() if self._options.average else each.mean(1).max())
 
     def climb(self, grid: list[int], smoothings: Sequence[float]) -> tuple[int, float]:
         """More components while held-out codes gain; then another smoothing while they gain."""
@@ -143,3 +164,8 @@ class Search:
                     break
                 smoothing, best = other, score
         return size, smoothing
+
+
+def average_log_prob(logs: Float64) -> Float64:
+    """log p of held-out codes (M,) under the average of R mixtures, from their log p (R, M)."""
+    return log_sum_exp(logs, 0) - np.log(len(logs))

