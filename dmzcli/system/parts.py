@@ -98,7 +98,7 @@ class Parts:
     def remove(self) -> None:
         """Removes the folder: the work is done, or another's.
 
-        What says whose parts these are goes first, so that a kill in the middle leaves none that anyone takes for whole.
+        What says whose parts these are goes first, so that a kill in the middle leaves none that is taken for whole.
         """
         with user_errors(self.folder):
             (self.folder / "parts.json").unlink(missing_ok=True)
