@@ -101,7 +101,7 @@ def encode(
 
     Arguments:
         model: The autoencoder, in evaluation mode, trained for images of this size.
-        dataset: Its images, labels, attributes and splits.
+        dataset: The images, labels, attributes and splits.
         out: The table's file; replaced when the new one is whole.
         weights_hash: SHA-256 of the model's weights.
         mode: ``mode``, the most probable bits, or ``sample``, a draw from q(z | x).

@@ -45,11 +45,11 @@ class Pictures:
 
     Arguments:
         where: The folder, archive or file, as errors name it.
-        items: Its pictures in listing order; gone through once.
+        items: The pictures in listing order; gone through once.
         arrange: The rows that a list of names makes.
         total: Number of items; 0 where it is not known beforehand.
         in_turn: Whether an item can be read only until the next one is asked for.
-        window: See :data:`Window`.
+        window: A :data:`Window`, or ``None``.
         channels: Number of channels of the images, where no other is asked for; None keeps the pictures' own.
         notes: Sentences that a person should know, such as where the splits come from.
     """
@@ -108,7 +108,7 @@ def decoded(pictures: Pictures, crop: Crop, skip: bool, start: int = 0) -> Itera
 
     Arguments:
         pictures: The pictures to decode.
-        crop: Its size may be open for the first picture of all, which then sets it.
+        crop: The crop, whose size may be open for the first picture of all, which then sets it.
         skip: Whether a picture that cannot be read comes without an image, instead of an error.
         start: Number of items to pass over without decoding.
 

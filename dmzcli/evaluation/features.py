@@ -115,7 +115,7 @@ def create(
     """An extractor by name.
 
     Arguments:
-        name: See :func:`extractor_names`.
+        name: One of :func:`extractor_names`.
         reference: The dataset whose labels the classifier is trained on.
         device: Where to compute.
         weights: A file of the network's weights; by default downloaded, or trained.

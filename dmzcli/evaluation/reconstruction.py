@@ -267,7 +267,7 @@ def evaluate_reconstructions(
         dataset: The images, in the size that the model takes.
         split: The images' split.
         count: Number of images at most, evenly spread.
-        recipe: How the bits are decoded.
+        recipe: The recipe that decodes the bits.
         seed: Seed of the decoding noise.
         device: Where to compute.
         batch_size: Images at a time; ``None`` for what suits the device.

@@ -29,7 +29,7 @@ class Page:
     Attributes:
         run: The run.
         dataset: What it was trained on.
-        table: Its codes.
+        table: The codes of the dataset.
         probes: Results of the probes, that of the bits first.
         priors: One row of facts per prior.
         samples: Images (N, H, W, C) by prior.

@@ -44,7 +44,7 @@ class Source:
     """Where a row's bits are from.
 
     Attributes:
-        name: Its name in tables: a prior's kind, ``encoded``, or ``plain``.
+        name: Name in tables: a prior's kind, ``encoded``, or ``plain``.
         run: The run whose model decodes them.
         model: That model, in evaluation mode.
         bits: uint8 (N, D), or ``None`` for a plain diffusion model.

@@ -63,7 +63,7 @@ def step_work(network: nn.Module, forward: float, train: int, valid: int, batch:
     """Multiplications of a training step, with its part of the evaluations.
 
     Arguments:
-        network: Its parameters cost ``UPDATE`` each.
+        network: The network, whose parameters cost ``UPDATE`` each.
         forward: Multiplications of one row.
         train, valid: Rows.
         batch: Rows of a step.
@@ -86,7 +86,7 @@ class NetworkTrainer:
         loss: Signs (N, D) and given signs (N, G) to a mean loss, with torch's own randomness.
         score: Held-out signs and given signs to the loss of each row, float64 (M,), without randomness.
         train, valid: Rows.
-        options: How it is trained; ``minutes`` counts through ``most_steps`` alone.
+        options: Options of the training; ``minutes`` counts through ``most_steps`` alone.
         most_steps: The most steps, in addition to ``epochs``.
         seed: Seed of the rows' order, of dropout and of masks.
         fit: Progress and checkpoint.

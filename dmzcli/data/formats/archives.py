@@ -35,7 +35,7 @@ class Entry:
     """One file or folder.
 
     Arguments:
-        name: Its path below the top, with ``/`` between the parts.
+        name: Path below the top, with ``/`` between the parts.
         read: Gives the file's bytes; of a tar archive, only until the next entry is asked for.
         folder: Whether it is a folder (``read`` then gives nothing).
     """
