@@ -91,8 +91,9 @@ class Autoencoder(nn.Module):
     def remeasure(self, images: np.ndarray, batch_size: int = 512) -> None:
         """Sets the encoder's batch-norm statistics to its own moments on uint8 images (N, H, W, C)."""
         if self.encoder is not None:
-            starts = range(0, len(images), batch_size)
-            remeasure(self.encoder, (to_unit(images[i : i + batch_size], self.device) for i in starts))
+            # Equal parts: each counts alike, so that a short one would count its images many times over.
+            parts = np.array_split(np.arange(len(images)), max(1, -(-len(images) // batch_size)))
+            remeasure(self.encoder, (to_unit(images[rows], self.device) for rows in parts))
 
     def context(self, codes: Tensor) -> Any:
         """What the denoiser needs of codes (B, …), once for all steps."""

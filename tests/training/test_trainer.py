@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
@@ -118,3 +119,17 @@ def test_a_finished_run_keeps_its_weights(run, digits):
     before = run.weights.read_bytes()
     train(run.config, digits, run, "cpu")
     assert run.weights.read_bytes() == before
+
+
+def test_no_image_counts_more_than_another(tiny):
+    """One white image after a full batch of noise hardly moves the moments: it is one of 65."""
+    noise = np.random.default_rng(0).integers(0, 256, (64, 8, 8, 1), dtype=np.uint8)
+    both = np.concatenate([noise, np.full((1, 8, 8, 1), 255, np.uint8)])
+    means = []
+    for images in (noise, both):
+        model = build(tiny()).eval()
+        model.remeasure(images, batch_size=64)
+        layer = model.encoder.convolutions[1]
+        means.append(layer.running_mean / layer.running_var.sqrt())
+    # By its share alone it moves a mean by its own distance / 65; as half of the average by half of that distance.
+    assert (means[1] - means[0]).abs().max() < 0.2
