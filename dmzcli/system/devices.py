@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import torch
 
-from dmzcli.errors import UserError, did_you_mean
+from dmzcli.errors import UserError
+from dmzcli.system.precision import check
 
 
 def pick(name: str | None = None) -> torch.device:
@@ -44,7 +45,5 @@ def computing_in(precision: str, device: torch.device) -> str:
     Raises:
         UserError: It is none of these.
     """
-    if precision not in ("no", "bf16", "auto"):
-        hint = did_you_mean(precision, ["no", "bf16", "auto"])
-        raise UserError(f"unknown precision '{precision}'", hint)
+    check(precision)
     return precision if precision != "auto" else "bf16" if computes_bf16(device) else "no"
