@@ -95,7 +95,7 @@ def compare_priors(
         sampler = recipe.create(model.config.diffusion)
         dataset = common.load_dataset(talk, reference_data(None, chosen, (), data_dir))
         dataset.rows(split)  # refuses a wrong name before the work
-        extractor = create(features or usual_features(dataset), dataset, where, weights, talk=talk)
+        extractor = create(features or usual_features(dataset, split), dataset, where, weights, talk=talk)
         batch, precision = batch_size or usual_batch(model), recipe.precision
         images = Images(model, sampler, dataset, split, extractor, count, seed, batch, precision, talk)
     comparison = compare(table, path, kind or (), seed, folder, talk, images, settings or ())

@@ -118,7 +118,7 @@ def evaluate(
         reference = reference_data(against, owner, settings or (), data_dir)
     dataset = common.load_dataset(talk, reference)
     dataset.rows(split)  # refuses a wrong name before the work
-    extractor = create(features or usual_features(dataset), dataset, where, weights, talk=talk)
+    extractor = create(features or usual_features(dataset, split), dataset, where, weights, talk=talk)
     batch = batch_size or 64
     chosen_metrics = None if metrics is None else common.listed(metrics)
     names = cards.prepare(extractor, dataset, split, chosen_metrics, batch, talk)

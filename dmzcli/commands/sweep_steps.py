@@ -105,7 +105,7 @@ def sweep_steps(
             )
         else:
             sources.append(plain_source(other, other.load_model(where)))
-    extractor = create(features or usual_features(dataset), dataset, where, weights, talk=talk)
+    extractor = create(features or usual_features(dataset, split), dataset, where, weights, talk=talk)
     default = "steps" if recipe.spacing is None else f"steps-{recipe.spacing}"
     folder = out or chosen.path / "sweeps" / default
     talk.say(f"sweeping {', '.join(source.name for source in sources)} of {chosen.path} into {folder}")

@@ -34,6 +34,8 @@ class ImageSet:
         lossy: Whether any image went through lossy compression.
         made: What is known of their making (sampler, steps, prior, seed, weights); empty for foreign images.
         resized_from: The side before :func:`fitted_to` resampled them; ``None`` where it did not.
+        strata: int64 (N,): the class that each was asked for, where the asking was even; ``None`` where the classes,
+            if any, were left to chance.
     """
 
     images: Array
@@ -42,6 +44,7 @@ class ImageSet:
     lossy: bool = False
     made: Mapping[str, Any] = field(default_factory=dict)
     resized_from: int | None = None
+    strata: Array | None = None
 
     def __len__(self) -> int:
         return len(self.images)
