@@ -16,6 +16,7 @@ _IMAGES = (
     "sampler",
     "precision",
     "split",
+    "margin",
     "features",
     "weights",
     "data_dir",
@@ -43,6 +44,15 @@ def compare_priors(
     split: Annotated[
         str, typer.Option("--split", help="The images' reference; train, as the held-out codes are of test.")
     ] = "train",
+    margin: Annotated[
+        float,
+        typer.Option(
+            "--margin",
+            min=0,
+            help="With --run: a prior is enough if its images' distance is above that of real codes by less than "
+            "this share of it. State it before you look.",
+        ),
+    ] = 0.2,
     features: common.FeaturesOption = None,
     weights: common.WeightsOption = None,
     data_dir: common.DataDirOption = None,
@@ -63,14 +73,19 @@ def compare_priors(
     Held-out bits per code, accuracy of telling samples from held-out codes (training codes in place of samples show
     what is ideal, about 0.5), copies of training codes, size and speed; saved as comparison.json, .md and .png, and
     every fitted prior beside them. With --run also the Fréchet distance of images that the run decodes from each
-    prior's samples; of no more images than there are held-out codes.
+    prior's samples, of no more images than there are held-out codes; beside them real codes, and as a control real
+    codes with 1%, 2% and 5% of their bits flipped. Differences from real codes are paired: image i has noise i.
     """
     talk = common.console(quiet, as_json)
+    import priors
     from dmzcli.codes.find import find_bits, priors_folder
+    from dmzcli.codes.fit import share_settings
     from dmzcli.codes.table import BitTable
     from dmzcli.commands.console import table as make_table
     from dmzcli.runs.find import find_run
-    from dmzcli.studies.prior_comparison import Images, compare, write
+    from dmzcli.studies.code_images import Images
+    from dmzcli.studies.prior_comparison import compare
+    from dmzcli.studies.prior_table import write
 
     path = find_bits(bits, run)
     table = BitTable.read(path)
@@ -95,15 +110,16 @@ def compare_priors(
         sampler = recipe.create(model.config.diffusion)
         dataset = common.load_dataset(talk, reference_data(None, chosen, (), data_dir))
         dataset.rows(split)  # refuses a wrong name before the work
+        share_settings(settings or (), kind or priors.available())
         extractor = create(features or usual_features(dataset, split), dataset, where, weights, talk=talk)
         batch, precision = batch_size or usual_batch(model), recipe.precision
         images = Images(model, sampler, dataset, split, extractor, count, seed, batch, precision, talk)
-    comparison = compare(table, path, kind or (), seed, folder, talk, images, settings or ())
+    comparison = compare(table, path, kind or (), seed, folder, talk, images, settings or (), margin)
     write(comparison, folder)
     facts = {"comparison": str(folder / "comparison.json"), "bits": str(path), **comparison.facts()}
     sizes = f"{comparison.held_out:,} {comparison.split} codes, {comparison.samples:,} samples of each"
     title = f"{path}: {sizes}, seed {seed}"
     if images is not None:
         shown = f"{min(count, comparison.held_out):,} images of each, {recipe.sampler}, {recipe.steps} steps"
-        title += f"; {shown}, against {images.dataset.identity} {split}"
+        title += f"; {shown}, against {images.dataset.identity} {split}; margin {comparison.allowed:.3g}"
     talk.result(facts, make_table(title, comparison.table()))
