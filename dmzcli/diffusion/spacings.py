@@ -26,8 +26,8 @@ import numpy as np
 
 from dmzcli.config import DiffusionConfig
 from dmzcli.diffusion.process import Diffusion
-from dmzcli.diffusion.registry import Registry, check_texts
 from dmzcli.errors import UserError
+from dmzcli.system.registry import Registry, check_texts
 
 Array = np.ndarray
 LAMBDA_MIN = -5.1
@@ -47,10 +47,11 @@ class Spacing(NamedTuple):
     timesteps: Callable[[Diffusion, int], Array]
 
 
-def _check(entry: Any) -> str:
+def _check(entry: Any) -> Spacing:
     if not (isinstance(entry, Spacing) and callable(entry.timesteps)):
         raise ValueError(f"{entry!r} is no Spacing of a function")
-    return check_texts(entry, "Spacing")
+    check_texts(entry, "Spacing")
+    return entry
 
 
 SPACINGS: Registry[Spacing] = Registry("spacing", _check)
