@@ -106,7 +106,7 @@ def compare_priors(
         chosen, where = find_run(run), pick(device)
         chosen.check_made(path, table.model)
         model = chosen.load_model(where)
-        recipe = recipe.on(where)
+        recipe = recipe.on(where, model.config)
         sampler = recipe.create(model.config.diffusion)
         dataset = common.load_dataset(talk, reference_data(None, chosen, (), data_dir))
         dataset.rows(split)  # refuses a wrong name before the work

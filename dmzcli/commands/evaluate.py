@@ -85,7 +85,6 @@ def evaluate(
     where = pick(device)
     if out is not None and (out.is_dir() or out.suffix == ".png"):
         raise UserError(f"--out {out} is no file for a card", "such as --out card.json")
-    recipe = recipe.on(where)
     if reconstructions:
         if samples is not None:
             raise UserError(f"--reconstructions takes a run, not the samples {samples}", "name it with --run")
@@ -95,7 +94,7 @@ def evaluate(
         from dmzcli.evaluation.reconstruction import evaluate_reconstructions
 
         ended = evaluate_reconstructions(
-            chosen, dataset, split, count, recipe, seed, where, batch_size, out, talk
+            chosen, dataset, split, count, recipe.on(where, chosen.config), seed, where, batch_size, out, talk
         )
         talk.result(ended.facts(), table(ended.title(), ended.table()))
         return
@@ -108,6 +107,7 @@ def evaluate(
 
     if samples is None:
         maker = find_run(run, fits=can_sample) if prior is None else find_run_for(prior, run)
+        recipe = recipe.on(where, maker.config)
         reference = reference_data(against, maker, settings or (), data_dir)
         if count < FEWEST:
             raise UserError(f"--count {count} is too few for a score", f"at least {FEWEST} are needed")

@@ -54,7 +54,17 @@ def sample(
     chosen = find_run(run, fits=can_sample) if prior is None else find_run_for(prior, run)
     where = join(device)
     samples, folder = sample_run(
-        chosen, prior, count, seed, recipe.on(where), where, temperature, given, out, batch_size, talk
+        chosen,
+        prior,
+        count,
+        seed,
+        recipe.on(where, chosen.config),
+        where,
+        temperature,
+        given,
+        out,
+        batch_size,
+        talk,
     )
     talk.result(
         {"samples": str(folder), "run": str(chosen.path), **samples.facts()},

@@ -84,7 +84,7 @@ def sweep_steps(
     names, numbers = common.listed(samplers), [int(part) for part in common.listed(steps)]
     chosen = find_run(run, fits=lambda found: found.config.model.dim > 0 and can_sample(found))
     where = pick(device)
-    recipe = recipe.on(where)
+    recipe = recipe.on(where, chosen.config)
     check(names, numbers, count, [chosen.config.diffusion] if kinds else [], recipe)
     model = chosen.load_model(where)
     if model.dim == 0:  # a plain model by itself

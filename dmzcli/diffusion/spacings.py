@@ -30,6 +30,12 @@ from dmzcli.errors import UserError
 from dmzcli.system.registry import Registry, check_texts
 
 Array = np.ndarray
+
+
+class NoStride(UserError):
+    """No whole stride gives a number of timesteps exactly."""
+
+
 LAMBDA_MIN = -5.1
 """x_t says nothing of x_0 below it, and a cosine schedule has much of λ there in few timesteps."""
 
@@ -77,7 +83,7 @@ def _ddim(process: Diffusion, steps: int) -> Array:
         timesteps = np.arange(0, len(process), stride)
         if len(timesteps) == steps:
             return timesteps
-    raise UserError(
+    raise NoStride(
         f"no whole stride takes {steps} of {len(process)} timesteps",
         "use --spacing leading, --spacing uniform, or another --steps",
     )

@@ -40,7 +40,9 @@ if TYPE_CHECKING:
     from accelerate import Accelerator
 
 VALID_IMAGES = 1024
+"""Validation images whose loss is measured, and training images whose bits' marginals the pictures are drawn from."""
 MOMENT_IMAGES = 4096
+"""Training images that batch-norm moments are measured on; they are read when they are, a batch at a time."""
 
 
 class Trainer:
@@ -88,7 +90,8 @@ class Trainer:
             config.data.feed,
         )
         self.valid_images = dataset.images[spread(dataset.rows("valid"), VALID_IMAGES)]
-        self.some_images = dataset.images[spread(dataset.rows("train"), MOMENT_IMAGES)]
+        self.images = dataset.images
+        self.some_rows = spread(dataset.rows("train"), MOMENT_IMAGES)
         self._measured_at: int | None = None
         chosen = config.diffusion.timestep_sampling == "loss-second-moment"
         self.timesteps = LossSecondMoment(config.diffusion.timesteps) if chosen else None
@@ -145,7 +148,7 @@ class Trainer:
     def averaged(self) -> Autoencoder:
         """The averaged model, in evaluation mode; its batch-norm statistics are its own on some training images."""
         if self._measured_at != self.step:
-            self.average.model.remeasure(self.some_images)
+            self.average.model.remeasure(self.images, self.some_rows)
             self._measured_at = self.step
         return self.average.model
 
@@ -323,6 +326,7 @@ class Trainer:
     def pictures(self) -> Path:
         """Writes the grid of this step; see :func:`~dmzcli.training.preview.preview`."""
         file = self.run.samples / "training" / f"step-{self.step:07d}.png"
-        shown = self.valid_images if len(self.valid_images) else self.some_images
-        write_png(file, preview(self.averaged(), shown, self.some_images))
+        some = self.images[spread(self.some_rows, VALID_IMAGES)]
+        shown = self.valid_images if len(self.valid_images) else some
+        write_png(file, preview(self.averaged(), shown, some))
         return file
