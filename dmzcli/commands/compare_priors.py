@@ -50,7 +50,9 @@ def compare_priors(
     settings: Annotated[
         list[str] | None,
         typer.Option(
-            "--set", help="Option of all kinds that have it, as name=value (minutes=1); repeatable."
+            "--set",
+            help="Option of all kinds that have it, as name=value (minutes=1), or data.key=value: how the images' "
+            "dataset is read; repeatable.",
         ),
     ] = None,
     batch_size: common.BatchSizeOption = None,
@@ -69,9 +71,14 @@ def compare_priors(
     from dmzcli.codes.find import find_bits, priors_folder
     from dmzcli.codes.table import BitTable
     from dmzcli.commands.console import table as make_table
+    from dmzcli.errors import UserError
     from dmzcli.runs.find import find_run
     from dmzcli.studies.prior_comparison import Images, compare, write
 
+    of_data = [setting for setting in settings or () if setting.startswith("data.")]
+    of_priors = [setting for setting in settings or () if setting not in of_data]
+    if of_data and run is None:
+        raise UserError(f"--set {of_data[0]} means nothing without --run", "leave it out")
     path = find_bits(bits, run)
     table = BitTable.read(path)
     folder = out or priors_folder(table, path, run)
@@ -80,7 +87,6 @@ def compare_priors(
     if run is None:
         common.refuse(context, _IMAGES, "without --run")
     elif count:
-        from dmzcli.errors import UserError
         from dmzcli.evaluation.features import FEWEST, create
         from dmzcli.evaluation.sources import reference_data, usual_features
         from dmzcli.generation.decode import usual_batch
@@ -93,12 +99,12 @@ def compare_priors(
         model = chosen.load_model(where)
         recipe = recipe.on(where)
         sampler = recipe.create(model.config.diffusion)
-        dataset = common.load_dataset(talk, reference_data(None, chosen, (), data_dir))
+        dataset = common.load_dataset(talk, reference_data(None, chosen, of_data, data_dir))
         dataset.rows(split)  # refuses a wrong name before the work
         extractor = create(features or usual_features(dataset), dataset, where, weights, talk=talk)
         batch, precision = batch_size or usual_batch(model), recipe.precision
         images = Images(model, sampler, dataset, split, extractor, count, seed, batch, precision, talk)
-    comparison = compare(table, path, kind or (), seed, folder, talk, images, settings or ())
+    comparison = compare(table, path, kind or (), seed, folder, talk, images, of_priors)
     write(comparison, folder)
     facts = {"comparison": str(folder / "comparison.json"), "bits": str(path), **comparison.facts()}
     sizes = f"{comparison.held_out:,} {comparison.split} codes, {comparison.samples:,} samples of each"
