@@ -46,8 +46,9 @@ class Score:
 
     @property
     def interval(self) -> tuple[float, float]:
-        """95%: value ± 1.96 standard errors."""
-        return self.value - 1.96 * self.error, self.value + 1.96 * self.error
+        """95%: value ± 1.96 standard errors; of a Fréchet distance, which cannot be negative, not below 0."""
+        low, high = self.value - 1.96 * self.error, self.value + 1.96 * self.error
+        return (max(low, 0.0) if self.metric.split("-")[0] == "fid" else low), high
 
 
 @dataclass(frozen=True, eq=False)

@@ -6,6 +6,7 @@ import pytest
 from dmzcli.evaluation import scores
 from dmzcli.evaluation.scores import (
     Moments,
+    Score,
     frechet,
     inception_score,
     jackknife,
@@ -111,3 +112,11 @@ def test_jackknife_of_a_mean_is_its_standard_error():
     values = np.random.default_rng(12).normal(size=40)
     left_out = [np.delete(values, i).mean() for i in range(40)]
     assert jackknife(left_out) == pytest.approx(values.std(ddof=1) / np.sqrt(40))
+
+
+@pytest.mark.parametrize(
+    ("metric", "low"), [("fid", 0.0), ("fid-classifier", 0.0), ("kid", 1 - 1.96), ("psnr", 1 - 1.96)]
+)
+def test_the_interval_of_a_frechet_distance_ends_at_zero(metric, low):
+    """An unbiased kernel distance may be below zero; a Fréchet distance is a square."""
+    assert Score(metric, 1.0, 1.0).interval == pytest.approx((low, 1 + 1.96))
