@@ -259,7 +259,7 @@ class Model:
                 f"the prior was fitted to the bits of another model than {self.run.weights}",
                 "fit one to the bits of this model",
             )
-        return prior.sample(n, seed=seed, given=given_draws(prior, n)[0], temperature=temperature)
+        return prior.sample(n, seed=seed, given=given_draws(prior, n).bits, temperature=temperature)
 
     def _images(self, images: Array) -> Array:
         """The images, if the model takes them."""

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 
 from dmzcli.codes.find import find_prior, load_prior
-from dmzcli.codes.given import given_draws, given_suffix
+from dmzcli.codes.given import Conditions, given_draws, given_suffix
 from dmzcli.errors import UserError
 from dmzcli.runs import Run
 from dmzcli.system.files import sha256
@@ -23,12 +25,14 @@ class Codes:
     Attributes:
         bits: uint8 (N, D), or ``None`` for a model without a latent.
         name: The prior's kind and what it is given, or ``none``.
-        sha256: SHA-256 of the prior's tensors, and of the other bits that it is given, if any.
+        sha256: SHA-256 of the prior's tensors, of the other bits that it is given, if any, and the classes, if chosen.
+        conditions: What each code is conditioned on.
     """
 
     bits: Array | None
     name: str
     sha256: str
+    conditions: Conditions = field(default_factory=Conditions)
 
 
 def draw_bits(
@@ -39,6 +43,7 @@ def draw_bits(
     seed: int,
     temperature: float = 1.0,
     given: Path | None = None,
+    classes: Sequence[str] = (),
 ) -> Codes:
     """Draws codes from a run's prior; fewer codes are a prefix of more.
 
@@ -50,6 +55,7 @@ def draw_bits(
         seed: Seed of the draw.
         temperature: Temperature of the prior.
         given: A bit table to condition on, instead of the one that the prior was fitted with.
+        classes: Names or numbers of the classes to condition on, in turn; by default all.
 
     Raises:
         UserError: There is no such prior, it is of another model, or what it is given is missing or does not fit.
@@ -57,6 +63,8 @@ def draw_bits(
     if dim == 0:
         if given is not None:
             raise UserError("a model with latent 'none' is given nothing", "leave --given out")
+        if classes:
+            raise UserError("a model with latent 'none' knows no classes", "leave --class out")
         if prior is not None:
             raise UserError(
                 f"a model with latent 'none' takes no prior, but '{prior}' was given", "leave it out"
@@ -64,10 +72,12 @@ def draw_bits(
         return Codes(None, "none", "")
     folder = find_prior(run, prior)
     fitted = load_prior(folder, run, dim)
-    conditions, digest = given_draws(fitted, count, given)
-    bits = fitted.sample(count, seed=seed, given=conditions, temperature=temperature)
+    conditions = given_draws(fitted, count, given, classes)
+    bits = fitted.sample(count, seed=seed, given=conditions.bits, temperature=temperature)
     # The tensors alone: prior.json holds how long the fit took.
     digests = [sha256(file) for file in sorted(folder.glob("*.safetensors"))]
-    return Codes(
-        bits, fitted.kind + given_suffix(fitted), " ".join([*digests, digest] if digest else digests)
-    )
+    if conditions.digest:
+        digests.append(conditions.digest)
+    if conditions.chosen:
+        digests.append(f"classes {json.dumps(conditions.chosen)}")
+    return Codes(bits, fitted.kind + given_suffix(fitted), " ".join(digests), conditions)

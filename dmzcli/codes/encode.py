@@ -160,6 +160,7 @@ def encode(
         attributes=dataset.attributes,
         attribute_names=dataset.attribute_names,
         facts={"mode": mode, "seed": seed, "lossy": dataset.lossy},
+        names=dataset.names,
     )
     table.write(out)
     parts.remove()

@@ -6,7 +6,8 @@ The other table is, for instance, that of the other side of a dataset of pairs: 
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,8 @@ import numpy as np
 
 import priors
 from dmzcli.codes.table import BitTable
-from dmzcli.errors import UserError
+from dmzcli.errors import UserError, did_you_mean
+from dmzcli.system.files import sha256
 
 LABELS = "labels"
 Array = np.ndarray
@@ -45,7 +47,7 @@ def given_rows(given: str, table: BitTable) -> Given:
             of other images.
     """
     if given == LABELS:
-        return Given(one_hot_labels(table), {"given": LABELS})
+        return Given(one_hot_labels(table), {"given": LABELS, "label_names": list(table.label_names)})
     path = Path(given)
     if not path.is_file():
         raise UserError(
@@ -89,34 +91,105 @@ def one_hot_labels(table: BitTable) -> Array:
     return (table.labels[:, None] == np.arange(len(table.label_names))).astype(np.uint8)
 
 
-def given_draws(prior: priors.Prior, count: int, source: Path | None = None) -> tuple[Array | None, str]:
-    """What to condition ``count`` draws on: uint8 (count, G), ``None`` for a prior that is given nothing; and its hash.
+@dataclass(frozen=True, eq=False)
+class Conditions:
+    """What each of ``count`` draws is conditioned on; all ``None`` for a prior that is given nothing.
 
-    Draw i gets class i mod K, or the bits of image i mod N among the other table's test images (valid where it has no
-    test split, train where it has neither); so a longer run keeps the shorter one's images.
+    Attributes:
+        bits: uint8 (count, G).
+        digest: SHA-256 of the bits that they are taken from; empty where they are from no table.
+        labels: The class of each draw, int64 (count,), positions in ``label_names``.
+        label_names: One name per class.
+        chosen: Names of the classes that were chosen; none where all come in turn.
+        sources: The image of each draw in the other table's dataset, int64 (count,), by its position there.
+        source_names: Their names at their source, (count,), where the table has them.
+        facts: What a card says of them.
+    """
+
+    bits: Array | None = None
+    digest: str = ""
+    labels: Array | None = None
+    label_names: tuple[str, ...] = ()
+    chosen: tuple[str, ...] = ()
+    sources: Array | None = None
+    source_names: tuple[str, ...] | None = None
+    facts: dict[str, Any] = field(default_factory=dict)
+
+
+def given_draws(
+    prior: priors.Prior, count: int, source: Path | None = None, classes: Sequence[str] = ()
+) -> Conditions:
+    """What to condition ``count`` draws on.
+
+    Draw i gets the chosen classes in turn, class i mod K where none is chosen; or the bits of image i mod N among the
+    other table's test images (valid where it has no test split, train where it has neither). So a longer run keeps the
+    shorter one's images.
 
     Arguments:
         prior: Saved by :func:`dmzcli.codes.fit.fit`.
         count: Number of draws.
         source: A bit table to take instead of the one that the prior was fitted with; of the same model.
-
-    Returns:
-        The rows, and the SHA-256 of the bits that they are taken from, empty where they are from no table.
+        classes: Names or numbers of classes; all where there are none.
 
     Raises:
-        UserError: The table is missing or of another model, or the prior is given no table.
+        UserError: The table is missing or of another model, the prior is given no table or no classes, or there is no
+            such class.
     """
     given = prior.metadata.get("given") or LABELS
-    if source is not None and (given == LABELS or not prior.given_dim):
+    by_class = bool(prior.given_dim) and given == LABELS
+    if source is not None and (by_class or not prior.given_dim):
         raise UserError(
-            f"this prior is given {'classes' if prior.given_dim else 'nothing'}, not a bit table",
+            f"this prior is given {'classes' if by_class else 'nothing'}, not a bit table",
             "leave --given out, or fit one with dmz fit-prior --given TABLE",
         )
+    if classes and not by_class:
+        raise UserError(
+            f"this prior is given {'a bit table' if prior.given_dim else 'nothing'}, not classes",
+            "leave --class out, or fit one with dmz fit-prior --given labels",
+        )
     if not prior.given_dim:
-        return None, ""
-    if given == LABELS:
-        return np.eye(prior.given_dim, dtype=np.uint8)[np.arange(count) % prior.given_dim], ""
-    path = source or Path(given)
+        return Conditions()
+    return _classes_in_turn(prior, count, classes) if by_class else _rows_in_turn(prior, count, source)
+
+
+def _classes_in_turn(prior: priors.Prior, count: int, classes: Sequence[str]) -> Conditions:
+    names = class_names(prior)
+    chosen = [_class(name, names) for name in classes] or list(range(len(names)))
+    labels = np.array(chosen, np.int64)[np.arange(count) % len(chosen)]
+    numbers = np.bincount(labels, minlength=len(names))
+    per_class = {name: int(n) for name, n in zip(names, numbers, strict=True) if n}
+    return Conditions(
+        bits=np.eye(len(names), dtype=np.uint8)[labels],
+        labels=labels,
+        label_names=names,
+        chosen=tuple(names[label] for label in chosen) if classes else (),
+        facts={"label_names": list(names), "images_per_label": per_class},
+    )
+
+
+def class_names(prior: priors.Prior) -> tuple[str, ...]:
+    """The names of the classes that a prior is given: its own, else its table's, else their numbers."""
+    names = prior.metadata.get("label_names")
+    if names is None:  # saved before priors kept them
+        path = Path(str(prior.metadata.get("bits", "")))
+        if path.is_file() and sha256(path) == prior.metadata.get("bits_sha256"):
+            names = BitTable.read(path).label_names
+    if names is None or len(names) != prior.given_dim:
+        names = [str(number) for number in range(prior.given_dim)]
+    return tuple(names)
+
+
+def _class(name: str, names: tuple[str, ...]) -> int:
+    """The position of a class by its name, or by its number where no name is that."""
+    if name in names:
+        return names.index(name)
+    if name.isdecimal() and int(name) < len(names):
+        return int(name)
+    raise UserError(f"there is no class '{name}'", did_you_mean(name, names, "classes"))
+
+
+def _rows_in_turn(prior: priors.Prior, count: int, source: Path | None) -> Conditions:
+    path = source or Path(prior.metadata["given"])
     if not path.is_file():
         raise UserError(
             f"the prior is given the bits of {path}, which is not there",
@@ -128,8 +201,20 @@ def given_draws(prior: priors.Prior, count: int, source: Path | None = None) -> 
             f"{path} is of another model than the bits that the prior was given",
             "encode with the model that made those, or fit the prior again",
         )
-    rows = next((rows for name in ("test", "valid", "train") if len(rows := table.rows(name))), None)
+    splits = ((name, table.rows(name)) for name in ("test", "valid", "train"))
+    split, rows = next(((name, rows) for name, rows in splits if len(rows)), ("", None))
     if rows is None:
         raise UserError(f"{path} has no rows", "name another table with --given")
-    bits = table.bits[rows]
-    return bits[np.arange(count) % len(bits)], hashlib.sha256(bits.tobytes()).hexdigest()
+    drawn = rows[np.arange(count) % len(rows)]
+    return Conditions(
+        bits=table.bits[drawn],
+        digest=hashlib.sha256(table.bits[rows].tobytes()).hexdigest(),
+        sources=table.index[drawn].astype(np.int64),
+        source_names=None if table.names is None else tuple(table.names[row] for row in drawn),
+        facts={
+            "given_table": str(path),
+            "given_dataset": table.dataset,
+            "given_split": split,
+            "given_rows": len(rows),
+        },
+    )

@@ -2,7 +2,8 @@
 
 ``/bits`` uint8 (N, ⌈D/8⌉), numpy.packbits(axis=1, bitorder="big"), attribute ``dim`` = D; ``/probs`` float16
 (N, D), q(z_i = 1 | x); ``/labels`` int64 (N,) and ``/attributes`` uint8 (N, A), each with attribute ``names``;
-``/split`` uint8 (N,), 0 train, 1 valid, 2 test; ``/index`` int64 (N,), the row's position in the dataset.
+``/names`` bytes (N,), the images' names at their source in UTF-8; ``/split`` uint8 (N,), 0 train, 1 valid, 2 test;
+``/index`` int64 (N,), the row's position in the dataset.
 Root attributes: format, version, dim, family, cardinalities, dataset, model, created; further ones may follow.
 """
 
@@ -24,7 +25,15 @@ Array = np.ndarray
 KIND = Kind("dmz-bits", 1, "a bit table", "make a table with dmz encode")
 _ROWS = 1 << 16
 """Rows that are packed at a time."""
-_TYPES = {"bits": "u", "probs": "f", "labels": "iu", "attributes": "u", "split": "u", "index": "iu"}
+_TYPES = {
+    "bits": "u",
+    "probs": "f",
+    "labels": "iu",
+    "attributes": "u",
+    "split": "u",
+    "index": "iu",
+    "names": "S",
+}
 """The known columns, and NumPy's letters for the types that each may have."""
 
 
@@ -42,6 +51,7 @@ class BitTable:
         model: SHA-256 of the weights that encoded it.
         created: ISO 8601 time.
         probs, labels, attributes: As in the file, or ``None``.
+        names: The N names that the images have at their source; ``None`` where they have none.
         facts: Further root attributes.
     """
 
@@ -59,6 +69,7 @@ class BitTable:
     attributes: Array | None = None
     attribute_names: tuple[str, ...] = ()
     facts: dict[str, Any] = field(default_factory=dict)
+    names: tuple[str, ...] | None = None
 
     @property
     def dim(self) -> int:
@@ -98,6 +109,7 @@ class BitTable:
                 attributes=columns.get("attributes"),
                 attribute_names=names.get("attributes", ()),
                 facts=facts,
+                names=_decoded(columns.get("names")),
             )
 
     def write(self, path: str | Path) -> None:
@@ -118,6 +130,9 @@ class BitTable:
             columns["labels"] = Column((count,), np.int64, {"names": self.label_names})
         if self.attributes is not None:
             columns["attributes"] = Column(self.attributes.shape, np.uint8, {"names": self.attribute_names})
+        if self.names is not None:
+            names = np.array([name.encode("utf-8", "surrogateescape") for name in self.names], "S")
+            columns["names"] = Column(names.shape, names.dtype)
         facts = {
             **KIND.facts(),
             "dim": self.dim,
@@ -132,13 +147,19 @@ class BitTable:
             for start in range(0, count, _ROWS):
                 piece = self.bits[start : start + _ROWS]
                 out.write("bits", np.packbits(piece, axis=1, bitorder="big"), start)
-            for name in columns.keys() - {"bits"}:
+            for name in columns.keys() - {"bits", "names"}:
                 out.write(name, getattr(self, name))
+            if self.names is not None:
+                out.write("names", names)
 
 
 def is_bit_table(path: Path) -> bool:
     """Whether a file says of itself that it is a bit table."""
     return KIND.is_of(path)
+
+
+def _decoded(names: Array | None) -> tuple[str, ...] | None:
+    return None if names is None else tuple(name.decode("utf-8", "surrogateescape") for name in names)
 
 
 def _columns(path: Path, stream: h5py.File) -> dict[str, Array]:
@@ -160,7 +181,7 @@ def _check(path: Path, dim: int, columns: dict[str, Array], names: dict[str, tup
     for name, column in columns.items():
         shape = (len(packed), *([widths[name]] if name in widths else []))
         if column.shape != shape or column.dtype.kind not in _TYPES[name]:
-            kind = "floats" if _TYPES[name] == "f" else "whole numbers"
+            kind = {"f": "floats", "S": "bytes"}.get(_TYPES[name], "whole numbers")
             raise UserError(
                 f"{path}: /{name} holds {column.dtype} of shape {column.shape}, not {kind} of shape {shape}",
                 KIND.hint,

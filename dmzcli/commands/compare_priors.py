@@ -60,7 +60,9 @@ def compare_priors(
     settings: Annotated[
         list[str] | None,
         typer.Option(
-            "--set", help="Option of all kinds that have it, as name=value (minutes=1); repeatable."
+            "--set",
+            help="Option of all kinds that have it, as name=value (minutes=1), or data.key=value: how the images' "
+            "dataset is read; repeatable.",
         ),
     ] = None,
     batch_size: common.BatchSizeOption = None,
@@ -82,11 +84,16 @@ def compare_priors(
     from dmzcli.codes.fit import share_settings
     from dmzcli.codes.table import BitTable
     from dmzcli.commands.console import table as make_table
+    from dmzcli.errors import UserError
     from dmzcli.runs.find import find_run
     from dmzcli.studies.code_images import Images
     from dmzcli.studies.prior_comparison import compare
     from dmzcli.studies.prior_table import write
 
+    of_data = [setting for setting in settings or () if setting.startswith("data.")]
+    of_priors = [setting for setting in settings or () if setting not in of_data]
+    if of_data and run is None:
+        raise UserError(f"--set {of_data[0]} means nothing without --run", "leave it out")
     path = find_bits(bits, run)
     table = BitTable.read(path)
     folder = out or priors_folder(table, path, run)
@@ -95,7 +102,6 @@ def compare_priors(
     if run is None:
         common.refuse(context, _IMAGES, "without --run")
     elif count:
-        from dmzcli.errors import UserError
         from dmzcli.evaluation.features import FEWEST, create
         from dmzcli.evaluation.sources import reference_data, usual_features
         from dmzcli.generation.decode import usual_batch
@@ -108,13 +114,13 @@ def compare_priors(
         model = chosen.load_model(where)
         recipe = recipe.on(where, model.config)
         sampler = recipe.create(model.config.diffusion)
-        dataset = common.load_dataset(talk, reference_data(None, chosen, (), data_dir))
+        dataset = common.load_dataset(talk, reference_data(None, chosen, of_data, data_dir))
         dataset.rows(split)  # refuses a wrong name before the work
-        share_settings(settings or (), kind or priors.available())
+        share_settings(of_priors, kind or priors.available())
         extractor = create(features or usual_features(dataset, split), dataset, where, weights, talk=talk)
         batch, precision = batch_size or usual_batch(model), recipe.precision
         images = Images(model, sampler, dataset, split, extractor, count, seed, batch, precision, talk)
-    comparison = compare(table, path, kind or (), seed, folder, talk, images, settings or (), margin)
+    comparison = compare(table, path, kind or (), seed, folder, talk, images, of_priors, margin)
     write(comparison, folder)
     facts = {"comparison": str(folder / "comparison.json"), "bits": str(path), **comparison.facts()}
     sizes = f"{comparison.held_out:,} {comparison.split} codes, {comparison.samples:,} samples of each"

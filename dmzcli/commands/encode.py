@@ -22,6 +22,7 @@ def encode(
     mode: Annotated[
         str, typer.Option("--mode", help="mode: the most probable bits; sample: a draw from q(z|x).")
     ] = "mode",
+    settings: common.DataSetOption = None,
     data_dir: common.DataDirOption = None,
     download: common.DownloadOption = False,
     skip_bad: common.SkipBadOption = False,
@@ -41,13 +42,13 @@ def encode(
         raise UserError(
             f"--out '{out}' is a folder, not a file", "name the table's file, such as --out bits.h5"
         )
-    from dmzcli.runs.find import find_run, same_dataset
+    from dmzcli.runs.find import find_run
+    from dmzcli.runs.plan import images_for
 
     chosen = find_run(run, dataset if run is None else None, lambda found: found.config.model.dim > 0)
-    data = chosen.config.data
-    if dataset is not None and not same_dataset(data.dataset, dataset):
-        data = data.model_copy(update={"dataset": dataset, "data_dir": None})
-    data = data.model_copy(update=common.data_flags(data_dir, skip_bad))
+    data = images_for(chosen, dataset, settings or (), common.data_flags(data_dir, skip_bad))
+    if data.side is None and chosen.config.data.side is not None:
+        talk.say(f"{data.dataset} is taken whole, as side {chosen.config.data.side} of the run's pairs")
     from dmzcli.codes.encode import encode as encode_images
     from dmzcli.system.processes import join
 

@@ -56,10 +56,7 @@ def evaluate(
     resize: Annotated[
         bool, typer.Option("--resize", help="Resample samples of another size than the reference's.")
     ] = False,
-    settings: Annotated[
-        list[str] | None,
-        typer.Option("--set", metavar="KEY=VALUE", help="How --against is read, such as data.size=64."),
-    ] = None,
+    settings: common.DataSetOption = None,
     data_dir: common.DataDirOption = None,
     seed: common.SeedOption = 0,
     out: Annotated[

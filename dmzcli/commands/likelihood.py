@@ -31,6 +31,7 @@ def likelihood(
         ),
     ] = None,
     seed: common.SeedOption = 0,
+    settings: common.DataSetOption = None,
     data_dir: common.DataDirOption = None,
     out: Annotated[
         Path | None, typer.Option("--out", help="Folder; by default evaluation/ in the run.")
@@ -48,13 +49,12 @@ def likelihood(
     talk = common.console(quiet, as_json)
     from dmzcli.evaluation.likelihood import measure
     from dmzcli.runs.find import find_run
+    from dmzcli.runs.plan import images_for
     from dmzcli.system.devices import pick
 
     chosen = find_run(run)
     model = chosen.load_model(pick(device))
-    data = chosen.config.data
-    if data_dir is not None:
-        data = data.model_copy(update={"data_dir": str(data_dir)})
+    data = images_for(chosen, None, settings or (), common.data_flags(data_dir, False))
     dataset = common.load_dataset(talk, data)
     talk.say(f"measuring {chosen.path} on the {split} split of {dataset.identity}")
     facts, file = measure(

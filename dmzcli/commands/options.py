@@ -48,6 +48,12 @@ BatchSizeOption = Annotated[int | None, typer.Option("--batch-size", min=1, help
 SetOption = Annotated[
     list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Change one setting; repeatable.")
 ]
+DataSetOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--set", metavar="KEY=VALUE", help="How the dataset is read, such as data.fit=crop; repeatable."
+    ),
+]
 SkipBadOption = Annotated[
     bool, typer.Option("--skip-bad", help="Leave out pictures that cannot be read, and count them.")
 ]

@@ -13,6 +13,7 @@ from dmzcli.commands import options as common
 def probe(
     bits: Annotated[Path | None, typer.Argument(help="A bit table; by default the newest.")] = None,
     run: common.RunOption = None,
+    settings: common.DataSetOption = None,
     data_dir: common.DataDirOption = None,
     skip_bad: common.SkipBadOption = False,
     baselines: Annotated[
@@ -33,6 +34,7 @@ def probe(
     from dmzcli.codes.table import BitTable
     from dmzcli.data import SPLITS
     from dmzcli.runs.find import find_run, find_run_of
+    from dmzcli.runs.plan import images_for
     from dmzcli.system.devices import pick
 
     path = find_bits(bits, run)
@@ -44,7 +46,7 @@ def probe(
     if source is not None:
         config = source.config
         given = common.data_flags(data_dir, skip_bad)
-        dataset = common.load_dataset(talk, config.data.model_copy(update=given))
+        dataset = common.load_dataset(talk, images_for(source, None, settings or (), given))
     elif baselines:
         talk.say(f"no run has the weights that made {path}: probing its bits alone")
     talk.say(f"probing {path}: {len(table.bits):,} codes of {table.dim} bits")

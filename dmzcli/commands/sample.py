@@ -27,6 +27,14 @@ def sample(
             "--given", help="A bit table to condition on; by default the one that the prior was fitted with."
         ),
     ] = None,
+    classes: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--class",
+            help="A class to draw images of, by name or number, for priors given labels; repeatable. By default all "
+            "in turn.",
+        ),
+    ] = None,
     seed: common.SeedOption = 0,
     out: Annotated[
         Path | None, typer.Option("--out", help="Folder; by default samples/<plan> in the run.")
@@ -54,17 +62,9 @@ def sample(
     chosen = find_run(run, fits=can_sample) if prior is None else find_run_for(prior, run)
     where = join(device)
     samples, folder = sample_run(
-        chosen,
-        prior,
-        count,
-        seed,
-        recipe.on(where, chosen.config),
-        where,
-        temperature,
-        given,
-        out,
-        batch_size,
-        talk,
+        *(chosen, prior, count, seed, recipe.on(where, chosen.config), where, temperature, given, out),
+        *(batch_size, talk),
+        classes or (),
     )
     talk.result(
         {"samples": str(folder), "run": str(chosen.path), **samples.facts()},

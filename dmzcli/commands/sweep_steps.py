@@ -46,6 +46,7 @@ def sweep_steps(
     ] = "train",
     features: common.FeaturesOption = None,
     weights: common.WeightsOption = None,
+    settings: common.DataSetOption = None,
     data_dir: common.DataDirOption = None,
     seed: common.SeedOption = 0,
     out: Annotated[
@@ -89,7 +90,7 @@ def sweep_steps(
     model = chosen.load_model(where)
     if model.dim == 0:  # a plain model by itself
         plain, kinds = plain or chosen.path, ["plain"]
-    dataset = common.load_dataset(talk, reference_data(None, chosen, (), data_dir))
+    dataset = common.load_dataset(talk, reference_data(None, chosen, settings or (), data_dir))
     dataset.rows(split)  # refuses a wrong name before the work
     sources = []
     if "prior" in kinds:

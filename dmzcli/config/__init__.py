@@ -12,6 +12,7 @@ from dmzcli.config.experiment import (
 )
 from dmzcli.config.overrides import (
     assignments,
+    changed_data,
     data_settings,
     given_only,
     list_all_settings,
@@ -27,6 +28,7 @@ __all__ = [
     "ModelConfig",
     "TrainingConfig",
     "assignments",
+    "changed_data",
     "data_settings",
     "default",
     "fields",

@@ -90,15 +90,29 @@ def data_settings(
     Raises:
         UserError: A setting is none of the data, or a value does not fit.
     """
-    tree = assignments(settings)
+    tree = _of_data(settings)
+    table = presets().get(dataset, {}).get("data", {})
+    merged = merge({"data": table}, {"data": {"dataset": dataset}}, given_only({"data": flags or {}}), tree)
+    return parse_as(DataOnly, merged, "flags and --set").data
+
+
+def changed_data(data: DataConfig, settings: Sequence[str]) -> DataConfig:
+    """A run's way to read images with some ``data.key=value`` entries changed.
+
+    Raises:
+        UserError: A setting is none of the data, or a value does not fit.
+    """
+    tree = merge({"data": data.model_dump()}, _of_data(settings))
+    return parse_as(DataOnly, tree, "--set").data if settings else data
+
+
+def _of_data(settings: Sequence[str]) -> dict[str, dict[str, Any]]:
     for setting in settings:
         if not setting.startswith("data."):
             raise UserError(
                 f"--set {setting} is no setting of how images are read", "such as --set data.size=64"
             )
-    table = presets().get(dataset, {}).get("data", {})
-    merged = merge({"data": table}, {"data": {"dataset": dataset}}, given_only({"data": flags or {}}), tree)
-    return parse_as(DataOnly, merged, "flags and --set").data
+    return assignments(settings)
 
 
 def list_all_settings() -> tuple[dict[str, Any], str]:

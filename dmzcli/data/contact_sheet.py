@@ -10,7 +10,6 @@ from dmzcli.data.dataset import SPLITS, Dataset, spread
 
 ROWS = 40
 """The most rows of a sheet."""
-_LINE, _GAP = 16, 2
 
 
 def counts(dataset: Dataset) -> list[dict[str, Any]]:
@@ -38,34 +37,13 @@ def sheet(dataset: Dataset, columns: int = 10) -> np.ndarray:
     Returns:
         uint8 (H, W, 3).
     """
-    from PIL import Image, ImageDraw
-
-    from dmzcli.data.crops import with_channels
-    from dmzcli.system.png import grid
+    from dmzcli.system.png import labelled_rows
 
     groups = _groups(dataset)[:ROWS]
-    size = dataset.images.shape[1]
-    scale = max(1, -(-48 // size))
-    strips = [
-        (
-            name,
-            grid(with_channels(dataset.images[spread(rows, columns)], 3), columns, scale, 1)
-            if len(rows)
-            else None,
-        )
-        for name, rows in groups
-    ]
-    width = columns * (size + 1) * scale + 2 * _GAP
-    height = size * scale + _LINE + _GAP
-    page = Image.new("RGB", (width, height * len(strips) + _GAP), "white")
-    draw = ImageDraw.Draw(page)
-    for number, (name, strip) in enumerate(strips):
-        draw.text(
-            (_GAP, number * height + _GAP), name.encode("latin-1", "replace").decode("latin-1"), fill="black"
-        )
-        if strip is not None:
-            page.paste(Image.fromarray(strip), (_GAP, number * height + _LINE))
-    return np.asarray(page)
+    return labelled_rows(
+        [(name, dataset.images[spread(rows, columns) if len(rows) else rows]) for name, rows in groups],
+        columns,
+    )
 
 
 def _groups(dataset: Dataset) -> list[tuple[str, np.ndarray]]:

@@ -28,6 +28,8 @@ from dmzcli.errors import UserError, did_you_mean
 FITS = ("exact", "pad", "resize", "crop", "resize-center", "d2c", "adm", "squash")
 CELEBA = (218, 178)
 """Height and width of an aligned CelebA picture."""
+PAIR = "; of two pictures side by side take one with --set data.side=A (the left) or B"
+"""The end of a hint about a picture whose halves are nearly square."""
 LARGEST = 4096
 """The largest side of a fitted picture."""
 
@@ -100,21 +102,24 @@ class Crop:
         if height == width == size:
             return picture
         choose = f"--set data.size={self.size or 32} --set data.fit=resize|pad|crop"
+        pair = PAIR if width % 2 == 0 and 3 / 4 < width / 2 / height < 4 / 3 else ""
         if self.fit == "exact":
             expected = "square" if self.size is None else f"{size} × {size}"
             expected += f" like {self.like}" if self.like else ""
             if (height, width) == CELEBA:
                 choose = f"--set data.size={self.size or 64} --set data.fit=d2c|resize-center|adm|squash"
-            raise UserError(f"{what}, not {expected}", f"fit the pictures with {choose}")
+            raise UserError(f"{what}, not {expected}", f"fit the pictures with {choose}{pair}")
         if self.fit == "pad":
             if max(height, width) > size:
                 raise UserError(
                     f"{what}, too large to pad to {size} × {size}",
-                    f"use --set data.fit=crop, or --set data.size={max(height, width)}",
+                    f"use --set data.fit=crop, or --set data.size={max(height, width)}{pair}",
                 )
             return _pad(picture, size)
         if self.fit == "resize" and height != width:
-            raise UserError(f"{what}, and resizing would distort it", "use --set data.fit=crop, or pad")
+            raise UserError(
+                f"{what}, and resizing would distort it", f"use --set data.fit=crop, or pad{pair}"
+            )
         if self.fit in _WHOLE:
             return _WHOLE[self.fit](picture, size)
         side = min(height, width)

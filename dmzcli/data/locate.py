@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
-from dmzcli.data import packs
+from dmzcli.data import packs, registry
 from dmzcli.data.crops import Crop
 from dmzcli.data.dataset import Content, Dataset, Progress, Source
 from dmzcli.data.decoding import Pictures, PictureSource, read
@@ -19,6 +19,7 @@ from dmzcli.data.sources.edges import half
 from dmzcli.data.sources.folder import pictures_of
 from dmzcli.data.sources.parquet import parquet_files, parquet_pictures
 from dmzcli.errors import UserError
+from dmzcli.system.hdf5 import attributes
 
 PACKS = (".h5", ".hdf5")
 
@@ -79,7 +80,7 @@ class PackLocation(Location):
         if self.side not in (None, dataset.side):
             raise UserError(
                 f"{self.where} holds side {dataset.side or 'none'} of pairs, not {self.side}",
-                "leave data.side empty, or name another pack",
+                "take it as it is with --set data.side=null, or name another pack",
             )
         progress(len(dataset), len(dataset))
         return dataset
@@ -125,8 +126,18 @@ def _one_side(
         yield pictures if side is None else replace(pictures, window=half(side))
 
 
+def has_sides(name: str) -> bool:
+    """Whether a dataset is known to be of one side of pairs: a registered one of pairs, or a pack of one side."""
+    if name in registry.names():
+        source = registry.source_of(name)
+        return isinstance(source, PictureSource) and bool(source.sides)
+    file = Path(name).expanduser()
+    return file.is_file() and packs.is_pack(file) and bool(attributes(file).get("side"))
+
+
 def _no_side(name: str, side: str | None) -> None:
     if side is not None:
         raise UserError(
-            f"{name} holds single images, and data.side asks for side {side}", "leave data.side empty"
+            f"{name} holds single images, and data.side asks for side {side}",
+            "take them whole with --set data.side=null",
         )

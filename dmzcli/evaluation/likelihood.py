@@ -155,7 +155,7 @@ def measure(
 
 
 def plot(bound: Bound, file: Path, title: str) -> None:
-    """Writes the terms over timesteps: each, and what they add up to from the image on."""
+    """Writes the terms over timesteps: each, and what they add up to from the image on, which ends at the bound."""
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(8, 3.4), dpi=110, layout="constrained")
@@ -164,13 +164,19 @@ def plot(bound: Bound, file: Path, title: str) -> None:
     at = bound.starts + (bound.lengths - 1) / 2  # the middle of a stratum
     left.plot(at, np.maximum(mean, 1e-12), "o-" if len(at) < 60 else "-", markersize=3, linewidth=1.4)
     left.set(xscale="symlog", yscale="log", xlabel="timestep", ylabel="bits per dimension", title="each term")
-    right.plot(at, np.cumsum(mean * bound.lengths), linewidth=1.4)
-    extra = "" if bound.bits is None else f" and the bits' {bound.bits.mean():.4f}"
-    right.set(
-        xlabel="timestep", title=f"sum from the image on; with x_T{extra}: {bound.total:.4f}", ylim=(0, None)
-    )
+    right.plot(*running_sum(bound), linewidth=1.4)
+    extra = "" if bound.bits is None else f"the bits' {bound.bits.mean():.4f}, "
+    right.set(xlabel="timestep", title=f"sum of {extra}each term and x_T: {bound.total:.4f}", ylim=(0, None))
     for axes in (left, right):
         axes.grid(alpha=0.3)
     figure.suptitle(title)
     with atomic(file) as temporary:
         figure.savefig(temporary, format="png")
+
+
+def running_sum(bound: Bound) -> tuple[Array, Array]:
+    """Timesteps, and what the bound amounts to up to each: the bits' cost at 0, all of it, x_T among it, at the end."""
+    ends = np.concatenate([[0], bound.starts + bound.lengths])
+    first = 0.0 if bound.bits is None else float(bound.bits.mean())
+    sums = first + np.concatenate([[0.0], np.cumsum(bound.terms.mean(0) * bound.lengths)])
+    return np.append(ends, ends[-1]), np.append(sums, sums[-1] + bound.prior.mean())

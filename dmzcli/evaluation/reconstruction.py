@@ -32,7 +32,7 @@ from dmzcli.generation.recipe import Recipe
 from dmzcli.model.autoencoder import Autoencoder
 from dmzcli.runs import Run
 from dmzcli.system.files import write_json
-from dmzcli.system.png import grid, write_png
+from dmzcli.system.png import labelled_rows, write_png
 from dmzcli.system.progress import Silence, Talk
 
 Array = np.ndarray
@@ -291,9 +291,8 @@ def evaluate_reconstructions(
     file = out or run.path / "evaluation" / f"{name}.json"
     picture = file.with_suffix(".png")
     shown = spread(np.arange(len(rows)), 10)
-    write_png(
-        picture, grid(np.concatenate([pairs.originals[shown], pairs.decoded[shown]]), columns=len(shown))
-    )
+    sides = [("images", pairs.originals[shown]), ("reconstructions", pairs.decoded[shown])]
+    write_png(picture, labelled_rows(sides, len(shown)))
     card = ReconstructionCard(
         scores=pairs.scores,
         absent=pairs.absent,

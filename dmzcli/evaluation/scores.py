@@ -54,8 +54,9 @@ class Score:
 
     @property
     def interval(self) -> tuple[float, float]:
-        """95%: value ± 1.96 standard errors."""
-        return self.value - 1.96 * self.error, self.value + 1.96 * self.error
+        """95%: value ± 1.96 standard errors; of a Fréchet distance, which cannot be negative, not below 0."""
+        low, high = self.value - 1.96 * self.error, self.value + 1.96 * self.error
+        return (max(low, 0.0) if self.metric.split("-")[0] == "fid" else low), high
 
 
 @dataclass(frozen=True, eq=False)
@@ -125,7 +126,8 @@ def difference(first: Score, second: Score) -> Score:
     if not first.left_out or len(first.left_out) != len(second.left_out):
         raise ValueError("the scores have no groups in common")
     without = np.subtract(first.left_out, second.left_out)
-    return Score.jackknifed(first.metric, first.value - second.value, without.tolist())
+    name = f"difference of {first.metric}"  # which may be below 0
+    return Score.jackknifed(name, first.value - second.value, without.tolist())
 
 
 def frechet(generated: Array, reference: Moments, name: str = "fid", strata: Array | None = None) -> Score:

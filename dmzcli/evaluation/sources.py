@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from dmzcli.config import DataConfig, data_settings
+from dmzcli.config import DataConfig, changed_data, data_settings
 from dmzcli.data import Dataset
 from dmzcli.errors import UserError
 from dmzcli.runs import Run
@@ -37,7 +37,7 @@ def reference_data(
     Arguments:
         against: A dataset; read as ``dmz train`` would read it.
         run: The run that made the samples; its dataset is the default.
-        settings: ``data.*`` entries for ``against``.
+        settings: ``data.*`` entries that change how it is read.
         data_dir: Where it lies.
 
     Raises:
@@ -48,9 +48,7 @@ def reference_data(
             raise UserError(
                 "there is nothing to compare with", "name a dataset with --against, or a run with --run"
             )
-        if settings:
-            raise UserError("--set says how --against is read, which is missing", "add --against DATASET")
-        data = run.config.data
+        data = changed_data(run.config.data, settings)
     else:
         data = data_settings(against, settings, {"dataset": locate(against)})
     return data if data_dir is None else data.model_copy(update={"data_dir": str(data_dir)})

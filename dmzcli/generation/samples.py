@@ -1,14 +1,16 @@
 """A sampling run: images from a prior's bits, as files, resumable and seeded per image.
 
 A folder of samples holds ``images/000000.png`` and on, ``samples.npz`` (``images`` uint8 (N, H, W, C), ``bits``
-packed), ``grid.png``, and ``samples.json``, the card that says how they were made. The card and the archive are
-written last: a folder without them is unfinished, and the same run goes on with it. Several processes take the images
-that are missing in turns; the main one gathers them.
+packed), ``grid.png``, and ``samples.json``, the card that says how they were made. Images of classes, or of other
+images' bits, say of which in their file names and in the archive (:mod:`dmzcli.generation.marks`). The card and the
+archive are written last: a folder without them is unfinished, and the same run goes on with it. Several processes take
+the images that are missing in turns; the main one gathers them.
 """
 
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -18,19 +20,20 @@ import torch
 from PIL import Image
 
 from dmzcli.codes.draw import draw_bits
+from dmzcli.codes.given import Conditions
 from dmzcli.errors import UserError
 from dmzcli.generation.decode import decode, usual_batch
+from dmzcli.generation.marks import arrays, file_names, labelled_grid, repetition, safe
 from dmzcli.generation.recipe import Recipe
 from dmzcli.model.autoencoder import Autoencoder
 from dmzcli.runs import Run
 from dmzcli.system import processes
 from dmzcli.system.files import atomic, read_json, user_errors, write_json
 from dmzcli.system.interrupts import Interrupted, collected
-from dmzcli.system.png import grid, write_png
+from dmzcli.system.png import write_png
 from dmzcli.system.progress import Silence, Talk
 
 Array = np.ndarray
-GRID_IMAGES = 100
 EARLIEST = Recipe(spacing="uniform")
 """What a ``plan.json`` from before a field existed means by its absence."""
 UNNAMED = {"ddim": "ddim", "dpm++": "leading", "unipc": "leading"}
@@ -49,6 +52,7 @@ class Samples:
         recipe: The recipe of the images, with its spacing chosen.
         seed: Seed of bits and noise.
         temperature: Temperature of the prior.
+        classes: Names of the classes that were chosen; none where all come in turn, or there are none.
     """
 
     model: str
@@ -58,18 +62,22 @@ class Samples:
     recipe: Recipe
     seed: int = 0
     temperature: float = 1.0
+    classes: tuple[str, ...] = ()
 
     def facts(self) -> dict[str, Any]:
         """As JSON, in the order of every ``plan.json``."""
         recipe = self.recipe.facts()
         last = {name: recipe.pop(name) for name in ("threshold", "percentile", "precision")}
-        own = {name: value for name, value in vars(self).items() if name not in ("recipe", "temperature")}
-        return {**own, **recipe, "temperature": self.temperature, **last}
+        apart = ("recipe", "temperature", "classes")
+        own = {name: value for name, value in vars(self).items() if name not in apart}
+        chosen = {"classes": list(self.classes)} if self.classes else {}
+        return {**own, **recipe, "temperature": self.temperature, **last, **chosen}
 
     def folder_name(self) -> str:
         """A readable name of their own folder; its end tells weights and priors of one name apart."""
         how = self.recipe
-        name = f"{self.prior}-{how.sampler}-{how.steps}-n{self.count}-seed{self.seed}"
+        of = "".join(f"-{safe(name)}" for name in self.classes)
+        name = f"{self.prior}{of}-{how.sampler}-{how.steps}-n{self.count}-seed{self.seed}"
         if how.spacing != UNNAMED.get(how.sampler, "uniform"):
             name += f"-{how.spacing}"
         if how.eta:
@@ -108,11 +116,12 @@ def _claim(out: Path, samples: Samples) -> None:
     card, facts = out / "plan.json", samples.facts()
     if card.exists():
         earlier = {**Samples("", "", "", 0, EARLIEST).facts(), **read_json(card)}
-        differing = sorted(name for name in facts if name != "count" and earlier[name] != facts[name])
+        names = {*facts, *({"classes"} & earlier.keys())} - {"count"}
+        differing = sorted(name for name in names if earlier.get(name) != facts.get(name))
         if differing:
             name = differing[0]
             raise UserError(
-                f"{out} holds other samples: {name} is {earlier[name]!r} there, {facts[name]!r} here",
+                f"{out} holds other samples: {name} is {earlier.get(name)!r} there, {facts.get(name)!r} here",
                 "choose another --out, or delete the folder",
             )
         if earlier["count"] > samples.count:
@@ -135,6 +144,7 @@ def sample(
     out: Path,
     batch_size: int = 64,
     talk: Talk | None = None,
+    conditions: Conditions | None = None,
 ) -> Array:
     """Samples images and writes their folder.
 
@@ -145,6 +155,7 @@ def sample(
         out: The folder.
         batch_size: Images at a time.
         talk: Receives progress and remarks.
+        conditions: What each code is conditioned on.
 
     Returns:
         uint8 (N, H, W, C).
@@ -153,7 +164,7 @@ def sample(
         UserError: The recipe does not fit the model, the folder holds something else, the disk is full.
         Interrupted: SIGINT or SIGTERM came; finished images are kept.
     """
-    talk = talk or Silence()
+    talk, conditions = talk or Silence(), conditions or Conditions()
     samples = replace(samples, recipe=samples.recipe.resolved(model.config.diffusion))
     sampler = samples.recipe.create(model.config.diffusion)
     if model.config.diffusion.perturbation > 0 and sampler.deterministic:
@@ -162,13 +173,14 @@ def sample(
             "prefer --sampler ancestral"
         )
     folder = out / "images"
+    files = [folder / name for name in file_names(samples.count, conditions)]
     if processes.main():
         _claim(out, samples)
         with user_errors(folder):
             folder.mkdir(parents=True, exist_ok=True)
+            _rename_plain(files)
     processes.wait()
     channels, height, width = model.shape
-    files = [folder / f"{i:06d}.png" for i in range(samples.count)]
     images = np.empty((samples.count, height, width, channels), np.uint8)
     missing = []
     for i, file in enumerate(files):
@@ -210,23 +222,28 @@ def sample(
             )
         images[i] = image
     if processes.main():
-        _finish(out, samples, images, bits)
+        _finish(out, samples, images, bits, conditions)
     processes.wait()
     return images
 
 
-def _finish(out: Path, samples: Samples, images: Array, bits: Array | None) -> None:
+def _rename_plain(files: list[Path]) -> None:
+    """Gives images of a folder from before file names said of what they are the names of today."""
+    for number, file in enumerate(files):
+        plain = file.with_name(f"{number:06d}.png")
+        if plain != file and plain.exists():
+            plain.replace(file)
+
+
+def _finish(out: Path, samples: Samples, images: Array, bits: Array | None, conditions: Conditions) -> None:
     """Writes what makes a folder of samples whole; the card is the last."""
-    write_png(out / "grid.png", grid(images[:GRID_IMAGES]))
+    write_png(out / "grid.png", labelled_grid(images, conditions))
     with atomic(out / "samples.npz") as temporary, temporary.open("wb") as stream:
-        arrays = {"images": images}
-        if bits is not None:
-            arrays["bits"] = np.packbits(bits, axis=1, bitorder="big")
-        np.savez(stream, **arrays)  # type: ignore[arg-type]
+        packed = {} if bits is None else {"bits": np.packbits(bits, axis=1, bitorder="big")}
+        np.savez(stream, images=images, **packed, **arrays(conditions))  # type: ignore[arg-type]
     size, channels = images.shape[2:]
-    write_json(
-        out / "samples.json", {**samples.facts(), "size": size, "channels": channels, "encoding": "png"}
-    )
+    facts = {**samples.facts(), "size": size, "channels": channels, "encoding": "png"}
+    write_json(out / "samples.json", {**facts, **conditions.facts})
 
 
 def sample_run(
@@ -241,6 +258,7 @@ def sample_run(
     out: Path | None = None,
     batch_size: int | None = None,
     talk: Talk | None = None,
+    classes: Sequence[str] = (),
 ) -> tuple[Samples, Path]:
     """Samples images of a run from its prior's bits, or finds those that were sampled before.
 
@@ -256,16 +274,22 @@ def sample_run(
         out: The folder; by default one in the run, named after the samples.
         batch_size: Images at a time; ``None`` for what suits the device.
         talk: Receives progress and remarks.
+        classes: Names or numbers of the classes to condition on, in turn; by default all.
 
     Returns:
         The samples, and their folder.
     """
     model = run.load_model(device)
-    source = draw_bits(run, model.dim, prior, count, seed, temperature, given)
+    source = draw_bits(run, model.dim, prior, count, seed, temperature, given, classes)
     recipe = recipe.resolved(model.config.diffusion)
-    samples = Samples(run.weights_hash, source.name, source.sha256, count, recipe, seed, temperature)
+    of = source.conditions
+    samples = Samples(
+        run.weights_hash, source.name, source.sha256, count, recipe, seed, temperature, of.chosen
+    )
     folder = out or run.samples / samples.folder_name()
     talk = talk or Silence()
     talk.say(f"sampling {count:,} images from {run.path} with bits from {source.name} into {folder}")
-    sample(model, source.bits, samples, folder, batch_size or usual_batch(model), talk)
+    if remark := repetition(count, of):
+        talk.say(remark)
+    sample(model, source.bits, samples, folder, batch_size or usual_batch(model), talk, of)
     return samples, folder

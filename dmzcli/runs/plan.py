@@ -10,7 +10,9 @@ from typing import Any
 
 from dmzcli.config import (
     Config,
+    DataConfig,
     assignments,
+    changed_data,
     default,
     given_only,
     merge,
@@ -21,8 +23,9 @@ from dmzcli.config import (
 from dmzcli.config.experiment import OPEN, says
 from dmzcli.data.crops import FITS
 from dmzcli.data.formats.archives import stem
+from dmzcli.data.locate import has_sides
 from dmzcli.errors import UserError
-from dmzcli.runs.find import ROOT
+from dmzcli.runs.find import ROOT, same_dataset
 from dmzcli.runs.run import Run
 
 
@@ -171,6 +174,30 @@ def plan(
     if preset_name is not None:
         name = preset_name if preset_name.startswith(name) else f"{name}-{preset_name}"
     return Plan(config, name, base)
+
+
+def images_for(
+    run: Run, dataset: str | None, settings: Sequence[str] = (), flags: Mapping[str, Any] | None = None
+) -> DataConfig:
+    """How a run reads a dataset: the one that it was trained on, or another one's images, made as large as its own.
+
+    To a run of one side of pairs, other pictures are that side as they are, not halves of it; only a dataset that is
+    known to hold pairs is cut.
+
+    Arguments:
+        run: The run.
+        dataset: The dataset; ``None`` for the run's own.
+        settings: ``data.key=value`` entries, which win.
+        flags: Entries of the ``[data]`` table.
+
+    Raises:
+        UserError: A setting is none of the data, or a value does not fit.
+    """
+    data = run.config.data
+    if dataset is not None and not same_dataset(data.dataset, dataset):
+        side = data.side if has_sides(dataset) else None
+        data = data.model_copy(update={"dataset": dataset, "data_dir": None, "side": side})
+    return changed_data(data.model_copy(update=dict(flags or {})), settings)
 
 
 def locate(dataset: str) -> str:

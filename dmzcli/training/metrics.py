@@ -8,8 +8,27 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
+from dmzcli.config import Config
 from dmzcli.runs import Run
 from dmzcli.system.files import atomic, user_errors
+
+
+def grouped(name: str) -> str:
+    """A number's name on the board, below what it was measured on.
+
+    Example:
+        >>> grouped("valid_loss"), grouped("loss")
+        ('valid/loss', 'train/loss')
+    """
+    return f"valid/{name.removeprefix('valid_')}" if name.startswith("valid_") else f"train/{name}"
+
+
+def settings_text(config: Config) -> str:
+    """All settings as a table in Markdown."""
+    rows = ["| setting | value |", "| --- | --- |"]
+    for section, values in config.model_dump(mode="json").items():
+        rows += [f"| {section}.{name} | {json.dumps(value)} |" for name, value in values.items()]
+    return "\n".join(rows)
 
 
 class Metrics:
@@ -32,18 +51,20 @@ class Metrics:
             temporary.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
         self.latest = {name: value for row in rows for name, value in row.items()}
         self.board = SummaryWriter(str(run.path / "tensorboard"), purge_step=step + 1 if step else None)
+        if run.settings.exists():
+            self.board.add_text("settings", settings_text(run.config), step)
 
     def write(self, step: int, row: dict[str, float]) -> None:
         """Adds one row."""
         with user_errors(self.file), self.file.open("a", encoding="utf-8") as out:
             out.write(json.dumps({"step": step, **row}) + "\n")
         for name, value in row.items():
-            self.board.add_scalar(name, value, step)
+            self.board.add_scalar(grouped(name), value, step)
 
     def picture(self, step: int, file: Path) -> None:
         """Shows a grid on the board."""
         image = np.asarray(Image.open(file).convert("RGB"))
-        self.board.add_image("samples", image, step, dataformats="HWC")
+        self.board.add_image("pictures", image, step, dataformats="HWC")
         self.board.flush()
 
     def close(self) -> None:

@@ -10,7 +10,7 @@ from dmzcli.data.dataset import spread
 from dmzcli.diffusion.samplers import create
 from dmzcli.generation.decode import decode
 from dmzcli.model.autoencoder import Autoencoder
-from dmzcli.system.png import grid
+from dmzcli.system.png import labelled_rows
 from dmzcli.system.randomness import stream
 
 COLUMNS = 10
@@ -27,16 +27,19 @@ def preview(model: Autoencoder, images: np.ndarray, others: np.ndarray) -> np.nd
         others: uint8 (M, H, W, C), whose bits have the marginals.
 
     Returns:
-        uint8 (rows, columns, C).
+        uint8 (H', W', 3), each row under its name.
     """
     config = model.config.diffusion
     sampler = create("ancestral", config, min(STEPS, config.timesteps))
     if not model.dim:
-        return grid(decode(model, None, sampler, range(3 * COLUMNS), 0), columns=COLUMNS)
+        samples = decode(model, None, sampler, range(3 * COLUMNS), 0)
+        starts = range(0, len(samples), COLUMNS)
+        return labelled_rows([("samples", samples[i : i + COLUMNS]) for i in starts], COLUMNS)
     shown = spread(images, COLUMNS)
     free = (stream("preview").random((len(shown), model.dim)) < bits_of(model, others).mean(0)).astype(
         np.uint8
     )
-    rows = [shown, decode(model, bits_of(model, shown), sampler, range(len(shown)), 0)]
-    rows.append(decode(model, free, sampler, range(len(shown)), 1))
-    return grid(np.concatenate(rows), columns=len(shown))
+    decoded = decode(model, bits_of(model, shown), sampler, range(len(shown)), 0)
+    samples = decode(model, free, sampler, range(len(shown)), 1)
+    rows = [("images", shown), ("reconstructions", decoded), ("samples of independent bits", samples)]
+    return labelled_rows(rows, len(shown))

@@ -1,5 +1,6 @@
 """Encoding: the model's own probabilities, resumable after any kill."""
 
+import json
 import math
 import os
 import random
@@ -12,13 +13,15 @@ import h5py
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 from dmzcli.codes import encode as encoding
-from dmzcli.codes.encode import encode
+from dmzcli.codes.encode import bits_of, encode
 from dmzcli.codes.table import BitTable
 from dmzcli.errors import UserError
 from dmzcli.model.autoencoder import build
 from dmzcli.model.pixels import to_unit
+from dmzcli.runs.plan import images_for
 from dmzcli.system.interrupts import Interrupted
 from dmzcli.system.parts import Parts
 
@@ -269,3 +272,53 @@ def test_copies_of_a_run_encode_alike(dmz, workshop):
         assert dmz("encode", "--run", run, "--out", out).code == 0
     assert columns("a.h5") == columns("b.h5")
     assert {name: columns("a.h5")[0][name] for name in COLUMNS} == columns("runs/tiny/bits.h5")[0]
+
+
+# Pictures for a run of one side of pairs ---------------------------------------------------------------------------
+
+
+@pytest.fixture
+def side_a(run):
+    """The run, as if trained on the left halves of a folder of pairs."""
+    settings = json.loads(run.settings.read_text())
+    settings["data"] |= {"dataset": "pairs", "side": "A", "size": 8, "channels": 1}
+    run.settings.write_text(json.dumps(settings))
+    return run
+
+
+def pictures(folder, width, count=4):
+    """A folder of gray pictures, 8 pixels high."""
+    Path(folder).mkdir()
+    drawn = np.random.default_rng(0).integers(0, 256, (count, 8, width), dtype=np.uint8)
+    for number, picture in enumerate(drawn):
+        Image.fromarray(picture).save(f"{folder}/{number}.png")
+    return drawn
+
+
+def test_a_picture_for_a_run_of_one_side_is_that_side_whole(dmz, side_a):
+    drawn = pictures("edges", 8)
+    made = dmz("encode", "edges", "--run", side_a.path, "--out", "whole.h5", "--device", "cpu")
+    assert made.code == 0, made.err
+    assert "edges is taken whole, as side A of the run's pairs" in made.err
+    model = side_a.load_model(torch.device("cpu"))
+    table = BitTable.read("whole.h5")
+    assert np.array_equal(table.bits, bits_of(model, drawn[..., None])) and table.names[0] == "0.png"
+
+
+def test_pairs_are_cut_where_that_is_asked_for(dmz, side_a):
+    drawn = pictures("others", 16)
+    options = ("encode", "others", "--run", side_a.path, "--out", "cut.h5", "--device", "cpu")
+    error, hint = dmz(*options).mistake()
+    assert "16 × 8" in error and "--set data.side=A" in hint
+    assert dmz(*options, "--set", "data.side=B").code == 0
+    model = side_a.load_model(torch.device("cpu"))
+    assert np.array_equal(BitTable.read("cut.h5").bits, bits_of(model, drawn[:, :, 8:, None]))
+    error, _ = dmz(*options, "--set", "model.bits=3").mistake()
+    assert error == "error: --set model.bits=3 is no setting of how images are read"
+
+
+def test_the_runs_own_pairs_keep_their_side(side_a):
+    """By its name, and where another dataset is known to hold pairs."""
+    assert images_for(side_a, None).side == images_for(side_a, "pairs").side == "A"
+    assert images_for(side_a, "edges2handbags").side == "A" and images_for(side_a, "digits").side is None
+    assert images_for(side_a, None, ["data.side=null", "data.fit=crop"]).fit == "crop"

@@ -511,3 +511,35 @@ def test_a_run_in_the_way_does_not_hide_the_others(dmz, workshop):
     for command in (("sample", "-n", "1", "--steps", "1"), ("encode", "digits")):
         ended = dmz(*command)
         assert ended.code in (0, 2) and "Traceback" not in ended.err
+
+
+def leaves(group, prefix=""):
+    """Every command that there is, with its name."""
+    for name, command in group.commands.items():
+        if hasattr(command, "commands"):
+            yield from leaves(command, f"{prefix}{name} ")
+        else:
+            yield f"{prefix}{name}", command
+
+
+def test_every_command_that_reads_images_of_a_dataset_has_the_set_of_its_hints():
+    import typer.main
+
+    from dmzcli.commands.app import app
+
+    reading = {}
+    for name, command in leaves(typer.main.get_command(app)):
+        options = {option for parameter in command.params for option in parameter.opts}
+        if "--data-dir" in options and name != "data list":  # which lists what there is, and reads none
+            reading[name] = "--set" in options
+    assert {"encode", "probe", "likelihood", "sweep-steps", "compare-priors", "data show"} <= reading.keys()
+    assert all(reading.values()), reading
+
+
+def test_the_runs_images_are_read_as_set_says(dmz, run):
+    error, _ = dmz("likelihood", "--run", run.path, "--set", "data.size=9", "-n", "2").mistake()
+    assert "9" in error
+    error, _ = dmz("probe", "--run", run.path, "--set", "data.sides=A").mistake()
+    assert "data.sides" in error
+    error, _ = dmz("compare-priors", run.bits, "--set", "data.size=8").mistake()
+    assert error == "error: --set data.size=8 means nothing without --run"

@@ -12,7 +12,7 @@ from dmzcli.config import DiffusionConfig
 from dmzcli.diffusion.bound import bound_terms, prior_term, strata
 from dmzcli.diffusion.process import Diffusion
 from dmzcli.errors import UserError
-from dmzcli.evaluation.likelihood import bound
+from dmzcli.evaluation.likelihood import bound, running_sum
 from dmzcli.model.autoencoder import build
 from dmzcli.system.randomness import stream
 
@@ -163,3 +163,13 @@ def test_the_command_writes_card_and_plot(dmz, workshop):
 def test_the_commands_mistakes(dmz, workshop, arguments, said):
     ended = dmz("likelihood", "--run", "runs/tiny", *arguments)
     assert said in ended.mistake()[0]
+
+
+@pytest.mark.parametrize("log_prob", [None, lambda codes: np.full(len(codes), -8 * math.log(2))])
+def test_the_plotted_sum_begins_at_the_bits_and_ends_at_the_bound(tiny, digits, log_prob):
+    made = bound(build(tiny(diffusion__timesteps=10)).eval(), digits.images[:3], every=3, log_prob=log_prob)
+    steps, sums = running_sum(made)
+    assert (steps[0], steps[-1]) == (0, 10) and len(steps) == len(sums) == len(made.lengths) + 2
+    assert sums[0] == (0 if log_prob is None else pytest.approx(8 / 64))
+    assert sums[-1] == pytest.approx(made.total, rel=1e-12)
+    assert sums[-1] - sums[-2] == pytest.approx(made.prior.mean())

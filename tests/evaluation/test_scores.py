@@ -6,6 +6,7 @@ import pytest
 from dmzcli.evaluation import scores
 from dmzcli.evaluation.scores import (
     Moments,
+    Score,
     frechet,
     inception_score,
     jackknife,
@@ -168,3 +169,11 @@ def test_a_paired_difference_is_tighter_than_the_two_scores_apart():
     assert found[0].error < frechet(pairs[0][0], reference).error / 2
     with pytest.raises(ValueError, match="groups"):
         scores.difference(frechet(pairs[0][0], reference), scores.Score("fid", 1.0, 0.1))
+
+
+@pytest.mark.parametrize(
+    ("metric", "low"), [("fid", 0.0), ("fid-classifier", 0.0), ("kid", 1 - 1.96), ("psnr", 1 - 1.96)]
+)
+def test_the_interval_of_a_frechet_distance_ends_at_zero(metric, low):
+    """An unbiased kernel distance may be below zero; a Fréchet distance is a square."""
+    assert Score(metric, 1.0, 1.0).interval == pytest.approx((low, 1 + 1.96))

@@ -1,7 +1,6 @@
 """Sampling runs: image i belongs to (seed, i); a folder belongs to its plan."""
 
 import json
-import shutil
 import signal
 from dataclasses import fields, replace
 from pathlib import Path
@@ -326,14 +325,60 @@ def test_a_model_without_a_latent_takes_no_prior(run):
         draw_bits(run, 0, "uniform", 3, seed=0)
 
 
-def test_a_prior_given_labels_draws_the_classes_in_turn(dmz, workshop):
-    assert (
-        dmz("fit-prior", "--run", "runs/tiny", "--kind", "bernoulli", "--given", "labels", "--out", "p").code
-        == 0
-    )
-    shutil.copytree("p", "runs/tiny/priors/by-class")
-    ended = dmz("sample", "by-class", "-n", "20", "--steps", "2", "--json")
+@pytest.fixture
+def by_class(dmz, workshop):
+    """A prior of the run given the digits' classes."""
+    options = ("--run", "runs/tiny", "--kind", "bernoulli", "--given", "labels")
+    assert dmz("fit-prior", *options, "--out", "runs/tiny/priors/by-class").code == 0
+    return "by-class"
+
+
+def test_a_prior_given_labels_draws_the_classes_in_turn(dmz, by_class):
+    ended = dmz("sample", by_class, "-n", "20", "--steps", "2", "--json")
     assert ended.code == 0, ended.err
+    folder = Path(ended.json["samples"])
+    with np.load(folder / "samples.npz") as archive:
+        assert archive["labels"].tolist() == [*range(10)] * 2
+        assert archive["label_names"].tolist() == list("0123456789")
+        assert np.array_equal(
+            np.asarray(Image.open(folder / "images/000013-3.png")), archive["images"][13, ..., 0]
+        )
+    card = json.loads((folder / "samples.json").read_text())
+    assert card["images_per_label"] == {str(i): 2 for i in range(10)}
+    # Ten rows of two images, each row below its class's name.
+    assert np.asarray(Image.open(folder / "grid.png")).shape == (10 * (8 * 6 + 18) + 2, 10 * 9 * 6 + 4, 3)
+
+
+def test_a_class_is_chosen(dmz, by_class):
+    """The images of a class are others than all in turn, and lie in a folder of their own."""
+    options = ("sample", by_class, "-n", "4", "--steps", "2", "--json")
+    every, sevens = dmz(*options), dmz(*options, "--class", "7")
+    assert sevens.code == 0, sevens.err
+    assert sevens.json["samples"] != every.json["samples"] and "-7-ancestral" in sevens.json["samples"]
+    assert sevens.json["classes"] == ["7"]
+    folder = Path(sevens.json["samples"])
+    with np.load(folder / "samples.npz") as archive:
+        assert archive["labels"].tolist() == [7] * 4
+    again = dmz(*options, "--class", "8", "--out", folder)
+    assert "holds other samples: classes is ['7'] there, ['8'] here" in again.mistake()[0]
+    error, hint = dmz(*options, "--class", "seven").mistake()
+    assert error == "error: there is no class 'seven'" and "classes: 0, 1" in hint
+    error, hint = dmz("sample", "uniform", "--class", "7").mistake()
+    assert error == "error: this prior is given nothing, not classes"
+
+
+def test_a_folder_from_before_names_said_the_class_goes_on(dmz, by_class):
+    options = ("sample", by_class, "--steps", "2", "--out", "out")
+    assert dmz(*options, "-n", "3").code == 0
+    before = {}
+    for number, file in enumerate(sorted(Path("out/images").iterdir())):
+        before[file.name] = file.read_bytes()
+        file.rename(f"out/images/{number:06d}.png")
+    assert dmz(*options, "-n", "5").code == 0
+    assert [file.name for file in sorted(Path("out/images").iterdir())] == [
+        f"00000{i}-{i}.png" for i in range(5)
+    ]
+    assert all(Path("out/images", name).read_bytes() == data for name, data in before.items())
 
 
 def test_bf16_is_another_plan_of_nearly_the_same_images(dmz, workshop):

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from dmzcli.system.png import grid, write_png
+from dmzcli.system.png import LINE, grid, labelled_rows, write_png
 
 IMAGES = np.random.default_rng(0).integers(0, 256, (7, 8, 8, 3), dtype=np.uint8)
 
@@ -41,3 +41,15 @@ def test_pngs_lose_nothing(channels):
     read = np.asarray(Image.open("below/a.png")).reshape(8, 8, channels)
     assert np.array_equal(read, IMAGES[0, :, :, :channels])
     assert [file.name for file in Path("below").iterdir()] == ["a.png"]
+
+
+def test_rows_lie_under_their_names():
+    """A row's strip begins below its line of text, and an empty row leaves its place white."""
+    page = labelled_rows([("one", IMAGES[:2]), ("none", IMAGES[:0]), ("ünknown 漢", IMAGES[2:3])], 2, scale=1)
+    assert page.dtype == np.uint8 and page.shape == (3 * (8 + LINE + 2) + 2, 2 * 9 + 4, 3)
+    for row, images in enumerate((IMAGES[:2], IMAGES[:0], IMAGES[2:3])):
+        top = row * (8 + LINE + 2)
+        assert (page[top : top + LINE, :, 0] < 255).any()  # the name
+        for column in range(2):
+            tile = page[top + LINE : top + LINE + 8, 2 + 9 * column : 10 + 9 * column]
+            assert np.array_equal(tile, images[column]) if column < len(images) else (tile == 255).all()

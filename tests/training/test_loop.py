@@ -225,6 +225,21 @@ def test_metrics_have_the_rows_that_were_asked_for(undisturbed):
         assert {"loss", "mse", "gradient_norm", "learning_rate", "images_per_second"} <= row.keys()
 
 
+def test_the_board_has_groups_settings_and_pictures(undisturbed):
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    board = EventAccumulator(str(undisturbed.path / "tensorboard"))
+    board.Reload()
+    tags = board.Tags()
+    assert {"train/loss", "train/mse", "train/learning_rate", "valid/loss"} <= set(tags["scalars"])
+    assert {tag.split("/")[0] for tag in tags["scalars"]} == {"train", "valid"}
+    assert [event.step for event in board.Scalars("valid/loss")] == [4, 8, 12]
+    assert tags["images"] == ["pictures"]
+    (text,) = board.Tensors("settings/text_summary")
+    told = text.tensor_proto.string_val[0].decode()
+    assert '| data.dataset | "digits" |' in told and "| training.steps | 12 |" in told
+
+
 def test_weights_file_tells_its_step_and_configuration(tiny, undisturbed):
     from dmzcli.system.files import load_tensors
 

@@ -64,7 +64,7 @@ def half(side: str) -> Window:
         if width % 2:
             raise UserError(
                 f"{name} is {width} pixels wide, which is no two pictures side by side",
-                "leave data.side empty",
+                "take it whole with --set data.side=null",
             )
         return picture[:, : width // 2] if side == "A" else picture[:, width // 2 :]
 

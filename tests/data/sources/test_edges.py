@@ -66,3 +66,13 @@ def test_mistakes(make, tmp_path):
     make.tree(tmp_path / "odd", {"a.png": make.picture(1, (7, 4))})
     with pytest.raises(UserError, match=r"a\.png is 7 pixels wide, which is no two pictures side by side"):
         load(str(tmp_path / "odd"), side="A")
+
+
+@pytest.mark.parametrize("fit", ["exact", "resize", "pad"])
+def test_a_pair_that_is_taken_for_one_picture_hears_of_sides(make, tmp_path, fit):
+    make.tree(tmp_path / "pairs", {"a.png": make.picture(1, (16, 8))})
+    make.tree(tmp_path / "photos", {"a.png": make.picture(1, (12, 8))})
+    for name, told in (("pairs", True), ("photos", False)):
+        with pytest.raises(UserError) as caught:
+            load(str(tmp_path / name), size=8, fit=fit)
+        assert ("--set data.side=A (the left) or B" in caught.value.hint) == told
