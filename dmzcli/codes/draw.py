@@ -11,7 +11,6 @@ from dmzcli.codes.find import find_prior, load_prior
 from dmzcli.codes.given import given_draws, given_suffix
 from dmzcli.errors import UserError
 from dmzcli.runs import Run
-from dmzcli.system.files import sha256
 
 Array = np.ndarray
 
@@ -66,8 +65,7 @@ def draw_bits(
     fitted = load_prior(folder, run, dim)
     conditions, digest = given_draws(fitted, count, given)
     bits = fitted.sample(count, seed=seed, given=conditions, temperature=temperature)
-    # The tensors alone: prior.json holds how long the fit took.
-    digests = [sha256(file) for file in sorted(folder.glob("*.safetensors"))]
-    return Codes(
-        bits, fitted.kind + given_suffix(fitted), " ".join([*digests, digest] if digest else digests)
-    )
+    # Of the tensors alone: prior.json holds how long the fit took.
+    assert fitted.sha256 is not None
+    hashes = f"{fitted.sha256} {digest}" if digest else fitted.sha256
+    return Codes(bits, fitted.kind + given_suffix(fitted), hashes)

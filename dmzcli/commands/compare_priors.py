@@ -71,6 +71,7 @@ def compare_priors(
     from dmzcli.commands.console import table as make_table
     from dmzcli.runs.find import find_run
     from dmzcli.studies.prior_comparison import Images, compare, write
+    from dmzcli.system.locks import hold
 
     path = find_bits(bits, run)
     table = BitTable.read(path)
@@ -89,8 +90,8 @@ def compare_priors(
         if count < FEWEST:
             raise UserError(f"--count {count} is too few for a score", f"at least {FEWEST} are needed, or 0")
         chosen, where = find_run(run), pick(device)
-        chosen.check_made(path, table.model)
         model = chosen.load_model(where)
+        chosen.check_made(path, table.model)
         recipe = recipe.on(where)
         sampler = recipe.create(model.config.diffusion)
         dataset = common.load_dataset(talk, reference_data(None, chosen, (), data_dir))
@@ -98,8 +99,9 @@ def compare_priors(
         extractor = create(features or usual_features(dataset), dataset, where, weights, talk=talk)
         batch, precision = batch_size or usual_batch(model), recipe.precision
         images = Images(model, sampler, dataset, split, extractor, count, seed, batch, precision, talk)
-    comparison = compare(table, path, kind or (), seed, folder, talk, images, settings or ())
-    write(comparison, folder)
+    with hold(folder, folder=True):
+        comparison = compare(table, path, kind or (), seed, folder, talk, images, settings or ())
+        write(comparison, folder)
     facts = {"comparison": str(folder / "comparison.json"), "bits": str(path), **comparison.facts()}
     sizes = f"{comparison.held_out:,} {comparison.split} codes, {comparison.samples:,} samples of each"
     title = f"{path}: {sizes}, seed {seed}"

@@ -8,6 +8,8 @@ on one dataset, and never with published FIDs.
 from __future__ import annotations
 
 import json
+import math
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -22,6 +24,7 @@ from dmzcli.errors import UserError
 from dmzcli.model.pixels import to_unit
 from dmzcli.system.files import cache_root, load_tensors, save_tensors
 from dmzcli.system.interrupts import Interrupted, collected
+from dmzcli.system.locks import hold
 from dmzcli.system.progress import Silence, Talk
 from dmzcli.system.randomness import derive
 from dmzcli.training.draws import batch_rows
@@ -100,6 +103,18 @@ def classifier_for(
         UserError: The dataset has no labels, or a single class, or its images are smaller than 8×8.
     """
     talk, file = talk or Silence(), classifier_file(dataset, seed)
+    with ExitStack() as stack:
+        try:
+            for place in () if file.exists() else (file, file.with_suffix(".part")):
+                stack.enter_context(hold(place, patience=math.inf, say=talk.say))
+        except UserError as error:  # a cache that cannot be written
+            talk.say(f"the classifier is not cached: {error.message}")
+        return _cached_or_trained(dataset, seed, device, talk, file)
+
+
+def _cached_or_trained(
+    dataset: Dataset, seed: int, device: torch.device | None, talk: Talk, file: Path
+) -> Trained:
     if file.exists():
         try:
             return load(file, *dataset.images.shape[2:])

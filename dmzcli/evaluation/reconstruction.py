@@ -32,6 +32,7 @@ from dmzcli.generation.recipe import Recipe
 from dmzcli.model.autoencoder import Autoencoder
 from dmzcli.runs import Run
 from dmzcli.system.files import write_json
+from dmzcli.system.locks import WHILE, hold
 from dmzcli.system.png import grid, write_png
 from dmzcli.system.progress import Silence, Talk
 
@@ -291,9 +292,7 @@ def evaluate_reconstructions(
     file = out or run.path / "evaluation" / f"{name}.json"
     picture = file.with_suffix(".png")
     shown = spread(np.arange(len(rows)), 10)
-    write_png(
-        picture, grid(np.concatenate([pairs.originals[shown], pairs.decoded[shown]]), columns=len(shown))
-    )
+    sheet = grid(np.concatenate([pairs.originals[shown], pairs.decoded[shown]]), columns=len(shown))
     card = ReconstructionCard(
         scores=pairs.scores,
         absent=pairs.absent,
@@ -310,5 +309,7 @@ def evaluate_reconstructions(
         versions=versions(),
         created=datetime.now(UTC).isoformat(timespec="seconds"),
     )
-    write_json(file, card.facts())
+    with hold(file, patience=WHILE):
+        write_png(picture, sheet)
+        write_json(file, card.facts())
     return card
