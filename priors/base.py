@@ -68,6 +68,7 @@ class Prior(ABC):
         self.given_dim = 0
         self.report: Report | None = None
         self.metadata: dict[str, Any] = {}
+        self.sha256: str | None = None
         self._fitted = False
 
     def __repr__(self) -> str:
@@ -244,7 +245,7 @@ class Prior(ABC):
             "report": None if self.report is None else self.report.as_dict(),
             "metadata": metadata,
         }
-        storage.write(Path(folder), header, self._state())
+        self.sha256 = storage.write(Path(folder), header, self._state())
         self.metadata = dict(metadata)
 
     # How the contract is kept.

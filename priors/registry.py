@@ -207,5 +207,5 @@ def load(folder: str | Path) -> Prior:
         raise PriorError(
             f"{file} does not describe a whole prior: {error}", "save the prior again"
         ) from error
-    prior.metadata, prior._fitted = metadata_, True
+    prior.metadata, prior.sha256, prior._fitted = metadata_, header["sha256"], True
     return prior

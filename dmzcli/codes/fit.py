@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+import numpy as np
 
 import priors
 from dmzcli.codes.find import priors_folder
@@ -14,6 +17,7 @@ from dmzcli.codes.table import BitTable
 from dmzcli.errors import UserError, did_you_mean
 from dmzcli.system.files import sha256
 from dmzcli.system.interrupts import Interrupted, collected
+from dmzcli.system.locks import hold
 from dmzcli.system.progress import Silence, Talk
 from dmzcli.version import __version__
 
@@ -105,7 +109,8 @@ def fit(
         run: The run that the prior belongs to, where the table alone does not tell.
 
     Raises:
-        UserError: The kind is unknown, the table has no training rows or labels, or the other table does not fit.
+        UserError: The kind is unknown, the table has no training rows or labels, the other table does not fit, or
+            another command writes the prior.
         priors.PriorError: An option does not fit.
         Interrupted: SIGINT or SIGTERM came; long fits have left a checkpoint beside the prior's folder.
     """
@@ -122,9 +127,40 @@ def fit(
     candidates = priors.automatic() if kind == "auto" else [kind]
     home = priors_folder(table, path, run) if out is None else out.parent
     folders = {name: out or home / f"{name}{suffix(given)}" for name in candidates}
+    with ExitStack() as stack:
+        for folder in sorted(set(folders.values())):  # in one order, so that no two wait for each other
+            stack.enter_context(hold(folder))
+        fitted = _fit_all(table, folders, settings, seed, conditions, train, valid, talk)
+        compared = {name: prior.report.valid_bits_per_code for name, prior in fitted.items() if prior.report}
+        best = min(compared, key=lambda name: compared[name])
+        facts = {
+            "dmz": __version__,
+            "model": table.model,
+            "dataset": table.dataset,
+            "given": None,
+            "bits": str(path),
+            "bits_sha256": table.sha256 or sha256(path),
+            **({} if rows is None else rows.facts),
+        }
+        fitted[best].save(folders[best], facts)
+        _drop_checkpoints(folders.values())
+    return Fitted(fitted[best], folders[best], compared if kind == "auto" else {})
+
+
+def _fit_all(
+    table: BitTable,
+    folders: Mapping[str, Path],
+    settings: Sequence[str],
+    seed: int,
+    conditions: np.ndarray | None,
+    train: np.ndarray,
+    valid: np.ndarray,
+    talk: Talk,
+) -> dict[str, priors.Prior]:
+    """A fitted prior of every kind that has a folder."""
     fitted: dict[str, priors.Prior] = {}
-    with collected() as signals, talk.task("fitting", 100 * len(candidates)) as advance:
-        for done, name in enumerate(candidates):
+    with collected() as signals, talk.task("fitting", 100 * len(folders)) as advance:
+        for done, name in enumerate(folders):
 
             def progress(share: float, message: str, done: int = done, name: str = name) -> None:
                 advance(100 * (done + share), f"{name} {message}")
@@ -143,20 +179,7 @@ def fit(
                 checkpoint=folders[name].parent / f".{folders[name].name}.fit",
             )
             fitted[name] = prior
-    compared = {name: prior.report.valid_bits_per_code for name, prior in fitted.items() if prior.report}
-    best = min(compared, key=lambda name: compared[name])
-    facts = {
-        "dmz": __version__,
-        "model": table.model,
-        "dataset": table.dataset,
-        "given": None,
-        "bits": str(path),
-        "bits_sha256": sha256(path),
-        **({} if rows is None else rows.facts),
-    }
-    fitted[best].save(folders[best], facts)
-    _drop_checkpoints(folders.values())
-    return Fitted(fitted[best], folders[best], compared if kind == "auto" else {})
+    return fitted
 
 
 def fitted_before(
@@ -178,7 +201,7 @@ def fitted_before(
     same = (prior.kind, prior.dim, prior.seed, prior.options) == (kind, table.dim, seed, fresh.options)
     if not same:  # before the table is read
         return None
-    facts = {"dmz": __version__, "bits_sha256": sha256(path), "given": None}
+    facts = {"dmz": __version__, "bits_sha256": table.sha256 or sha256(path), "given": None}
     return prior if facts.items() <= prior.metadata.items() else None
 
 

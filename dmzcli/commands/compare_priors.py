@@ -89,6 +89,7 @@ def compare_priors(
     from dmzcli.studies.code_images import Images
     from dmzcli.studies.prior_comparison import compare
     from dmzcli.studies.prior_table import write
+    from dmzcli.system.locks import hold
 
     of_data = [setting for setting in settings or () if setting.startswith("data.")]
     of_priors = [setting for setting in settings or () if setting not in of_data]
@@ -110,8 +111,8 @@ def compare_priors(
         if count < FEWEST:
             raise UserError(f"--count {count} is too few for a score", f"at least {FEWEST} are needed, or 0")
         chosen, where = find_run(run), pick(device)
-        chosen.check_made(path, table.model)
         model = chosen.load_model(where)
+        chosen.check_made(path, table.model)
         recipe = recipe.on(where, model.config)
         sampler = recipe.create(model.config.diffusion)
         dataset = common.load_dataset(talk, reference_data(None, chosen, of_data, data_dir))
@@ -120,8 +121,9 @@ def compare_priors(
         extractor = create(features or usual_features(dataset, split), dataset, where, weights, talk=talk)
         batch, precision = batch_size or usual_batch(model), recipe.precision
         images = Images(model, sampler, dataset, split, extractor, count, seed, batch, precision, talk)
-    comparison = compare(table, path, kind or (), seed, folder, talk, images, of_priors, margin)
-    write(comparison, folder)
+    with hold(folder, folder=True):
+        comparison = compare(table, path, kind or (), seed, folder, talk, images, of_priors, margin)
+        write(comparison, folder)
     facts = {"comparison": str(folder / "comparison.json"), "bits": str(path), **comparison.facts()}
     sizes = f"{comparison.held_out:,} {comparison.split} codes, {comparison.samples:,} samples of each"
     title = f"{path}: {sizes}, seed {seed}"

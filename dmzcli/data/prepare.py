@@ -9,9 +9,9 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import os
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -24,9 +24,10 @@ from dmzcli.data.decoding import Decoded, Pictures, Tally, decoded, lay_out
 from dmzcli.data.layout import Layout
 from dmzcli.data.locate import Location, PictureLocation
 from dmzcli.errors import UserError
-from dmzcli.system.files import cache_root, sweep, user_errors
+from dmzcli.system.files import cache_root, user_errors
 from dmzcli.system.hdf5 import attributes
 from dmzcli.system.interrupts import Interrupted, collected
+from dmzcli.system.locks import hold
 from dmzcli.system.parts import Parts
 
 PART = 1024
@@ -105,7 +106,7 @@ def cached(
     file = _cache_file(location, crop, skip_bad)
     say(f"{location.name}: preparing its images once, into {file}")
     try:
-        return prepare(location, file, crop, skip_bad, report).dataset
+        return prepare(location, file, crop, skip_bad, report, say).dataset
     except UserError as error:
         if str(file.parent) not in error.message:
             raise
@@ -126,8 +127,15 @@ def _ways(crop: Crop) -> Iterator[Crop]:
             yield replace(crop, size=size, channels=channels)
 
 
-def prepare(location: Location, out: Path, crop: Crop, skip_bad: bool, report: Progress) -> Prepared:
-    """Writes a dataset's pack; the same call goes on where a killed one stopped.
+def prepare(
+    location: Location,
+    out: Path,
+    crop: Crop,
+    skip_bad: bool,
+    report: Progress,
+    say: Callable[[str], None] | None = None,
+) -> Prepared:
+    """Writes a dataset's pack; the same call goes on where a killed one stopped, and waits where one goes on.
 
     Arguments:
         location: The dataset.
@@ -135,23 +143,23 @@ def prepare(location: Location, out: Path, crop: Crop, skip_bad: bool, report: P
         crop: The rule by which pictures become squares.
         skip_bad: Whether pictures that cannot be read are left out.
         report: Called with (images done, images in all).
+        say: Told whom it waits for, and what it throws away.
 
     Raises:
         UserError: A picture is bad or does not fit, or the disk is full.
         Interrupted: SIGINT or SIGTERM came; finished parts are kept.
     """
     key = key_of(location, crop, skip_bad)
-    with _alone(out):
+    with hold(out, patience=math.inf, say=say):
         if attributes(out).get("key") == key:  # another process was faster
             whole = packs.read(out)
             return Prepared(whole, len(whole), len(whole))
-        sweep(out)
         if not isinstance(location, PictureLocation):
             dataset = location.load(crop, report)
             packs.write(out, dataset, key=key)
             return Prepared(packs.read(out), len(dataset), 0)
         parts = Parts(out)
-        parts.claim({"pictures": key, "part": PART})
+        parts.claim({"pictures": key, "part": PART}, say)
         store = _Store(parts)
         resumed = store.pictures
         with location.open() as pictures:
@@ -161,27 +169,6 @@ def prepare(location: Location, out: Path, crop: Crop, skip_bad: bool, report: P
         packs.write(out, dataset, store.images(layout.order), key)
         parts.remove()
         return Prepared(packs.read(out), store.pictures, resumed)
-
-
-@contextmanager
-def _alone(out: Path) -> Iterator[None]:
-    """One process at a time prepares ``out``; the others wait."""
-    import fcntl
-
-    lock = out.parent / f".{out.name}.lock"
-    while True:
-        with user_errors(lock):
-            out.parent.mkdir(parents=True, exist_ok=True)
-            stream = lock.open("w")
-        fcntl.flock(stream, fcntl.LOCK_EX)
-        if lock.exists() and lock.stat().st_ino == os.fstat(stream.fileno()).st_ino:
-            break
-        stream.close()  # whoever held it has removed it
-    with stream:
-        try:
-            yield
-        finally:
-            lock.unlink(missing_ok=True)
 
 
 class _Store:

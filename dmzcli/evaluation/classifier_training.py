@@ -8,6 +8,8 @@ second time it ends.
 from __future__ import annotations
 
 import json
+import math
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -23,6 +25,7 @@ from dmzcli.evaluation.scores import subset
 from dmzcli.model.pixels import to_unit
 from dmzcli.system.files import cache_root, load_tensors, save_tensors
 from dmzcli.system.interrupts import Interrupted, collected
+from dmzcli.system.locks import hold
 from dmzcli.system.progress import Silence, Talk
 from dmzcli.system.randomness import derive
 from dmzcli.training.draws import batch_rows
@@ -54,6 +57,18 @@ def classifier_for(
         UserError: See :func:`train`.
     """
     talk, file = talk or Silence(), classifier_file(dataset, seed, split)
+    with ExitStack() as stack:
+        try:
+            for place in () if file.exists() else (file, file.with_suffix(".part")):
+                stack.enter_context(hold(place, patience=math.inf, say=talk.say))
+        except UserError as error:  # a cache that cannot be written
+            talk.say(f"the classifier is not cached: {error.message}")
+        return _cached_or_trained(dataset, seed, device, talk, split, file)
+
+
+def _cached_or_trained(
+    dataset: Dataset, seed: int, device: torch.device | None, talk: Talk, split: str, file: Path
+) -> Trained:
     if file.exists():
         try:
             return load(file, *dataset.images.shape[2:])

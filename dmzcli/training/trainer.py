@@ -26,7 +26,7 @@ from dmzcli.errors import UserError
 from dmzcli.model.autoencoder import Autoencoder, build
 from dmzcli.model.pixels import to_unit
 from dmzcli.runs import Run
-from dmzcli.runs.run import load_into, save_weights
+from dmzcli.runs.run import load_into
 from dmzcli.system import processes
 from dmzcli.system.files import load_tensors, save_tensors
 from dmzcli.system.png import write_png
@@ -34,6 +34,7 @@ from dmzcli.system.randomness import derive
 from dmzcli.training.draws import Draw, draw
 from dmzcli.training.ema import Average
 from dmzcli.training.feed import Feed
+from dmzcli.training.metrics import training_pictures
 from dmzcli.training.preview import preview
 
 if TYPE_CHECKING:
@@ -154,7 +155,7 @@ class Trainer:
 
     def save_average(self) -> None:
         """Writes ``model.safetensors``."""
-        save_weights(self.run.weights, self.averaged().state_dict(), self.step, self.config)
+        self.run.save_model(self.averaged().state_dict(), self.step, self.config)
 
     def resume(self) -> bool:
         """Goes back to the run's checkpoint.
@@ -325,7 +326,7 @@ class Trainer:
 
     def pictures(self) -> Path:
         """Writes the grid of this step; see :func:`~dmzcli.training.preview.preview`."""
-        file = self.run.samples / "training" / f"step-{self.step:07d}.png"
+        file = training_pictures(self.run) / f"step-{self.step:07d}.png"
         some = self.images[spread(self.some_rows, VALID_IMAGES)]
         shown = self.valid_images if len(self.valid_images) else some
         write_png(file, preview(self.averaged(), shown, some))
