@@ -75,7 +75,7 @@ def draw_bits(
     bits = fitted.sample(count, seed=seed, given=conditions.bits, temperature=temperature)
     # Of the tensors alone: prior.json holds how long the fit took.
     assert fitted.sha256 is not None
-    digests = [fitted.sha256]
+    digests = [fitted.sha256] if fitted.law == 1 else [fitted.sha256, f"law {fitted.law}"]
     if conditions.digest:
         digests.append(conditions.digest)
     if conditions.chosen:

@@ -202,7 +202,8 @@ def fitted_before(
     if not same:  # before the table is read
         return None
     facts = {"dmz": __version__, "bits_sha256": table.sha256 or sha256(path), "given": None}
-    return prior if facts.items() <= prior.metadata.items() else None
+    same = facts.items() <= prior.metadata.items() and prior.saved_law == prior.law
+    return prior if same else None
 
 
 def _drop_checkpoints(folders: Iterable[Path]) -> None:

@@ -81,8 +81,11 @@ class Recipe:
         )
 
     def facts(self) -> dict[str, Any]:
-        """As JSON."""
-        return asdict(self)
+        """As JSON; with the sampler's law, where that has changed since the first."""
+        from dmzcli.diffusion.samplers import sampler_class
+
+        law = sampler_class(self.sampler).law
+        return asdict(self) | ({} if law == 1 else {"law": law})
 
 
 def choices() -> dict[str, dict[str, str]]:

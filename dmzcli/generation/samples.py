@@ -119,6 +119,11 @@ def _claim(out: Path, samples: Samples) -> None:
     if card.exists():
         earlier = {**Samples("", "", "", 0, EARLIEST).facts(), **read_json(card)}
         names = {*facts, *({"classes"} & earlier.keys())} - {"count"}
+        if earlier.get("law", 1) != facts.get("law", 1):
+            raise UserError(
+                f"{out} holds images of an earlier {samples.recipe.sampler}, which makes others today",
+                "choose another --out, or delete the folder",
+            )
         differing = sorted(name for name in names if earlier.get(name) != facts.get(name))
         if differing:
             name = differing[0]

@@ -20,6 +20,7 @@ from dmzcli.codes.encode import bits_of
 from dmzcli.config import DiffusionConfig
 from dmzcli.data import Dataset
 from dmzcli.data.dataset import spread
+from dmzcli.diffusion.samplers import sampler_class
 from dmzcli.errors import UserError
 from dmzcli.evaluation.card import evaluate
 from dmzcli.evaluation.features import FEWEST, Extractor
@@ -288,6 +289,8 @@ def _cell(
         "seed": seed,
         "precision": recipe.precision,
     }
+    if (law := sampler_class(name).law) > 1:
+        origin["law"] = law
     file = out / "cards" / f"{source.name}-{name}-{t:03d}.json"
     if file.exists():
         card = read_json(file)

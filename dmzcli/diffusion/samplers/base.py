@@ -74,6 +74,7 @@ class Sampler(ABC):
     spacing: ClassVar[str] = "uniform"  # for networks that predict ε, unless one is chosen
     adds_noise: ClassVar[bool] = False  # whatever eta is
     takes_eta: ClassVar[bool] = False
+    law: ClassVar[int] = 1  # raised when the same recipe makes other images than it did
 
     def __init__(
         self,
