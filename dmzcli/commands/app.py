@@ -17,6 +17,7 @@ from dmzcli.commands import (
     info,
     likelihood,
     probe,
+    report,
     sample,
     sweep_steps,
     train,
@@ -73,4 +74,5 @@ app.command("probe")(probe.probe)
 app.command("evaluate")(evaluate.evaluate)
 app.command("sweep-steps")(sweep_steps.sweep_steps)
 app.command("likelihood")(likelihood.likelihood)
+app.command("report")(report.report)
 app.command("info")(info.info)
