@@ -7,6 +7,7 @@ from typing import Annotated
 import typer
 
 from dmzcli.commands import (
+    cache,
     compare_priors,
     data,
     demo,
@@ -64,6 +65,7 @@ def _main(
 
 app.command("demo")(demo.demo)
 app.add_typer(data.app, name="data")
+app.add_typer(cache.app, name="cache")
 app.command("train")(train.train)
 app.command("import-weights")(import_weights.import_weights)
 app.command("encode")(encode.encode)
