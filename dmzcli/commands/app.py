@@ -7,6 +7,7 @@ from typing import Annotated
 import typer
 
 from dmzcli.commands import (
+    cache,
     compare_priors,
     data,
     demo,
@@ -17,6 +18,7 @@ from dmzcli.commands import (
     info,
     likelihood,
     probe,
+    report,
     sample,
     sweep_steps,
     train,
@@ -63,6 +65,7 @@ def _main(
 
 app.command("demo")(demo.demo)
 app.add_typer(data.app, name="data")
+app.add_typer(cache.app, name="cache")
 app.command("train")(train.train)
 app.command("import-weights")(import_weights.import_weights)
 app.command("encode")(encode.encode)
@@ -73,4 +76,5 @@ app.command("probe")(probe.probe)
 app.command("evaluate")(evaluate.evaluate)
 app.command("sweep-steps")(sweep_steps.sweep_steps)
 app.command("likelihood")(likelihood.likelihood)
+app.command("report")(report.report)
 app.command("info")(info.info)

@@ -29,7 +29,7 @@ def probe(
     Beside it stand two baselines: the pixels, and the bits of the same encoder untrained.
     """
     talk = common.console(quiet, as_json)
-    from dmzcli.analysis.probes.table import probe_table
+    from dmzcli.analysis.probes.table import probe_table, write_probes
     from dmzcli.codes.find import find_bits
     from dmzcli.codes.table import BitTable
     from dmzcli.data import SPLITS
@@ -53,6 +53,8 @@ def probe(
     probes = probe_table(table, dataset, config, pick(device), talk)
     rows = {split: len(table.rows(split)) for split in SPLITS}
     facts = {"bits": str(path), "dataset": table.dataset, "rows": rows, "probes": [p.facts() for p in probes]}
+    if (owner := source or find_run_of(table.model)) is not None:
+        write_probes(owner.path / "evaluation" / f"probe-{path.stem}.json", table, facts)
     from dmzcli.commands.console import table as make_table
 
     shown = [

@@ -31,7 +31,9 @@ def is_pack(path: Path) -> bool:
     return KIND.is_of(path)
 
 
-def write(path: Path, dataset: Dataset, images: Iterable[np.ndarray] | None = None, key: str = "") -> None:
+def write(
+    path: Path, dataset: Dataset, images: Iterable[np.ndarray] | None = None, key: str = "", source: str = ""
+) -> None:
     """Writes a pack, whole or not at all.
 
     Arguments:
@@ -39,6 +41,7 @@ def write(path: Path, dataset: Dataset, images: Iterable[np.ndarray] | None = No
         dataset: The dataset; of its images only the shape is asked for where ``images`` is given.
         images: The images piece by piece, uint8 (n, S, S, C), in the order of the rows.
         key: Key by which the cache knows the pack.
+        source: What it was made of, as JSON, by which the cache finds out whether that is still there.
 
     Raises:
         UserError: The disk is full, or the folder cannot be written.
@@ -61,6 +64,7 @@ def write(path: Path, dataset: Dataset, images: Iterable[np.ndarray] | None = No
         "lossy": dataset.lossy,
         "notes": dataset.notes,
         "key": key,
+        **({"source": source} if source else {}),
         "created": datetime.now(UTC).isoformat(timespec="seconds"),
     }
     with whole_file(path, facts, {"images": Column(dataset.images.shape, np.uint8), **columns}) as out:

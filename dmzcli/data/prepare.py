@@ -12,17 +12,18 @@ import json
 import math
 import os
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 
-from dmzcli.data import packs
+from dmzcli.data import packs, registry
 from dmzcli.data.crops import Crop, with_channels
 from dmzcli.data.dataset import Content, Dataset, Progress, digest, identify
 from dmzcli.data.decoding import Decoded, Pictures, Tally, decoded, lay_out
 from dmzcli.data.layout import Layout
-from dmzcli.data.locate import Location, PictureLocation
+from dmzcli.data.locate import Location, PictureLocation, locate_path, locate_source
 from dmzcli.errors import UserError
 from dmzcli.system.files import cache_root, user_errors
 from dmzcli.system.hdf5 import attributes
@@ -102,6 +103,7 @@ def cached(
             size, channels = dataset.images.shape[2:]
             if crop.size in (None, size) and crop.channels in (None, channels):
                 say(f"{location.name}: taking the images prepared in {file}")
+                _note_use(file)
                 return dataset
     file = _cache_file(location, crop, skip_bad)
     say(f"{location.name}: preparing its images once, into {file}")
@@ -156,7 +158,7 @@ def prepare(
             return Prepared(whole, len(whole), len(whole))
         if not isinstance(location, PictureLocation):
             dataset = location.load(crop, report)
-            packs.write(out, dataset, key=key)
+            packs.write(out, dataset, key=key, source=_source(location, crop, skip_bad))
             return Prepared(packs.read(out), len(dataset), 0)
         parts = Parts(out)
         parts.claim({"pictures": key, "part": PART}, say)
@@ -166,9 +168,40 @@ def prepare(
             store.fill(pictures, crop, skip_bad, report)
             layout = lay_out(pictures, store.names, store.tally)
             dataset = store.dataset(location, layout, crop, pictures.notes)
-        packs.write(out, dataset, store.images(layout.order), key)
+        packs.write(out, dataset, store.images(layout.order), key, _source(location, crop, skip_bad))
         parts.remove()
         return Prepared(packs.read(out), store.pictures, resumed)
+
+
+def _source(location: Location, crop: Crop, skip_bad: bool) -> str:
+    """What a pack is made of, for :func:`unchanged`."""
+    way = {"size": crop.size, "fit": crop.fit, "channels": crop.channels, "skip_bad": skip_bad}
+    where = str(location.where.resolve())
+    text = json.dumps({"name": location.name, "where": where, "side": location.side, **way})
+    return text.encode("utf-8", "backslashreplace").decode()
+
+
+def unchanged(pack: Path) -> bool | None:
+    """Whether the files that a pack was made of are still there, as they were; ``None`` where it does not say."""
+    facts = attributes(pack)
+    if not facts.get("source"):
+        return None
+    source = json.loads(str(facts["source"]))
+    where, side = Path(source["where"]), source["side"]
+    if not where.exists():
+        return False
+    known = source["name"] in registry.names()
+    location = (
+        locate_source(registry.source_of(source["name"]), where, side) if known else locate_path(where, side)
+    )
+    crop = Crop(source["size"], source["fit"], source["channels"])
+    return key_of(location, crop, source["skip_bad"]) == facts["key"]
+
+
+def _note_use(pack: Path) -> None:
+    """Leaves the time of use on a pack, by which ``dmz cache clean`` knows what is asked for."""
+    with suppress(OSError):  # a cache that others own is read, too
+        os.utime(pack)
 
 
 class _Store:

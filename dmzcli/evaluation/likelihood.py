@@ -164,9 +164,10 @@ def plot(bound: Bound, file: Path, title: str) -> None:
     left.plot(at, np.maximum(mean, 1e-12), "o-" if len(at) < 60 else "-", markersize=3, linewidth=1.4)
     left.set(xscale="symlog", yscale="log", xlabel="timestep", ylabel="bits per dimension", title="each term")
     right.plot(*running_sum(bound), linewidth=1.4)
-    extra = "" if bound.bits is None else f"the bits' {bound.bits.mean():.4f}, "
-    right.set(xlabel="timestep", title=f"sum of {extra}each term and x_T: {bound.total:.4f}", ylim=(0, None))
+    start = "" if bound.bits is None else f"from the bits' {bound.bits.mean():.4f} "
+    right.set(xlabel="timestep", title=f"sum {start}to {bound.total:.4f} with x_T", ylim=(0, None))
     for axes in (left, right):
+        axes.title.set_fontsize(10)
         axes.grid(alpha=0.3)
     figure.suptitle(title)
     with atomic(file) as temporary:

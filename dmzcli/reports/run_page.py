@@ -1,48 +1,63 @@
-"""A page on one run: self-contained HTML, every picture inline."""
+"""A page on one run: self-contained HTML, every picture inline, and no section on what the run does not have."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from matplotlib.figure import Figure
+from PIL import Image
 
 from dmzcli.analysis.probes.linear import Probe
-from dmzcli.codes.table import BitTable
-from dmzcli.data import Dataset
+from dmzcli.codes.encode import bits_of
+from dmzcli.data import SPLITS, Dataset
+from dmzcli.data.dataset import spread
 from dmzcli.diffusion.samplers import create
 from dmzcli.generation.decode import decode
 from dmzcli.model.autoencoder import Autoencoder
-from dmzcli.reports.html import drawn, write_page
-from dmzcli.runs import Run
-from dmzcli.system.png import grid, to_pil
+from dmzcli.reports.html import write_page
+from dmzcli.system.png import labelled_rows
 
 Array = np.ndarray
+Pictures = list[tuple[str, Image.Image]]
+"""Captions and pictures."""
 
 
 @dataclass(frozen=True)
 class Page:
-    """What the page tells of.
+    """What the page tells of; what is empty has no section.
 
     Attributes:
-        run: The run.
-        dataset: What it was trained on.
-        table: The codes of the dataset.
-        probes: Results of the probes, that of the bits first.
+        title: Its title.
+        about: Facts of the run.
+        curves: Loss over steps.
+        reconstructions: Images above what their bits decode to.
         priors: One row of facts per prior.
-        samples: Images (N, H, W, C) by prior.
-        classifier_accuracy: Test accuracy of the classifier that judged the samples.
+        priors_note: What the rows mean.
+        samples: Grids of samples.
+        scores: One row per score.
+        measures: Plots of measurements.
+        probes: One row per probe.
+        probes_note: What the rows mean.
+        confusion: That of the probe on the bits.
+        absent: What the run does not have yet, and the command that makes it.
     """
 
-    run: Run
-    dataset: Dataset
-    table: BitTable
-    probes: list[Probe]
-    priors: list[dict[str, Any]]
-    samples: dict[str, Array]
-    classifier_accuracy: float
+    title: str
+    about: dict[str, Any]
+    curves: Pictures = field(default_factory=list)
+    reconstructions: Pictures = field(default_factory=list)
+    priors: list[dict[str, Any]] = field(default_factory=list)
+    priors_note: str = ""
+    samples: Pictures = field(default_factory=list)
+    scores: list[dict[str, Any]] = field(default_factory=list)
+    measures: Pictures = field(default_factory=list)
+    probes: list[dict[str, Any]] = field(default_factory=list)
+    probes_note: str = ""
+    confusion: Pictures = field(default_factory=list)
+    absent: dict[str, str] = field(default_factory=dict)
 
 
 def _plot(width: float, height: float) -> tuple[Figure, Any]:
@@ -89,68 +104,28 @@ def confusion_plot(probe: Probe, names: tuple[str, ...]) -> Figure:
     return figure
 
 
-def reconstructions(
-    model: Autoencoder, dataset: Dataset, table: BitTable, steps: int, count: int = 20
-) -> Array:
-    """Test images (first row) above their reconstructions from bits, as one sheet."""
-    rows = dataset.rows("test")[:count]
+def reconstructions(model: Autoencoder, dataset: Dataset, steps: int, count: int = 20) -> tuple[str, Array]:
+    """Test images (valid or train where there are none) in rows, each above a row of their reconstructions from bits.
+
+    Returns:
+        The split, and the sheet.
+    """
+    split = next(name for name in reversed(SPLITS) if len(dataset.rows(name)))
+    images = np.asarray(dataset.images[spread(dataset.rows(split), count)])
     sampler = create("ancestral", model.config.diffusion, steps)
-    decoded = decode(model, table.bits[rows], sampler, range(len(rows)), seed=0)
-    return grid(np.concatenate([dataset.images[rows], decoded]), columns=len(rows))
+    decoded = decode(model, bits_of(model, images), sampler, range(len(images)), seed=0)
+    columns = max(4, min(10, 1000 // images.shape[2]))
+    rows = []
+    for start in range(0, len(images), columns):
+        part = slice(start, start + columns)
+        rows += [(f"{split} images", images[part]), ("reconstructions", decoded[part])]
+    return split, labelled_rows(rows, columns)
 
 
-def _about(page: Page, model: Autoencoder) -> dict[str, str]:
-    config = page.run.config
-    counts = {split: len(page.table.rows(split)) for split in ("train", "valid", "test")}
-    return {
-        "dataset": page.dataset.identity,
-        "images": ", ".join(f"{count:,} {split}" for split, count in counts.items()),
-        "bits": f"{page.table.dim}, {page.table.bits.mean():.3f} of them 1",
-        "parameters": f"{sum(p.numel() for p in model.parameters()):,}",
-        "training": f"{config.training.steps:,} steps of {config.training.batch_size} images",
-        "weights (SHA-256)": page.run.weights_hash,
-        "seed": str(config.training.seed),
-    }
-
-
-def _probes(probes: list[Probe]) -> list[dict[str, Any]]:
-    return [
-        {
-            "representation": probe.name,
-            "features": probe.features,
-            "test accuracy": round(probe.test_accuracy, 4),
-            "valid accuracy": round(probe.valid_accuracy, 4),
-        }
-        for probe in probes
-    ]
-
-
-def write_report(page: Page, model: Autoencoder, steps: int = 20) -> Path:
-    """Writes ``report.html`` into the run.
-
-    Arguments:
-        page: What to tell of.
-        model: The run's model, in evaluation mode.
-        steps: T of the reconstructions and of the samples.
+def write_report(page: Page, file: Path) -> Path:
+    """Writes the page into a file, whole or not at all.
 
     Returns:
         The file.
     """
-    return write_page(
-        page.run.path / "report.html",
-        "run.html",
-        title=f"dmz: {page.run.path.name}",
-        about=_about(page, model),
-        curve=drawn(training_curve(page.run.read_metrics())),
-        reconstructions=to_pil(reconstructions(model, page.dataset, page.table, steps)),
-        bits=page.table.dim,
-        steps=steps,
-        priors=page.priors,
-        samples_each=len(next(iter(page.samples.values()))),
-        classifier_accuracy=page.classifier_accuracy,
-        sheets={
-            kind: to_pil(grid(images[:100], columns=10, scale=3)) for kind, images in page.samples.items()
-        },
-        probes=_probes(page.probes),
-        confusion=drawn(confusion_plot(page.probes[0], page.table.label_names)),
-    )
+    return write_page(file, "run.html", **vars(page))

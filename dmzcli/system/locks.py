@@ -145,6 +145,22 @@ def hold(path: Path, folder: bool = False, patience: float = 0.0, say: Say | Non
                 empty.rmdir()
 
 
+def in_use(path: Path, folder: bool = False) -> bool:
+    """Whether another command writes a place.
+
+    Raises:
+        UserError: The lock may not be read.
+    """
+    place = Place.of(path, folder)
+    with user_errors(path):
+        if not place.lock.exists():
+            return False
+        lock = Exclusive.take(place.lock, _self())
+        if lock is not None:
+            lock.release()
+        return lock is None
+
+
 @contextmanager
 def hold_together(path: Path, folder: bool = False, say: Say | None = None) -> Iterator[None]:
     """Holds the lock of a place for all processes of a command: the main one takes it, and all fail together.

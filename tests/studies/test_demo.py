@@ -66,7 +66,7 @@ def test_a_page_of_its_own(ended):
     assert facts["report"] == str(file)
     page = Page(file.read_text(encoding="utf-8"))
     assert page.open == []  # every element is closed
-    assert page.titles == ["Run", "Training", "Reconstructions", "Priors", "Probe"]
+    assert page.titles == ["Run", "Training", "Reconstructions", "Priors", "Samples", "Probe"]
     assert page.sources and all(source.startswith("data:image/png;base64,") for source in page.sources)
     assert all(page.alts)
     assert not re.search(r"https?://", file.read_text(encoding="utf-8"))

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
 import numpy as np
 import torch
 
@@ -12,9 +16,11 @@ from dmzcli.config import Config
 from dmzcli.data import Dataset
 from dmzcli.errors import UserError
 from dmzcli.model.autoencoder import build
+from dmzcli.system.files import read_json, write_json
 from dmzcli.system.progress import Silence, Talk
 
 Array = np.ndarray
+FORMAT = "dmz-probes"
 
 
 def untrained_bits(config: Config, dataset: Dataset, device: torch.device, batch_size: int = 512) -> Array:
@@ -71,3 +77,40 @@ def probe_table(
             results.append(probe(name, scaled, table.labels, rows, len(table.label_names)))
         advance(len(inputs), "")
     return results
+
+
+@dataclass(frozen=True)
+class SavedProbes:
+    """Probes of a table, as a run keeps them.
+
+    Attributes:
+        probes: The results, that of the bits first.
+        label_names: One name per class.
+        model: SHA-256 of the weights that made the bits.
+        facts: All that the file says.
+    """
+
+    probes: list[Probe]
+    label_names: tuple[str, ...]
+    model: str
+    facts: dict[str, Any]
+
+
+def write_probes(file: Path, table: BitTable, facts: dict[str, Any]) -> None:
+    """Writes the facts of probes, with the names of the table's classes and the weights that made its bits."""
+    names = list(table.label_names)
+    write_json(file, {"format": FORMAT, "version": 1, **facts, "label_names": names, "model": table.model})
+
+
+def read_probes(file: Path) -> SavedProbes:
+    """Reads what :func:`write_probes` wrote.
+
+    Raises:
+        UserError: The file is damaged, or holds no probes.
+    """
+    facts = read_json(file)
+    try:
+        probes = [Probe(**{**row, "confusion": np.array(row["confusion"])}) for row in facts["probes"]]
+        return SavedProbes(probes, tuple(facts["label_names"]), str(facts["model"]), facts)
+    except (KeyError, TypeError) as error:
+        raise UserError(f"{file} holds no probes: {error}", "make it anew with dmz probe") from error
