@@ -20,13 +20,12 @@ from rich.progress import (
     Task,
     TextColumn,
     TimeElapsedColumn,
-    TimeRemainingColumn,
 )
 from rich.table import Table
 from rich.text import Text
 
 from dmzcli.errors import Unchecked
-from dmzcli.system.progress import Advance
+from dmzcli.system.progress import Advance, duration, remaining
 
 LOG_SECONDS = 30.0
 """How often progress prints a line where there is no terminal for a bar."""
@@ -38,6 +37,14 @@ class _Rate(ProgressColumn):
     def render(self, task: Task) -> Text:
         speed = task.finished_speed or task.speed
         return Text("" if speed is None else f"{speed:,.1f}/s", style="cyan")
+
+
+class _Left(ProgressColumn):
+    """How long it still takes, a limit by the clock included."""
+
+    def render(self, task: Task) -> Text:
+        left = remaining(task.completed, task.total or 0, task.speed or 0, task.fields["until"])
+        return Text("" if left is None else f"{duration(left)} left", style="dim")
 
 
 class Console:
@@ -71,10 +78,12 @@ class Console:
         self.err.print(message, markup=False, soft_wrap=True)
 
     @contextmanager
-    def task(self, description: str, total: float, done: float = 0) -> Iterator[Advance]:
-        """A progress bar with rate and remaining time; plain lines where stderr is no terminal."""
+    def task(
+        self, description: str, total: float, done: float = 0, until: float | None = None
+    ) -> Iterator[Advance]:
+        """A progress bar with rate and remaining time; plain lines with both where stderr is no terminal."""
         if self.quiet or not self.err.is_terminal:
-            yield self._lines(description, total)
+            yield self._lines(description, total, done, until)
             return
         columns = (
             TextColumn("[bold]{task.description}"),
@@ -82,8 +91,7 @@ class Console:
             MofNCompleteColumn(),
             _Rate(),
             TimeElapsedColumn(),
-            TextColumn("left", style="dim"),
-            TimeRemainingColumn(),
+            _Left(),
             TextColumn("{task.fields[message]}", style="dim"),
         )
         outer = self._live
@@ -91,7 +99,7 @@ class Console:
         if outer is None:
             live.start()
             self._live = live
-        bar = live.add_task(description, total=total, completed=int(done), message="")
+        bar = live.add_task(description, total=total, completed=int(done), message="", until=until)
 
         def advance(done: float, message: str) -> None:
             live.update(bar, completed=done)
@@ -105,14 +113,20 @@ class Console:
                 live.stop()
                 self._live = None
 
-    def _lines(self, description: str, total: float) -> Advance:
-        last = time.monotonic()
+    def _lines(self, description: str, total: float, begun: float, until: float | None) -> Advance:
+        last, before = time.monotonic(), begun
 
         def advance(done: float, message: str) -> None:
-            nonlocal last
-            if time.monotonic() - last >= LOG_SECONDS:
-                last = time.monotonic()
-                self.say(f"{description}: {done:g} of {total:g}  {message}".rstrip())
+            nonlocal last, before
+            now = time.monotonic()
+            if now - last < LOG_SECONDS:
+                return
+            rate = (done - before) / (now - last)
+            left = remaining(done, total, rate, until)
+            last, before = now, done
+            pace = f", {rate:,.3g}/s" if rate > 0 else ""
+            pace += "" if left is None else f", {duration(left)} left"
+            self.say(f"{description}: {done:g} of {total:g}{pace}  {message}".rstrip())
 
         return advance
 

@@ -70,6 +70,12 @@ def likelihood(
         batch_size or 64,
         talk,
     )
+    large = facts["bits_per_dim_fixed_large"]
+    if large is not None:
+        talk.say(
+            f"the run's reverse variance is fixed-small, which is for sampling: with fixed-large the same network's "
+            f"bound is {large:.4f}"
+        )
     error = "" if facts["standard_error"] is None else f" ± {facts['standard_error']:.4f}"
     talk.result(
         {"card": str(file), **facts},

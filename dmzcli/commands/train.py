@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from pathlib import Path
 from typing import Annotated
 
@@ -34,7 +35,10 @@ def train(
         int | None, typer.Option("--max-steps", min=1, help="Optimizer steps of the run.")
     ] = None,
     max_hours: Annotated[
-        float | None, typer.Option("--max-hours", min=0, help="Stop after so many hours, with a checkpoint.")
+        float | None,
+        typer.Option(
+            "--max-hours", min=0, help="End after so many hours, the last checkpoint and validation included."
+        ),
     ] = None,
     batch_size: common.BatchSizeOption = None,
     seed: Annotated[int | None, typer.Option("--seed", min=0, help="Seed of everything random.")] = None,
@@ -63,6 +67,7 @@ def train(
     from dmzcli.data import names
     from dmzcli.runs.plan import plan
     from dmzcli.training.cost import forecast
+    from dmzcli.training.usual import chosen_steps, lasting, without_preset
 
     if list_settings:
         facts, text = list_all_settings()
@@ -81,7 +86,8 @@ def train(
             f"--dry-run measures one process, but {processes.ranks()} were started",
             "leave the launcher out, and give the --batch-size of one process",
         )
-    wanted = plan(dataset, preset, flags, settings or [], run)
+    planned = functools.partial(plan, dataset, preset, flags, settings or [])
+    wanted = planned(run)
     if processes.ranks() > 1:
         processes.join(device)
     data = wanted.config.data
@@ -91,8 +97,12 @@ def train(
         images = common.load_dataset(talk, data, download)
         size, channels = images.images.shape[2:]
         wanted = wanted.with_fit(images.fit)
+    if wanted.general:
+        wanted = without_preset(wanted, planned, run, size, device)
     config = wanted.config.resolved(size, channels)
     where = wanted.directory(config, run)
+    if wanted.general and not chosen_steps(max_steps, settings or []):
+        config = lasting(config, device, talk)
     if dry_run:
         talk.say("measuring a few steps")
         facts = {"run": str(where.path), "config": config.model_dump(mode="json"), **forecast(config, device)}
@@ -101,7 +111,7 @@ def train(
     from dmzcli.training import train as run_training
 
     talk.say(f"{images.identity}: {len(images.rows('train')):,} training images; writing {where.path}")
-    outcome = run_training(config, images, where, device, max_hours, talk)
+    outcome = run_training(config, images, where, device, max_hours, talk, processes.begun())
     facts = {"run": str(where.path), "dataset": images.identity, **vars(outcome)}
     end = "finished" if outcome.finished else "stopped"
     loss = "" if outcome.loss is None else f", loss {outcome.loss:.4f}"

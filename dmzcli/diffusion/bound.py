@@ -40,6 +40,8 @@ class Bound:
         starts, lengths: The strata of timesteps: where each begins and how many it holds, int64 (S,).
         terms: The mean term of a timestep of each stratum, of each image, (N, S).
         bits: −log₂ p(z(x)) of each image, (N,), or ``None`` where no prior over the bits was named.
+        large: The mean bound of the same network with the variance ``fixed-large``; ``None`` unless it has
+            ``fixed-small``.
     """
 
     prior: Array
@@ -47,6 +49,7 @@ class Bound:
     lengths: Array
     terms: Array
     bits: Array | None = None
+    large: float | None = None
 
     @property
     def per_image(self) -> Array:
@@ -69,6 +72,7 @@ class Bound:
         return {
             "bits_per_dim": self.total,
             "standard_error": self.error,
+            "bits_per_dim_fixed_large": self.large,
             "images": len(self.prior),
             "x_T_term": float(self.prior.mean()),
             "bits_term": None if self.bits is None else float(self.bits.mean()),
@@ -103,26 +107,33 @@ def prior_term(process: Diffusion, x0: Tensor) -> Tensor:
 
 @torch.no_grad()
 def bound_terms(
-    process: Diffusion, denoiser: Denoiser, x0: Tensor, every: int, generators: Sequence[np.random.Generator]
-) -> Tensor:
+    processes: Sequence[Diffusion],
+    denoiser: Denoiser,
+    x0: Tensor,
+    every: int,
+    generators: Sequence[np.random.Generator],
+) -> list[Tensor]:
     """One draw of each stratum's term per image: of a timestep in it, and of the noise.
 
     Arguments:
-        process: All timesteps, as trained.
+        processes: All timesteps, as trained; several that differ in the variance of their reverse steps share the
+            network's evaluations.
         denoiser: The network, with its bits bound.
         x0: Images (B, C, H, W) in [−1, 1].
         every: Timesteps per stratum.
         generators: The images' own randomness, (B,).
 
     Returns:
-        Bits per dimension, float64 (B, S).
+        Bits per dimension for each process, float64 (B, S).
     """
-    starts, lengths = strata(len(process), every)
-    columns = []
+    first = processes[0]
+    starts, lengths = strata(len(first), every)
+    columns: list[list[Tensor]] = [[] for _ in processes]
     for start, length in zip(starts, lengths, strict=True):
         index = torch.tensor([start + int(g.integers(length)) for g in generators], device=x0.device)
         drawn = np.stack([g.standard_normal(x0.shape[1:], np.float32) for g in generators])
-        x_t = process.add_noise(x0, index, torch.from_numpy(drawn).to(x0))
-        output = denoiser(x_t, process.model_timesteps(index))
-        columns.append(process.variational_term(output, x0, x_t, index, clip).double())
-    return torch.stack(columns, 1)
+        x_t = first.add_noise(x0, index, torch.from_numpy(drawn).to(x0))
+        output = denoiser(x_t, first.model_timesteps(index))
+        for process, column in zip(processes, columns, strict=True):
+            column.append(process.variational_term(output, x0, x_t, index, clip).double())
+    return [torch.stack(column, 1) for column in columns]

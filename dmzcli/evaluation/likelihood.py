@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -54,7 +55,11 @@ def bound(
     if not len(images):
         raise UserError("there are no images to measure", "choose a split that has some")
     model.check_images(images, "measure on the dataset that the model was trained on")
-    process, device = Diffusion(model.config.diffusion), model.device
+    trained, device = model.config.diffusion, model.device
+    process, variances = Diffusion(trained), [trained]
+    if trained.variance == "fixed-small":
+        variances.append(trained.model_copy(update={"variance": "fixed-large"}))
+    processes = [Diffusion(config) for config in variances]
     if not 1 <= every < len(process):
         raise UserError(
             f"--every {every} does not fit a model of {len(process)} timesteps",
@@ -69,13 +74,17 @@ def bound(
         with torch.no_grad():
             codes = model.bits(x0) if model.dim else None
             denoiser = model.denoiser(codes)
-        terms.append(bound_terms(process, denoiser, x0, every, generators).cpu().numpy())
+        terms.append([part.cpu().numpy() for part in bound_terms(processes, denoiser, x0, every, generators)])
         priors.append(prior_term(process, x0).cpu().numpy())
         if log_prob is not None and codes is not None:
             costs.append(-log_prob(codes.cpu().numpy()) / math.log(2) / x0[0].numel())
         done(start + len(x0))
-    bits = np.concatenate(costs) if costs else None
-    return Bound(np.concatenate(priors), *strata(len(process), every), np.concatenate(terms), bits)
+    bits, last = np.concatenate(costs) if costs else None, np.concatenate(priors)
+    bounds = [
+        Bound(last, *strata(len(process), every), np.concatenate(part), bits)
+        for part in zip(*terms, strict=True)
+    ]
+    return replace(bounds[0], large=bounds[1].total) if bounds[1:] else bounds[0]
 
 
 def _log_prob(run: Run, name: str, dim: int) -> tuple[Callable[[Array], Array], dict[str, Any]]:

@@ -37,11 +37,13 @@ class Plan:
         config: The settings.
         name: Name of the default run directory.
         base: The settings of the preset alone.
+        general: Whether no preset and no run directory had a say.
     """
 
     config: Config
     name: str
     base: Config
+    general: bool = False
 
     def with_fit(self, fit: str) -> Plan:
         """The same for images that an image pack holds already fitted: their fit, where none was asked for.
@@ -99,7 +101,12 @@ class Plan:
         if facts["measured"]:
             source = f"measured on steps of {batch} images"
             seconds = facts["seconds_per_1000_steps"]
-            pace = f"{seconds:,.0f} s per 1,000 steps (the median of {steps} steps on {facts['device']}, after warm-up)"
+            how = (
+                f"the median of {steps} steps, after warm-up"
+                if facts["warm"]
+                else "the first step, which is slower,"
+            )
+            pace = f"{seconds:,.0f} s per 1,000 steps ({how} on {facts['device']})"
         else:
             source = "an estimate by the tensors' shapes"
             pace = f"not measured: {facts['why_not']}"
@@ -141,6 +148,7 @@ def plan(
     flags: Mapping[str, Mapping[str, Any]],
     settings: Sequence[str],
     run: Path | None = None,
+    usual: Mapping[str, Mapping[str, Any]] | None = None,
 ) -> Plan:
     """Merges defaults, preset, flags and ``--set`` entries.
 
@@ -153,6 +161,7 @@ def plan(
         flags: Nested; entries of ``None`` were not given.
         settings: ``key=value`` entries.
         run: The named run directory, if any.
+        usual: Nested settings that stand in the place of a preset where there is none.
 
     Raises:
         UserError: A preset, key or value is wrong.
@@ -164,16 +173,19 @@ def plan(
         if preset_name is None:
             name = dataset or "digits"
             preset_name = name if name in presets() else None
-        table = {} if preset_name is None else preset(preset_name)
+        table = {k: dict(v) for k, v in (usual or {}).items()} if preset_name is None else preset(preset_name)
         where = f"preset {preset_name}" if preset_name else "the defaults"
     dataset = locate(dataset or table.get("data", {}).get("dataset", "digits"))
+    if own is None and dataset != table.get("data", {}).get("dataset", dataset):
+        # A preset knows the colors of its own images; those of others are theirs.
+        table = {**table, "data": {k: v for k, v in table["data"].items() if k != "channels"}}
     source: dict[str, dict[str, Any]] = {"data": {"dataset": dataset}}
     base = parse(merge(table, source), where)
     config = parse(merge(table, source, given_only(flags), assignments(settings)), "flags and --set")
     name = stem(Path(dataset).resolve()) if Path(dataset).is_absolute() else dataset
     if preset_name is not None:
         name = preset_name if preset_name.startswith(name) else f"{name}-{preset_name}"
-    return Plan(config, name, base)
+    return Plan(config, name, base, general=own is None and preset_name is None)
 
 
 def images_for(

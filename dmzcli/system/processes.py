@@ -13,6 +13,7 @@ import atexit
 import hashlib
 import os
 import signal
+import time
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
@@ -192,3 +193,10 @@ def is_connection(error: BaseException) -> bool:
     return isinstance(error, distributed.DistError) or any(
         word in text for word in ("gloo", "nccl", "connection closed", "connection reset", "broken pipe")
     )
+
+
+def begun() -> float:
+    """When this process began, by the monotonic clock."""
+    import psutil
+
+    return time.monotonic() - (time.time() - psutil.Process().create_time())

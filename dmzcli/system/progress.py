@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from typing import Protocol
@@ -16,8 +17,13 @@ class Talk(Protocol):
     def say(self, message: str) -> None:
         """A line of talk."""
 
-    def task(self, description: str, total: float, done: float = 0) -> AbstractContextManager[Advance]:
-        """Long work of ``total`` units, ``done`` of them already; yields what reports the units done so far."""
+    def task(
+        self, description: str, total: float, done: float = 0, until: float | None = None
+    ) -> AbstractContextManager[Advance]:
+        """Long work of ``total`` units, ``done`` of them already; yields what reports the units done so far.
+
+        It ends at ``until``, by the monotonic clock, if it has not ended before.
+        """
 
 
 class Silence:
@@ -27,6 +33,34 @@ class Silence:
         """Drops the message."""
 
     @contextmanager
-    def task(self, description: str, total: float, done: float = 0) -> Iterator[Advance]:
+    def task(
+        self, description: str, total: float, done: float = 0, until: float | None = None
+    ) -> Iterator[Advance]:
         """Drops the reports."""
         yield lambda done, message: None
+
+
+def remaining(done: float, total: float, rate: float, until: float | None = None) -> float | None:
+    """Seconds that work still takes; ``None`` where its rate is not known.
+
+    Arguments:
+        done, total: Units.
+        rate: Units a second.
+        until: When it ends at the latest, by the monotonic clock.
+    """
+    by_rate = max(0.0, total - done) / rate if rate > 0 else None
+    by_clock = None if until is None else max(0.0, until - time.monotonic())
+    return min((seconds for seconds in (by_rate, by_clock) if seconds is not None), default=None)
+
+
+def duration(seconds: float) -> str:
+    """Seconds in words.
+
+    Example:
+        >>> duration(8), duration(150), duration(7300)
+        ('8 s', '2 min', '2 h 2 min')
+    """
+    minutes = int(seconds // 60)
+    if minutes < 60:
+        return f"{minutes} min" if minutes else f"{seconds:.0f} s"
+    return f"{minutes // 60} h {minutes % 60} min"

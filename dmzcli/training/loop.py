@@ -5,7 +5,8 @@ from __future__ import annotations
 import json
 import math
 import time
-from contextlib import closing
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -69,6 +70,7 @@ def train(
     device: str | None = None,
     max_hours: float | None = None,
     talk: Talk | None = None,
+    begun: float | None = None,
 ) -> Outcome:
     """Trains until ``training.steps``, resuming where the run's checkpoint is.
 
@@ -77,8 +79,9 @@ def train(
         dataset: Fitted to that size.
         run: The run directory; made if absent.
         device: ``cpu``, ``cuda``, ``cuda:1``, ``mps``; ``None`` takes the best there is.
-        max_hours: Stops after so many hours of this call, with a checkpoint.
+        max_hours: Ends after so many hours, the last checkpoint, validation and pictures included.
         talk: Receiver of messages and progress.
+        begun: When the hours began, by the monotonic clock; by default now.
 
     Raises:
         UserError: The loss is not finite, the checkpoint is damaged, the disk is full, or another training writes
@@ -86,6 +89,8 @@ def train(
         Interrupted: SIGINT or SIGTERM came; the checkpoint is saved.
     """
     talk = talk or Silence()
+    begun = time.monotonic() if begun is None else begun
+    deadline = math.inf if max_hours is None else begun + 3600 * max_hours
     processes.join(device)
     with hold_together(run.path, folder=True), torch.random.fork_rng():
         choice = settled_precision(config, device, checkpoint_facts(run).get("precision"))
@@ -103,7 +108,7 @@ def train(
             trainer.check_agreement(imported)
             if processes.main():
                 _heal(trainer, resumed)
-            return _loop(trainer, max_hours, talk, signals)
+            return _loop(trainer, deadline, talk, signals)
 
 
 def checkpoint_facts(run: Run) -> dict[str, Any]:
@@ -178,23 +183,61 @@ class _Journal:
             self.metrics.close()
 
 
+class _Ending:
+    """How long the end of a training takes: another step, validation and pictures, and the checkpoint.
+
+    What has not been seen yet is guessed from a step: some 2,000 images go through the network in evaluation.
+    """
+
+    def __init__(self, batch_size: int) -> None:
+        self._guess = 2000 / batch_size
+        self._longest: dict[str, float] = {}
+
+    @contextmanager
+    def timed(self, what: str, whole: bool = True) -> Iterator[None]:
+        """Takes the time of a part; of one that is not whole, only if it is the longest so far."""
+        start = time.monotonic()
+        yield
+        seconds = time.monotonic() - start
+        if what == "step":  # the latest: the first are slow, and nothing is to be learned from them
+            self._longest[what] = seconds
+        elif whole or what in self._longest:
+            self._longest[what] = max(seconds, self._longest.get(what, 0.0))
+
+    def seconds(self) -> float:
+        """Of the next step, and of the end after it."""
+        step = self._longest.get("step", 0.0)
+        known = self._longest.get("notes", self._guess * step) + self._longest.get("checkpoint", 1.0)
+        return step + known + _EXIT
+
+
+_EXIT = 1.0
+"""Seconds in which a process comes to its end."""
+
+
 _SHOWN = {"loss": "loss", "valid_loss": "valid"}
 
 
-def _loop(trainer: Trainer, max_hours: float | None, talk: Talk, signals: list[int]) -> Outcome:
+def _loop(trainer: Trainer, deadline: float, talk: Talk, signals: list[int]) -> Outcome:
     training, first, started = trainer.config.training, trainer.step, time.monotonic()
-    deadline = math.inf if max_hours is None else started + 3600 * max_hours
-    saved, journal = first, _Journal(trainer)
+    saved, journal, ending = first, _Journal(trainer), _Ending(training.batch_size)
+    until = None if math.isinf(deadline) else deadline
 
     def kept() -> str:
         step = checkpoint_facts(trainer.run).get("step")
         return f"the checkpoint of step {step} is intact" if step else "no checkpoint was written yet"
 
-    with closing(journal), processes.survived(kept), talk.task("training", training.steps, first) as advance:
+    with (
+        closing(journal),
+        processes.survived(kept),
+        talk.task("training", training.steps, first, until) as advance,
+    ):
         while trainer.step < training.steps:
-            trainer.train_step()
+            with ending.timed("step"):
+                trainer.train_step()
             step = trainer.step
-            heard, past = processes.largest(signals[0] if signals else 0, time.monotonic() > deadline)
+            over = time.monotonic() + ending.seconds() > deadline
+            heard, past = processes.largest(signals[0] if signals else 0, over)
             signal_number, late = int(heard), bool(past)
             last = step if late else training.steps
             message = ""
@@ -203,12 +246,14 @@ def _loop(trainer: Trainer, max_hours: float | None, talk: Talk, signals: list[i
                     _due(step, training.valid_every, last),
                     _due(step, training.sample_every, last),
                 )
-                message = journal.note(saved, valid, pictures)
+                with ending.timed("notes", whole=valid and pictures):
+                    message = journal.note(saved, valid, pictures)
             advance(step, message)
             if _due(step, training.checkpoint_every, last) or signal_number:
                 trainer.share_sums()
                 _check_finite({name: float(value) for name, value in trainer.sums.items()}, trainer, saved)
-                trainer.save()
+                with ending.timed("checkpoint"):
+                    trainer.save()
                 saved = step
             if signal_number:
                 raise Interrupted(

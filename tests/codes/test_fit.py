@@ -53,7 +53,7 @@ class SignalAt(Silence):
         self.number, self.share, self.first = number, share, None
 
     @contextmanager
-    def task(self, description, total, done=0):
+    def task(self, description, total, done=0, until=None):
         def advance(done, message):
             if done and self.first is None:
                 self.first = done / total

@@ -45,10 +45,21 @@ def test_tables_are_whole_where_there_is_no_terminal(capsys):
 
 
 def test_lines_instead_of_a_bar_where_there_is_no_terminal(capsys, monkeypatch):
-    monkeypatch.setattr(console, "LOG_SECONDS", 0.0)
-    with Console().task("work", 10) as advance:
-        advance(5, "half")
-    assert capsys.readouterr().err == "work: 5 of 10  half\n"
+    now = [0.0]
+    monkeypatch.setattr(console.time, "monotonic", lambda: now[0])
+    with Console().task("work", 1000, 100) as advance:
+        now[0] = 29.0
+        advance(199, "too soon")
+        now[0] = 50.0
+        advance(200, "a fifth")
+    with Console().task("work", 1000, 100, until=200.0) as advance:
+        now[0] = 100.0
+        advance(200, "a fifth")
+    lines = capsys.readouterr().err.splitlines()
+    assert lines == [
+        "work: 200 of 1000, 2/s, 6 min left  a fifth",
+        "work: 200 of 1000, 2/s, 1 min left  a fifth",  # it ends at 200
+    ]
 
 
 def on_a_terminal(talk):

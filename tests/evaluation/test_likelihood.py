@@ -47,7 +47,7 @@ def test_terms_of_a_gaussian_are_the_closed_form():
     standard errors are 5 √(2 / 32,768) = 4 %.
     """
     process = Diffusion(DiffusionConfig(timesteps=20))
-    made = bound_terms(process, exact_denoiser(process), images(8, 64), 1, streams(8)).mean(0).numpy()
+    made = bound_terms([process], exact_denoiser(process), images(8, 64), 1, streams(8))[0].mean(0).numpy()
     a = process.alphas_bar
     variance = DEVIATION**2 * (1 - a) / (a * DEVIATION**2 + 1 - a)
     expected = process.posterior_mean_coef1[1:] ** 2 * variance[1:] / (2 * process.posterior_variance[1:])
@@ -66,7 +66,7 @@ def test_the_prior_term_is_the_closed_form():
 
 def totals(timesteps, every, x0):
     process = Diffusion(DiffusionConfig(timesteps=timesteps))
-    made = bound_terms(process, exact_denoiser(process), x0, every, streams(len(x0))).numpy()
+    made = bound_terms([process], exact_denoiser(process), x0, every, streams(len(x0)))[0].numpy()
     return prior_term(process, x0).numpy() + made @ strata(timesteps, every)[1]
 
 
@@ -122,6 +122,17 @@ def test_a_prior_adds_what_the_bits_cost(tiny, digits):
     assert paid.total - free.total == pytest.approx(8 / 64)  # 8 even bits over 64 dimensions
     with pytest.raises(UserError, match="has no bits for a prior to code"):
         bound(build(tiny(model__latent="none")), digits.images[:3], log_prob=len)
+
+
+def test_the_bound_with_the_large_variance_is_that_of_a_model_with_it(tiny, digits):
+    """Same weights, same draws: what fixed-small costs is known without measuring twice."""
+    small = build(tiny(diffusion__timesteps=10)).eval()
+    large = build(tiny(diffusion__timesteps=10, diffusion__variance="fixed-large")).eval()
+    large.load_state_dict(small.state_dict())
+    made = bound(small, digits.images[:4], every=3)
+    assert made.large == pytest.approx(bound(large, digits.images[:4], every=3).total, rel=1e-6)
+    assert made.large != pytest.approx(made.total, rel=1e-3)
+    assert bound(large, digits.images[:4], every=3).large is None
 
 
 def test_mistakes_are_named(tiny, digits):

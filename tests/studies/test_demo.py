@@ -33,7 +33,9 @@ def ended(tiny_preset, tmp_path_factory):
     from dmzcli.commands.console import Console
 
     folder = tmp_path_factory.mktemp("demo") / "run"
-    return demo.run_demo(folder, None, 0, "cpu", Console(quiet=True)), folder
+    with pytest.MonkeyPatch.context() as patch:  # a machine that is fast enough for all steps
+        patch.setattr("dmzcli.training.usual.measure", lambda *a: {"seconds_per_1000_steps": 1.0})
+        return demo.run_demo(folder, None, 0, "cpu", Console(quiet=True)), folder
 
 
 class Page(HTMLParser):
@@ -116,3 +118,17 @@ def test_files_of_the_run(ended):
     assert {"config.json", "model.safetensors", "metrics.jsonl", "bits.h5", "report.html"} <= {
         file.name for file in Path(folder).iterdir()
     }
+
+
+def test_a_slow_machine_takes_fewer_steps_and_keeps_to_them(tiny_preset, tmp_path, monkeypatch):
+    """At 1 s a step two steps fit in 2 s; the second time nothing is measured, and the run is finished already."""
+    from dmzcli.commands.console import Console
+    from dmzcli.training import usual
+
+    monkeypatch.setattr(usual, "measure", lambda *a: {"seconds_per_1000_steps": 1000.0})
+    monkeypatch.setattr(demo, "MINUTES", 2 / 60)
+    monkeypatch.setattr(demo, "FEWEST_STEPS", 1)
+    talk = Console(quiet=True)
+    assert demo.run_demo(tmp_path / "run", None, 0, "cpu", talk)["training"]["step"] == 2
+    monkeypatch.setattr(usual, "measure", None)
+    assert demo.run_demo(tmp_path / "run", None, 0, "cpu", talk)["training"]["step"] == 2

@@ -94,3 +94,21 @@ def test_what_is_kept_for_the_backward_pass_is_counted_by_its_storages():
         del loss, h
         torch.tanh(layer(x))
         assert kept.most == 4 * (7 * 3 + 7 * 5 + 7 * 5)  # what the backward pass has done with is free again
+
+
+def test_a_measurement_ends_in_time_with_what_it_has(tiny, monkeypatch):
+    """The process is cut off in the middle of its work: the figures of the steps before count."""
+    import subprocess
+
+    from dmzcli.training import cost
+
+    first = '{"steps": 1, "warm": false, "seconds_per_1000_steps": 9000.0}\n'
+
+    def late(*arguments, timeout, **options):
+        raise subprocess.TimeoutExpired("python", timeout, output=output)
+
+    monkeypatch.setattr(cost.subprocess, "run", late)
+    output = (first + '{"steps": 2, "wa').encode()
+    assert cost.measure(tiny(), "cpu")["seconds_per_1000_steps"] == 9000
+    output = None
+    assert cost.measure(tiny(), "cpu") == {"why_not": "a step takes more than 20 seconds here"}

@@ -281,6 +281,37 @@ def test_no_hours_stop_after_one_step_with_a_checkpoint(tiny, few, undisturbed):
     assert result(run)[:2] == result(undisturbed)[:2]
 
 
+def test_hours_end_with_validation_and_checkpoint_before_they_are_over(tiny, few, monkeypatch):
+    """Steps of .1 s, an end of 1.6 s: of 4 s from the process's beginning, a second before, some ten steps are left."""
+    from dmzcli.training import loop
+
+    now = [100.0]
+    monkeypatch.setattr(loop.time, "monotonic", lambda: now[0])
+
+    def costs(cls, name, seconds):
+        inner = getattr(cls, name)
+
+        def slow(self, *arguments):
+            now[0] += seconds
+            return inner(self, *arguments)
+
+        monkeypatch.setattr(cls, name, slow)
+
+    costs(Trainer, "train_step", 0.1)
+    costs(Trainer, "valid_loss", 0.5)
+    costs(Trainer, "pictures", 0.5)
+    costs(Trainer, "save", 0.6)
+    config = tiny(
+        training__steps=1000, training__valid_every=4, training__sample_every=4, training__log_every=4
+    )
+    run = Run(Path("run"))
+    outcome = train(config, few, run, "cpu", max_hours=8 / 3600, begun=99.0)
+    assert not outcome.finished and outcome.step >= 8
+    assert 99 + 8 - 1.9 < now[0] <= 99 + 8 - loop._EXIT  # an end after the next step would not have fitted
+    assert run.read_metrics()[-1]["step"] == outcome.step and "valid_loss" in run.read_metrics()[-1]
+    assert loop.checkpoint_facts(run)["step"] == outcome.step
+
+
 # What goes wrong ----------------------------------------------------------------------------------------
 
 
