@@ -186,11 +186,12 @@ class _Journal:
 class _Ending:
     """How long the end of a training takes: another step, validation and pictures, and the checkpoint.
 
-    What has not been seen yet is guessed from a step: some 2,000 images go through the network in evaluation.
+    What has not been seen yet is guessed from a step: it is as much work as the steps of some
+    700 images.
     """
 
     def __init__(self, batch_size: int) -> None:
-        self._guess = 2000 / batch_size
+        self._guess = 700 / batch_size
         self._longest: dict[str, float] = {}
 
     @contextmanager
