@@ -3,9 +3,28 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from typing import Any
 
-from dmzcli.errors import did_you_mean
+from dmzcli.errors import UserError, did_you_mean
+
+
+def refuse_empty(arguments: Sequence[str]) -> None:
+    """Refuses an empty argument: an unset variable of the shell would be the working folder, or a default.
+
+    Raises:
+        UserError: There is one.
+    """
+    for i, argument in enumerate(arguments):
+        option, equals, value = argument.partition("=")
+        before = arguments[i - 1] if i else ""
+        if equals and option.startswith("--") and not value.strip():
+            what = option
+        elif argument.strip():
+            continue
+        else:
+            what = f"the argument after {before}" if before else "the command"
+        raise UserError(f"{what} is empty", "is a variable of the shell unset? leave it out, or give a value")
 
 
 def explain(error: Any) -> tuple[str, str]:

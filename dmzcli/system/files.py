@@ -10,6 +10,7 @@ import errno
 import hashlib
 import json
 import os
+import re
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -19,12 +20,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from dmzcli.errors import UserError
+from dmzcli.system import reading
+from dmzcli.system.refusals import refusal
 
 if TYPE_CHECKING:
     import torch
-
-_FULL = {errno.ENOSPC, errno.EDQUOT}
-_DENIED = {errno.EACCES, errno.EPERM, errno.EROFS}
 
 
 def cache_root() -> Path:
@@ -39,18 +39,7 @@ def user_errors(path: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        if error.errno in _FULL:
-            raise UserError(f"no space left to write {path}", "free some space and run it again") from error
-        if error.errno in _DENIED:
-            raise UserError(
-                f"no permission to use {path}", "choose another folder with --out or --run"
-            ) from error
-        if isinstance(error, FileNotFoundError):
-            raise UserError(f"{path} does not exist", "check the path") from error
-        if isinstance(error, (IsADirectoryError, NotADirectoryError, FileExistsError)):
-            raise UserError(f"{path} is not what was expected: {error.strerror}", "check the path") from error
-        reason = error.strerror or str(error)
-        raise UserError(f"{path} cannot be used: {reason}", "check the path and its disk") from error
+        raise refusal(error, path) from error
 
 
 @contextmanager
@@ -62,6 +51,8 @@ def atomic(path: str | Path) -> Iterator[Path]:
     """
     path = Path(path)
     with user_errors(path):
+        if path.exists():
+            reading.check_regular(path)  # a rename would replace a device, too
         path.parent.mkdir(parents=True, exist_ok=True)
         handle, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".tmp", dir=path.parent)
         os.close(handle)
@@ -90,7 +81,9 @@ def sweep(path: str | Path) -> None:
 def write_json(path: str | Path, value: Any) -> None:
     """Writes ``value`` as indented JSON, whole or not at all."""
     with atomic(path) as temporary:
-        temporary.write_text(json.dumps(value, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+        text = json.dumps(value, indent=2, ensure_ascii=False) + "\n"
+        # A path that is no UTF-8 has lone surrogates, whose escapes are JSON's own.
+        temporary.write_bytes(text.encode("utf-8", "backslashreplace"))
 
 
 def write_markdown(path: str | Path, rows: Sequence[Mapping[str, str]]) -> None:
@@ -107,13 +100,10 @@ def read_json(path: str | Path) -> dict[str, Any]:
         UserError: The file is missing, truncated, or not a JSON object.
     """
     path = Path(path)
-    with user_errors(path):
-        try:
-            value = json.loads(path.read_text(encoding="utf-8"))
-        except ValueError as error:
-            raise UserError(
-                f"{path} is not valid JSON: {error}", "restore the file or make it anew"
-            ) from error
+    try:
+        value = reading.loads(reading.read_bytes(path))
+    except ValueError as error:
+        raise UserError(f"{path} is not valid JSON: {error}", "restore the file or make it anew") from error
     if not isinstance(value, dict):
         raise UserError(f"{path} holds a JSON {type(value).__name__}, not an object", "check the path")
     return value
@@ -132,9 +122,11 @@ def save_tensors(
                 {k: v.detach().contiguous() for k, v in tensors.items()}, temporary, dict(metadata or {})
             )
         except SafetensorError as error:  # its I/O errors carry the system's code in their text only
-            if "No space left" in str(error) or "os error 28" in str(error):
-                raise OSError(errno.ENOSPC, str(error)) from error
-            raise
+            code = re.search(r"os error (\d+)", str(error))
+            number = int(code[1]) if code else errno.ENOSPC if "No space left" in str(error) else None
+            if number is None:
+                raise
+            raise OSError(number, os.strerror(number)) from error
 
 
 def load_tensors(path: str | Path) -> tuple[dict[str, torch.Tensor], dict[str, str]]:
@@ -158,7 +150,8 @@ def _tensor_file(path: Path) -> Iterator[Any]:
     from safetensors import SafetensorError, safe_open
 
     with user_errors(path):
-        path.open("rb").close()  # safe_open's own errors do not tell a folder from a file
+        with reading.opened(path):
+            pass  # safe_open's own errors do not tell a folder from a file, and it would wait for a FIFO
         try:
             with safe_open(path, framework="pt") as stream:
                 yield stream
@@ -171,7 +164,7 @@ def _tensor_file(path: Path) -> Iterator[Any]:
 def sha256(path: str | Path) -> str:
     """The SHA-256 of a file's bytes, in hexadecimal."""
     with user_errors(Path(path)):
-        facts = Path(path).stat()
+        facts = reading.check_regular(path)
         return _sha256(str(Path(path).absolute()), facts.st_size, facts.st_mtime_ns)
 
 
