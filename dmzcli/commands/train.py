@@ -59,13 +59,13 @@ def train(
     goes on with its own.
     """
     talk = common.console(quiet, as_json)
-    from dmzcli.config import list_all_settings
+    from dmzcli.config import list_all_settings, presets
     from dmzcli.data import names
     from dmzcli.runs.plan import plan
     from dmzcli.training.cost import forecast
 
     if list_settings:
-        facts, text = list_all_settings()
+        facts, text = list_all_settings(preset or (dataset if dataset in presets() else None))
         talk.result(facts, text)
         return
     flags: dict[str, dict[str, object]] = {

@@ -19,6 +19,8 @@ from dmzcli.system.refusals import refusal
 
 JSON_BYTES = 64 << 20
 """Most bytes of a JSON file, and of a list in a text file."""
+DEPTH = 64
+"""Most levels of lists and objects in JSON, far below what Python's own recursion takes."""
 UNPACKED_BYTES = 1 << 30
 """What any file may unpack to; more only up to :data:`UNPACKED_TIMES` the bytes that it has."""
 UNPACKED_TIMES = 100
@@ -100,9 +102,20 @@ def loads(text: str | bytes) -> Any:
         ValueError: It is no JSON, or nested too deeply.
     """
     try:
-        return json.loads(text)
+        value = json.loads(text)
     except RecursionError:
         raise ValueError("it is nested too deeply") from None
+    level = [value]
+    for _ in range(DEPTH):
+        level = [
+            child
+            for parent in level
+            if isinstance(parent, dict | list)
+            for child in (parent.values() if isinstance(parent, dict) else parent)
+        ]
+    if level:
+        raise ValueError("it is nested too deeply")
+    return value
 
 
 def loads_object(text: str | bytes) -> dict[str, Any]:
