@@ -17,7 +17,7 @@ import numpy as np
 
 from dmzcli.data.dataset import SPLITS
 from dmzcli.errors import UserError
-from dmzcli.system.hdf5 import Column, Kind, opened, strings, whole_file
+from dmzcli.system.hdf5 import Column, Kind, opened, own_column, strings, values, whole_file
 
 Array = np.ndarray
 
@@ -79,8 +79,8 @@ class BitTable:
         path = Path(path)
         with opened(path, KIND) as stream:
             facts = {name: value for name, value in stream.attrs.items() if name not in KIND.facts()}
-            columns = _columns(path, stream)
-            names = {name: strings(stream[name]) for name in ("labels", "attributes") if name in stream}
+            columns = _columns(stream)
+            names = {name: strings(stream[name]) for name in columns if name in ("labels", "attributes")}
             dim = int(facts.pop("dim"))
             _check(path, dim, columns, names)
             return cls(
@@ -141,13 +141,11 @@ def is_bit_table(path: Path) -> bool:
     return KIND.is_of(path)
 
 
-def _columns(path: Path, stream: h5py.File) -> dict[str, Array]:
+def _columns(stream: h5py.File) -> dict[str, Array]:
     """The known columns that are there; what a later version may add is left alone."""
     columns = {}
     for name in _TYPES.keys() & stream.keys():
-        if not isinstance(stream[name], h5py.Dataset):
-            raise UserError(f"{path}: /{name} is a group, not a column", KIND.hint)
-        columns[name] = np.asarray(stream[name][()])
+        columns[name] = values(own_column(stream, name))
     return columns
 
 

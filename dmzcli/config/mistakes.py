@@ -44,6 +44,11 @@ def shown(value: Any) -> str:
     return text if len(text) <= _LONGEST else f"{text[:_LONGEST]}…"
 
 
+def quoted(value: Any) -> str:
+    """The same with quotes around text."""
+    return repr(value) if isinstance(value, str) and value else shown(value)
+
+
 def path_text(value: str | None) -> str | None:
     """A path that a file of settings can hold.
 
@@ -65,7 +70,7 @@ def sentence(error: Mapping[str, Any]) -> tuple[str, str]:
     key = ".".join(str(part) for part in error["loc"][:2])
     hint = "see dmz train --settings for all settings"
     value = error["input"]
-    what = f"{key} = {repr(value) if isinstance(value, str) else shown(value)}" if key else "the whole"
+    what = f"{key} = {quoted(value)}" if key else "the whole"
     if kind in _BOUNDS:
         form, _ = _BOUNDS[kind]
         expected = form.format(**{name: f"{bound:,}".removesuffix(".0") for name, bound in context.items()})

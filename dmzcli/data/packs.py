@@ -18,7 +18,7 @@ import numpy as np
 from dmzcli.data.crops import Crop
 from dmzcli.data.dataset import Content, Dataset
 from dmzcli.errors import UserError
-from dmzcli.system.hdf5 import Column, Kind, mapped, opened, strings, whole_file
+from dmzcli.system.hdf5 import Column, Kind, mapped, opened, own_column, strings, values, whole_file
 
 KIND = Kind("dmz-images", 1, "an image pack", "make a pack with dmz data prepare")
 _TYPES = {"labels": "i", "attributes": "u", "split": "u", "names": "S"}
@@ -82,8 +82,8 @@ def read(path: str | Path) -> Dataset:
     path = Path(path)
     with opened(path, KIND) as stream:
         facts = dict(stream.attrs)
-        columns = {name: _column(path, stream, name) for name in _TYPES if name in stream}
-        names = {name: strings(stream[name]) for name in ("labels", "attributes") if name in stream}
+        columns = {name: _column(path, stream, name) for name in _TYPES if name in stream.keys()}
+        names = {name: strings(stream[name]) for name in ("labels", "attributes") if name in columns}
         return Dataset(
             images=mapped(path, "images"),
             split=columns["split"],
@@ -127,10 +127,10 @@ def read_fitted(path: Path, crop: Crop) -> Dataset:
 
 def _column(path: Path, stream: h5py.File, name: str) -> np.ndarray:
     """A column's values."""
-    column = stream[name]
-    if not isinstance(column, h5py.Dataset) or column.dtype.kind not in _TYPES[name]:
+    found = own_column(stream, name)
+    if found.dtype.kind not in _TYPES[name]:
         raise UserError(f"{path}: /{name} is not a column of an image pack", KIND.hint)
-    return np.asarray(column[()])
+    return values(found)
 
 
 def _decoded(names: np.ndarray | None) -> tuple[str, ...] | None:

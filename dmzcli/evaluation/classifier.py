@@ -24,6 +24,7 @@ from dmzcli.system.files import cache_root, load_tensors, save_tensors
 from dmzcli.system.interrupts import Interrupted, collected
 from dmzcli.system.progress import Silence, Talk
 from dmzcli.system.randomness import derive
+from dmzcli.system.reading import loads_object
 from dmzcli.training.draws import batch_rows
 
 FEATURES = 64
@@ -133,12 +134,12 @@ def load(file: Path, size: int, channels: int) -> Trained:
     """
     tensors, metadata = load_tensors(file)
     try:
-        facts: dict[str, Any] = json.loads(metadata["dmz-classifier"])
+        facts = loads_object(metadata["dmz-classifier"])
         if (facts["recipe"], facts["size"], facts["channels"]) != (RECIPE, size, channels):
             raise ValueError("it is for other images")
         model = Classifier(channels, size, facts["classes"])
         model.load_state_dict(tensors)
-    except (KeyError, ValueError, RuntimeError) as error:
+    except (KeyError, ValueError, RuntimeError, TypeError) as error:
         raise UserError(
             f"{file} is no classifier of dmz for {size}×{size} images of {channels} channels",
             "leave --weights out, and dmz trains one on the dataset's labels",
@@ -158,7 +159,7 @@ def _keep(file: Path, model: Classifier, optimizer: torch.optim.Adam, schedule: 
 def _go_on(file: Path, model: Classifier, optimizer: torch.optim.Adam, schedule: Schedule) -> int:
     """Takes training up where it was; the steps that are done."""
     tensors, metadata = load_tensors(file)
-    facts = json.loads(metadata["dmz-classifier-part"])
+    facts = loads_object(metadata["dmz-classifier-part"])
     model.load_state_dict({name: tensors[f"model.{name}"] for name in model.state_dict()})
     states: dict[int, dict[str, Tensor]] = {}
     for name, value in tensors.items():
@@ -214,7 +215,7 @@ def train(
     if begun is not None and begun.exists():
         try:
             done = _go_on(begun, model, optimizer, schedule)
-        except (UserError, KeyError, ValueError, RuntimeError) as error:
+        except (UserError, KeyError, ValueError, RuntimeError, TypeError) as error:
             raise UserError(f"{begun} is no classifier in training: {error}", "delete it") from error
     talk.say(f"training a classifier on {dataset.identity} for its features, once")
     with collected() as signals, talk.task("classifier", steps, done) as advance:

@@ -24,8 +24,9 @@ from dmzcli.data.dataset import spread
 from dmzcli.errors import UserError, did_you_mean
 from dmzcli.evaluation.classifier import classifier_for, load
 from dmzcli.evaluation.scores import KERNEL_IMAGES, Moments
-from dmzcli.system.files import cache_root, load_tensors, save_tensors, user_errors
+from dmzcli.system.files import cache_root, load_tensors, save_tensors
 from dmzcli.system.progress import Silence, Talk
+from dmzcli.system.reading import check_regular
 
 Array = np.ndarray
 SHORT = {
@@ -194,8 +195,7 @@ def _library(name: str, device: torch.device, weights: Path | None) -> Extractor
 
 def _check_weights(weights: Path, registered: str) -> None:
     """Refuses a file that could run code: torch-fidelity would unpickle anything."""
-    with user_errors(weights):
-        weights.open("rb").close()
+    check_regular(weights)
     if registered.startswith("clip"):  # a TorchScript archive, which torch.jit.load reads and pickle does not
         return
     try:

@@ -15,9 +15,9 @@ from typing import Any
 
 import numpy as np
 import torch
-from PIL import Image
 
 from dmzcli.codes.draw import draw_bits
+from dmzcli.data.formats.picture import decode as decode_picture
 from dmzcli.errors import UserError
 from dmzcli.generation.decode import decode, usual_batch
 from dmzcli.generation.recipe import Recipe
@@ -28,6 +28,7 @@ from dmzcli.system.files import atomic, read_json, user_errors, write_json
 from dmzcli.system.interrupts import Interrupted, collected
 from dmzcli.system.png import grid, write_png
 from dmzcli.system.progress import Silence, Talk
+from dmzcli.system.reading import read_bytes
 
 Array = np.ndarray
 GRID_IMAGES = 100
@@ -88,12 +89,11 @@ def _restored(file: Path, shape: tuple[int, ...]) -> Array | None:
     if not file.exists():
         return None
     try:
-        image = np.asarray(Image.open(file))
-    except (OSError, SyntaxError, ValueError) as error:  # Pillow has no one type for a damaged file
+        image, _ = decode_picture(read_bytes(file), str(file))
+    except UserError as error:
         raise UserError(
             f"{file} is not an image of this run", "delete the folder, or choose another --out"
         ) from error
-    image = image.reshape(*image.shape[:2], -1)
     if image.shape != shape:
         raise UserError(f"{file} is not an image of this run", "delete the folder, or choose another --out")
     return image
@@ -108,6 +108,13 @@ def _claim(out: Path, samples: Samples) -> None:
     card, facts = out / "plan.json", samples.facts()
     if card.exists():
         earlier = {**Samples("", "", "", 0, EARLIEST).facts(), **read_json(card)}
+        foreign = sorted(earlier.keys() - facts.keys())
+        if foreign or not isinstance(earlier["count"], int):
+            what = f"it has {foreign[0]}" if foreign else "its count is no number"
+            raise UserError(
+                f"{card} is damaged, or of a newer version of dmz: {what}",
+                "update dmz, or choose another --out",
+            )
         differing = sorted(name for name in facts if name != "count" and earlier[name] != facts[name])
         if differing:
             name = differing[0]

@@ -19,7 +19,7 @@ from dmzcli.config import (
     presets,
 )
 from dmzcli.config.experiment import OPEN, says
-from dmzcli.config.mistakes import shown
+from dmzcli.config.mistakes import quoted
 from dmzcli.data.crops import FITS
 from dmzcli.data.formats.archives import stem
 from dmzcli.errors import UserError
@@ -129,7 +129,7 @@ def first_difference(old: Mapping[str, Any], new: Mapping[str, Any]) -> str | No
                 for tree in (old, new)
             )
             if there != here:
-                return f"{section}.{key} is {shown(there)} there, {shown(here)} here"
+                return f"{section}.{key} is {quoted(there)} there, {quoted(here)} here"
     return None
 
 

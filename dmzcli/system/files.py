@@ -139,6 +139,13 @@ def load_tensors(path: str | Path) -> tuple[dict[str, torch.Tensor], dict[str, s
         return {name: stream.get_tensor(name) for name in stream.keys()}, dict(stream.metadata() or {})
 
 
+def first_not_finite(tensors: Mapping[str, torch.Tensor]) -> str | None:
+    """The name of the first tensor that holds a number that is not finite, if any."""
+    return next(
+        (k for k, v in tensors.items() if v.is_floating_point() and not bool(v.isfinite().all())), None
+    )
+
+
 def read_metadata(path: str | Path) -> dict[str, str]:
     """The metadata of a safetensors file alone; raises as :func:`load_tensors`."""
     with _tensor_file(Path(path)) as stream:

@@ -9,6 +9,7 @@ into memory, so that its rows are read when they are used.
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -19,7 +20,8 @@ import h5py
 import numpy as np
 
 from dmzcli.errors import UserError
-from dmzcli.system.files import atomic, user_errors
+from dmzcli.system import reading
+from dmzcli.system.files import atomic
 
 _STRUCTURE = 1 << 16
 """More bytes than a file's structure takes, names and attributes aside."""
@@ -52,10 +54,12 @@ class Kind:
 
 def attributes(path: Path) -> dict[str, Any]:
     """The root attributes of an HDF5 file; none where it is no such file."""
+    if not path.is_file():  # a FIFO would be waited for
+        return {}
     try:
         with h5py.File(path, "r") as stream:
             return dict(stream.attrs)
-    except (OSError, RuntimeError, KeyError):
+    except (OSError, RuntimeError, KeyError, TypeError, ValueError):
         return {}
 
 
@@ -69,8 +73,8 @@ def opened(path: Path, kind: Kind) -> Iterator[h5py.File]:
     Raises:
         UserError: The file is missing, truncated, damaged, of another kind or of another version.
     """
-    with user_errors(path):
-        path.open("rb").close()  # HDF5's own errors do not tell a folder, or one that may not be read
+    with reading.opened(path):
+        pass  # HDF5's own errors do not tell a folder, or one that may not be read, and it would wait for a FIFO
     try:
         with h5py.File(path, "r") as stream:
             if str(stream.attrs.get("format")) != kind.format:
@@ -83,10 +87,22 @@ def opened(path: Path, kind: Kind) -> Iterator[h5py.File]:
                 )
             yield stream
     except KeyError as error:
-        raise UserError(f"{path} lacks {error} of {kind.called}", kind.hint) from error
-    except (OSError, RuntimeError, TypeError, ValueError) as error:
+        quoted = re.findall(r"'([^']+)'", str(error))  # the rest of HDF5's sentence is for its developers
+        raise UserError(
+            f"{path} lacks {quoted[-1]!r} of {kind.called}"
+            if quoted
+            else f"{path} lacks a part of {kind.called}",
+            kind.hint,
+        ) from error
+    except (OSError, RuntimeError, TypeError, ValueError, OverflowError) as error:
         name = kind.called.split(" ", 1)[1]
-        raise UserError(f"{path} is no whole {name}: {error}", kind.hint) from error
+        # Our own checks raise ValueError; what HDF5 says is for its developers.
+        own = isinstance(error, ValueError) and not str(error).startswith(_HDF5_SAYS)
+        reason = str(error) if own else "it is truncated or damaged"
+        raise UserError(f"{path} is no whole {name}: {reason}", kind.hint) from error
+
+
+_HDF5_SAYS = ("Unable", "Can't", "Not a", "Invalid", "mmap", "buffer", "invalid literal")
 
 
 @dataclass(frozen=True)
@@ -187,11 +203,39 @@ def _set(thing: Any, attributes: Mapping[str, Any]) -> None:
 def mapped(path: Path, name: str) -> np.ndarray:
     """A column as a read-only array whose rows are read when they are used; a copy where it lies in pieces."""
     with h5py.File(path, "r") as stream:
-        dataset = stream[name]
+        dataset = own_column(stream, name)
         offset, shape, dtype = dataset.id.get_offset(), dataset.shape, dataset.dtype
         if offset is None or not dataset.size:
-            return np.asarray(dataset[()])
+            return values(dataset)
     return np.memmap(path, dtype, "r", offset, shape)
+
+
+def own_column(stream: h5py.File, name: str) -> Any:
+    """A column that lies in the file itself.
+
+    Raises:
+        KeyError: There is none.
+        UserError: It is a link to elsewhere, which may be any file of the user's, or a group.
+    """
+    link = stream.get(name, getlink=True)
+    if link is None:
+        raise KeyError(f"'{name}'")
+    found = stream[name] if isinstance(link, h5py.HardLink) else None
+    if not isinstance(found, h5py.Dataset) or found.is_virtual or found.external:
+        raise UserError(f"{stream.filename}: /{name} is no column in the file itself", "make the file anew")
+    return found
+
+
+def values(column: Any) -> np.ndarray:
+    """All values of a column, once they are known to be there.
+
+    Raises:
+        UserError: They would take far more memory than the file takes on the disk.
+    """
+    limit = reading.unpacked_limit(column.id.get_storage_size())
+    if column.nbytes > limit:
+        raise reading.too_large(f"{column.file.filename}: {column.name}, unpacked,", limit)
+    return np.asarray(column[()])
 
 
 def strings(thing: Any, name: str = "names") -> tuple[str, ...]:

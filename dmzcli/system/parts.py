@@ -14,7 +14,9 @@ from typing import Any
 
 import numpy as np
 
+from dmzcli.errors import UserError
 from dmzcli.system.files import atomic, read_json, user_errors, write_json
+from dmzcli.system.reading import check_regular
 
 
 class Parts:
@@ -82,7 +84,18 @@ class Parts:
 
     def read(self, number: int, name: str) -> np.ndarray:
         """An array of a part; its rows are read from the disk when they are used."""
-        return np.load(self._array(number, name), mmap_mode="r")
+        file = self._array(number, name)
+        check_regular(file)
+        try:
+            return np.load(file, mmap_mode="r", allow_pickle=False)
+        except (ValueError, EOFError, RecursionError, OverflowError, TypeError) as error:
+            raise self.damaged(file) from error
+
+    def damaged(self, file: Path | None = None) -> UserError:
+        """The refusal of a part that is not as it was written."""
+        return UserError(
+            f"{file or self.folder} is damaged: it cannot be gone on from", f"remove the folder {self.folder}"
+        )
 
     def join(self, name: str, count: int) -> np.ndarray:
         """The rows of the first ``count`` parts in one array; at any time one part is open."""
@@ -91,6 +104,8 @@ class Parts:
         whole, start = np.empty((rows, *first.shape[1:]), first.dtype), 0
         for number in range(count):
             part = self.read(number, name)
+            if part.dtype != first.dtype or part.shape[1:] != first.shape[1:]:
+                raise self.damaged(self._array(number, name))
             whole[start : start + len(part)] = part
             start += len(part)
         return whole
