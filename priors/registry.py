@@ -203,7 +203,15 @@ def load(folder: str | Path) -> Prior:
         prior.report = None if header["report"] is None else Report(**header["report"])
     except PriorError as error:
         raise PriorError(f"{file}: {error.message}", error.hint) from error
-    except (KeyError, TypeError, ValueError, IndexError, AttributeError, RuntimeError) as error:
+    except (
+        KeyError,
+        TypeError,
+        ValueError,
+        IndexError,
+        AttributeError,
+        ArithmeticError,
+        RuntimeError,
+    ) as error:
         raise PriorError(
             f"{file} does not describe a whole prior: {error}", "save the prior again"
         ) from error

@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from dmzcli.commands import bounds
 from dmzcli.commands import options as common
 from dmzcli.generation.recipe import Recipe
 
@@ -35,10 +36,22 @@ def compare_priors(
     ] = None,
     run: common.RunOption = None,
     out: Annotated[
-        Path | None, typer.Option("--out", help="Folder of table and plot; by default priors/ in the run.")
+        Path | None,
+        typer.Option(
+            "--out",
+            callback=bounds.new_folder,
+            help="Folder of table and plot; by default priors/ in the run.",
+        ),
     ] = None,
     count: Annotated[
-        int, typer.Option("--count", "-n", min=0, help="With --run: images per kind to score; 0 for none.")
+        int,
+        typer.Option(
+            "--count",
+            "-n",
+            min=0,
+            max=bounds.MOST_IMAGES,
+            help="With --run: images per kind to score; 0 for none.",
+        ),
     ] = 10_000,
     recipe: Recipe = Recipe(),
     split: Annotated[

@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from dmzcli.commands import bounds
 from dmzcli.commands import options as common
 from dmzcli.generation.recipe import Recipe
 
@@ -28,7 +29,10 @@ def evaluate(
         str | None, typer.Option("--prior", help="The run's prior to draw bits from; by default the newest.")
     ] = None,
     count: Annotated[
-        int, typer.Option("--count", "-n", min=1, help="How many images to draw, or to reconstruct.")
+        int,
+        typer.Option(
+            "--count", "-n", min=1, max=bounds.MOST_IMAGES, help="How many images to draw, or to reconstruct."
+        ),
     ] = 10_000,
     recipe: Recipe = Recipe(),
     temperature: common.TemperatureOption = 1.0,
@@ -60,7 +64,10 @@ def evaluate(
     data_dir: common.DataDirOption = None,
     seed: common.SeedOption = 0,
     out: Annotated[
-        Path | None, typer.Option("--out", help="The card's file; by default beside the samples of a run.")
+        Path | None,
+        typer.Option(
+            "--out", callback=bounds.new_file, help="The card's file; by default beside the samples of a run."
+        ),
     ] = None,
     batch_size: common.BatchSizeOption = None,
     device: common.DeviceOption = None,
@@ -80,7 +87,7 @@ def evaluate(
     from dmzcli.system.devices import pick
 
     where = pick(device)
-    if out is not None and (out.is_dir() or out.suffix == ".png"):
+    if out is not None and out.suffix == ".png":
         raise UserError(f"--out {out} is no file for a card", "such as --out card.json")
     if reconstructions:
         if samples is not None:

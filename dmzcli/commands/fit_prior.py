@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from dmzcli.commands import bounds
 from dmzcli.commands import options as common
 
 
@@ -22,7 +23,11 @@ def fit_prior(
     run: common.RunOption = None,
     out: Annotated[
         Path | None,
-        typer.Option("--out", help="Folder of the prior; by default priors/<kind>[-given-…] in the run."),
+        typer.Option(
+            "--out",
+            callback=bounds.new_folder,
+            help="Folder of the prior; by default priors/<kind>[-given-…] in the run.",
+        ),
     ] = None,
     given: Annotated[
         str | None,

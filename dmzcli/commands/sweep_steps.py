@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from dmzcli.commands import bounds
 from dmzcli.commands import options as common
 from dmzcli.generation.recipe import Recipe
 
@@ -37,7 +38,9 @@ def sweep_steps(
         str, typer.Option("--steps", help="Numbers T of network evaluations.")
     ] = "4,8,10,20,50,100",
     recipe: Recipe = Recipe(),
-    count: Annotated[int, typer.Option("--count", "-n", min=1, help="Images per score.")] = 10_000,
+    count: Annotated[
+        int, typer.Option("--count", "-n", min=1, max=bounds.MOST_IMAGES, help="Images per score.")
+    ] = 10_000,
     split: Annotated[
         str,
         typer.Option(
@@ -52,7 +55,9 @@ def sweep_steps(
     out: Annotated[
         Path | None,
         typer.Option(
-            "--out", help="The folder; by default sweeps/steps (with --spacing: steps-NAME) in the run."
+            "--out",
+            callback=bounds.new_folder,
+            help="The folder; by default sweeps/steps (with --spacing: steps-NAME) in the run.",
         ),
     ] = None,
     batch_size: common.BatchSizeOption = None,

@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from dmzcli.commands import bounds
 from dmzcli.commands import options as common
 
 
@@ -29,15 +30,24 @@ def train(
     latent: Annotated[
         str | None, typer.Option("--latent", help="bernoulli, or none for the plain diffusion model.")
     ] = None,
-    bits: Annotated[int | None, typer.Option("--bits", min=1, help="|z|, the number of bits.")] = None,
+    bits: Annotated[
+        int | None, typer.Option("--bits", min=1, max=65536, help="|z|, the number of bits.")
+    ] = None,
     max_steps: Annotated[
-        int | None, typer.Option("--max-steps", min=1, help="Optimizer steps of the run.")
+        int | None,
+        typer.Option("--max-steps", min=1, max=bounds.MOST_STEPS, help="Optimizer steps of the run."),
     ] = None,
     max_hours: Annotated[
-        float | None, typer.Option("--max-hours", min=0, help="Stop after so many hours, with a checkpoint.")
+        float | None,
+        typer.Option(
+            "--max-hours", min=0, callback=bounds.finite, help="Stop after so many hours, with a checkpoint."
+        ),
     ] = None,
     batch_size: common.BatchSizeOption = None,
-    seed: Annotated[int | None, typer.Option("--seed", min=0, help="Seed of everything random.")] = None,
+    seed: Annotated[
+        int | None,
+        typer.Option("--seed", min=0, max=bounds.MOST_TRAINING_SEED, help="Seed of everything random."),
+    ] = None,
     device: common.DeviceOption = None,
     settings: common.SetOption = None,
     dry_run: Annotated[
@@ -59,13 +69,13 @@ def train(
     goes on with its own.
     """
     talk = common.console(quiet, as_json)
-    from dmzcli.config import list_all_settings
+    from dmzcli.config import list_all_settings, presets
     from dmzcli.data import names
     from dmzcli.runs.plan import plan
     from dmzcli.training.cost import forecast
 
     if list_settings:
-        facts, text = list_all_settings()
+        facts, text = list_all_settings(preset or (dataset if dataset in presets() else None))
         talk.result(facts, text)
         return
     flags: dict[str, dict[str, object]] = {

@@ -224,13 +224,21 @@ class _Store:
         """Counts the part in that follows those counted."""
         number = len(self._ends)
         facts = self._parts.facts(number)
-        self.names += facts["names"]
-        self.tally.problems += facts["problems"]
-        self.pictures += len(facts["names"]) + len(facts["problems"])
-        self.lossy |= facts["lossy"]
-        if facts["names"]:
-            _, self.size, _, channels = self._parts.read(number, "images").shape
-            self.channels = max(self.channels, channels)
+        names, problems = facts.get("names"), facts.get("problems")
+        if not isinstance(names, list) or not isinstance(problems, list):
+            raise self._parts.damaged()
+        self.names += map(str, names)
+        self.tally.problems += map(str, problems)
+        self.pictures += len(names) + len(problems)
+        self.lossy |= bool(facts.get("lossy"))
+        if names:
+            images = self._parts.read(number, "images")
+            if images.dtype != np.uint8 or images.ndim != 4 or len(images) != len(names):
+                raise self._parts.damaged()
+            if self.size not in (0, images.shape[1]) or images.shape[1] != images.shape[2]:
+                raise self._parts.damaged()
+            self.size = images.shape[1]
+            self.channels = max(self.channels, images.shape[3])
         self._ends.append(len(self.names))
 
     def _add(self, part: list[Decoded]) -> None:

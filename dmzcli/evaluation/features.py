@@ -24,8 +24,9 @@ from dmzcli.errors import UserError, did_you_mean
 from dmzcli.evaluation.classifier import load
 from dmzcli.evaluation.classifier_training import check, classifier_for
 from dmzcli.evaluation.scores import KERNEL_IMAGES, Moments, subset
-from dmzcli.system.files import cache_root, load_tensors, save_tensors, user_errors
+from dmzcli.system.files import cache_root, load_tensors, save_tensors
 from dmzcli.system.progress import Silence, Talk
+from dmzcli.system.reading import check_regular
 
 Array = np.ndarray
 SHORT = {
@@ -218,8 +219,7 @@ def _library(name: str, device: torch.device, weights: Path | None) -> Extractor
 
 def _check_weights(weights: Path, registered: str) -> None:
     """Refuses a file that could run code: torch-fidelity would unpickle anything."""
-    with user_errors(weights):
-        weights.open("rb").close()
+    check_regular(weights)
     if registered.startswith("clip"):  # a TorchScript archive, which torch.jit.load reads and pickle does not
         return
     try:

@@ -74,6 +74,11 @@ def bound(
         if log_prob is not None and codes is not None:
             costs.append(-log_prob(codes.cpu().numpy()) / math.log(2) / x0[0].numel())
         done(start + len(x0))
+    if not np.isfinite(np.concatenate(terms)).all():
+        raise UserError(
+            "the bound is no finite number",
+            "the weights are damaged, or training has failed: train the run anew",
+        )
     bits = np.concatenate(costs) if costs else None
     return Bound(np.concatenate(priors), *strata(len(process), every), np.concatenate(terms), bits)
 

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import re
 import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -23,7 +24,8 @@ import h5py
 import numpy as np
 
 from dmzcli.errors import Unchecked, UserError
-from dmzcli.system.files import atomic, user_errors
+from dmzcli.system import reading
+from dmzcli.system.files import atomic
 
 _STRUCTURE = 1 << 16
 """More bytes than a file's structure takes, names and attributes aside."""
@@ -63,10 +65,12 @@ class Kind:
 
 def attributes(path: Path) -> dict[str, Any]:
     """The root attributes of an HDF5 file; none where it is no such file."""
+    if not path.is_file():  # a FIFO would be waited for
+        return {}
     try:
         with h5py.File(path, "r") as stream:
             return dict(stream.attrs)
-    except (OSError, RuntimeError, KeyError):
+    except (OSError, RuntimeError, KeyError, TypeError, ValueError):
         return {}
 
 
@@ -103,16 +107,22 @@ class Opened:
         if _text(stored) != _of_attributes(self.stream):
             raise self._altered("the attributes differ")
         for name, dataset in _columns(self.stream).items():
+            self.column(name)
+            _check_size(self.path, dataset)
             if _text(dataset.attrs[CHECKSUM]) != self._digest(dataset):
                 raise self._altered(f"the SHA-256 of /{name} differs")
 
     def mapped(self, name: str) -> np.ndarray:
         """A column as a read-only array whose rows are read when they are used; a copy where it lies in pieces."""
-        dataset = self.stream[name]
+        dataset = self.column(name)
         offset, shape, dtype = dataset.id.get_offset(), dataset.shape, dataset.dtype
-        if offset is None or not dataset.size:
-            return np.asarray(dataset[()])
+        if offset is None or not dataset.size or dtype.hasobject:
+            return values(self.path, dataset)
         return np.memmap(self.raw, dtype, "r", offset, shape)
+
+    def column(self, name: str) -> h5py.Dataset:
+        """A column that lies in the file itself, see :func:`own_column`."""
+        return own_column(self.path, self.stream, name)
 
     def _digest(self, dataset: h5py.Dataset) -> str:
         digest, rows = (
@@ -137,10 +147,9 @@ def opened(path: Path, kind: Kind) -> Iterator[Opened]:
     Raises:
         UserError: The file is missing, truncated, damaged, altered, of another kind or of another version.
     """
-    with user_errors(path):
-        raw = path.open("rb")  # HDF5's own errors do not tell a folder, or one that may not be read
     try:
-        with raw, h5py.File(raw, "r") as stream:
+        # HDF5's own errors do not tell a folder, or one that may not be read, and it would wait for a FIFO.
+        with reading.opened(path) as raw, h5py.File(raw, "r") as stream:
             if str(stream.attrs.get("format")) != kind.format:
                 raise UserError(f"{path} is an HDF5 file, but not {kind.called}", kind.hint)
             version = stream.attrs.get("version")
@@ -151,10 +160,22 @@ def opened(path: Path, kind: Kind) -> Iterator[Opened]:
                 )
             yield Opened(path, kind, raw, stream)
     except KeyError as error:
-        raise UserError(f"{path} lacks {error} of {kind.called}", kind.hint) from error
-    except (OSError, RuntimeError, TypeError, ValueError) as error:
+        quoted = re.findall(r"'([^']+)'", str(error))  # the rest of HDF5's sentence is for its developers
+        raise UserError(
+            f"{path} lacks {quoted[-1]!r} of {kind.called}"
+            if quoted
+            else f"{path} lacks a part of {kind.called}",
+            kind.hint,
+        ) from error
+    except (OSError, RuntimeError, TypeError, ValueError, OverflowError) as error:
         name = kind.called.split(" ", 1)[1]
-        raise UserError(f"{path} is no whole {name}: {error}", kind.hint) from error
+        # Our own checks raise ValueError; what HDF5 says is for its developers.
+        own = isinstance(error, ValueError) and not str(error).startswith(_HDF5_SAYS)
+        reason = str(error) if own else "it is truncated or damaged"
+        raise UserError(f"{path} is no whole {name}: {reason}", kind.hint) from error
+
+
+_HDF5_SAYS = ("Unable", "Can't", "Not a", "Invalid", "mmap", "buffer", "invalid literal")
 
 
 @dataclass(frozen=True)
@@ -283,7 +304,8 @@ def _sign(path: Path, digests: Mapping[str, str]) -> None:
 
 def _columns(stream: h5py.File) -> dict[str, h5py.Dataset]:
     """The columns with a checksum; others are of whoever has added them."""
-    columns = {name: stream[name] for name in sorted(stream) if isinstance(stream[name], h5py.Dataset)}
+    own = [name for name in sorted(stream) if isinstance(stream.get(name, getlink=True), h5py.HardLink)]
+    columns = {name: stream[name] for name in own if isinstance(stream[name], h5py.Dataset)}
     return {name: column for name, column in columns.items() if CHECKSUM in column.attrs}
 
 
@@ -302,6 +324,40 @@ def _of_attributes(stream: h5py.File) -> str:
 
 def _text(value: Any) -> str:
     return value.decode("ascii", "replace") if isinstance(value, bytes) else str(value)
+
+
+def own_column(path: Path, stream: h5py.File, name: str) -> h5py.Dataset:
+    """A column that lies in the file itself.
+
+    Raises:
+        KeyError: There is none.
+        UserError: It is a link to elsewhere, which may be any file of the user's, or a group.
+    """
+    link = stream.get(name, getlink=True)
+    if link is None:
+        raise KeyError(f"'{name}'")
+    found = stream[name] if isinstance(link, h5py.HardLink) else None
+    if not isinstance(found, h5py.Dataset) or found.is_virtual or found.external:
+        raise UserError(f"{path}: /{name} is no column in the file itself", "make the file anew")
+    return found
+
+
+def values(path: Path, column: h5py.Dataset) -> np.ndarray:
+    """All values of a column, once they are known to be there.
+
+    Raises:
+        UserError: They would take far more memory than the file takes on the disk.
+    """
+    _check_size(path, column)
+    return np.asarray(column[()])
+
+
+def _check_size(path: Path, column: h5py.Dataset) -> None:
+    """Raises UserError where a column announces far more than the file holds."""
+    held = min(column.id.get_storage_size(), column.file.id.get_filesize())
+    limit = reading.unpacked_limit(held)
+    if column.nbytes > limit:
+        raise reading.too_large(f"{path}: {column.name}, unpacked,", limit)
 
 
 def strings(thing: Any, name: str = "names") -> tuple[str, ...]:
