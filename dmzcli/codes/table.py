@@ -18,8 +18,9 @@ import numpy as np
 
 from dmzcli.data.dataset import SPLITS
 from dmzcli.errors import UserError
+from dmzcli.system.columns import values
 from dmzcli.system.files import sha256_of
-from dmzcli.system.hdf5 import CHECKSUMS, Column, Kind, Opened, opened, strings, values, whole_file
+from dmzcli.system.hdf5 import CHECKSUMS, Column, Kind, Opened, opened, strings, whole_file
 
 Array = np.ndarray
 

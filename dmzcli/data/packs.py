@@ -18,7 +18,8 @@ import numpy as np
 from dmzcli.data.crops import Crop
 from dmzcli.data.dataset import Content, Dataset
 from dmzcli.errors import UserError
-from dmzcli.system.hdf5 import Column, Kind, Opened, opened, strings, values, whole_file
+from dmzcli.system.columns import values
+from dmzcli.system.hdf5 import Column, Kind, Opened, opened, strings, whole_file
 
 KIND = Kind("dmz-images", 1, "an image pack", "make a pack with dmz data prepare")
 _TYPES = {"labels": "i", "attributes": "u", "split": "u", "names": "S"}

@@ -30,6 +30,7 @@ from dmzcli.system.hdf5 import attributes
 from dmzcli.system.interrupts import Interrupted, collected
 from dmzcli.system.locks import hold
 from dmzcli.system.parts import Parts
+from dmzcli.system.reading import loads_object
 
 PART = 1024
 """Pictures per part."""
@@ -186,16 +187,18 @@ def unchanged(pack: Path) -> bool | None:
     facts = attributes(pack)
     if not facts.get("source"):
         return None
-    source = json.loads(str(facts["source"]))
-    where, side = Path(source["where"]), source["side"]
+    try:
+        source = loads_object(str(facts["source"]))
+        where, side = Path(source["where"]), source["side"]
+        crop, skip_bad = Crop(source["size"], source["fit"], source["channels"]), source["skip_bad"]
+        name = source["name"]
+    except (ValueError, KeyError, TypeError):  # not as we say it
+        return None
     if not where.exists():
         return False
-    known = source["name"] in registry.names()
-    location = (
-        locate_source(registry.source_of(source["name"]), where, side) if known else locate_path(where, side)
-    )
-    crop = Crop(source["size"], source["fit"], source["channels"])
-    return key_of(location, crop, source["skip_bad"]) == facts["key"]
+    known = name in registry.names()
+    location = locate_source(registry.source_of(name), where, side) if known else locate_path(where, side)
+    return key_of(location, crop, skip_bad) == facts.get("key")
 
 
 def _note_use(pack: Path) -> None:

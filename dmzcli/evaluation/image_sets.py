@@ -87,9 +87,10 @@ def _own_samples(path: Path) -> ImageSet:
     card = read_json(path / "samples.json")
     arrays = _arrays(path / "samples.npz")
     images = _as_images(_only(arrays, path / "samples.npz"), path / "samples.npz")
-    return ImageSet(
-        images, str(path), str(card.get("encoding", "png")), made=card, strata=arrays.get("labels")
-    )
+    strata = arrays.get("labels")
+    if strata is not None and (strata.shape != images.shape[:1] or strata.dtype.kind not in "iu"):
+        raise UserError(f"{path / 'samples.npz'}: its labels are no classes of its images", "sample anew")
+    return ImageSet(images, str(path), str(card.get("encoding", "png")), made=card, strata=strata)
 
 
 def _pictures(path: Path) -> ImageSet:
@@ -140,7 +141,7 @@ def _npy(path: Path) -> Array:
 def _hdf5(path: Path) -> Array:
     import h5py
 
-    from dmzcli.system.hdf5 import own_column, values
+    from dmzcli.system.columns import own_column, values
 
     check_regular(path)
     try:

@@ -25,6 +25,7 @@ import numpy as np
 
 from dmzcli.errors import Unchecked, UserError
 from dmzcli.system import reading
+from dmzcli.system.columns import check_size, own_column, values
 from dmzcli.system.files import atomic
 
 _STRUCTURE = 1 << 16
@@ -108,7 +109,7 @@ class Opened:
             raise self._altered("the attributes differ")
         for name, dataset in _columns(self.stream).items():
             self.column(name)
-            _check_size(self.path, dataset)
+            check_size(self.path, dataset)
             if _text(dataset.attrs[CHECKSUM]) != self._digest(dataset):
                 raise self._altered(f"the SHA-256 of /{name} differs")
 
@@ -324,40 +325,6 @@ def _of_attributes(stream: h5py.File) -> str:
 
 def _text(value: Any) -> str:
     return value.decode("ascii", "replace") if isinstance(value, bytes) else str(value)
-
-
-def own_column(path: Path, stream: h5py.File, name: str) -> h5py.Dataset:
-    """A column that lies in the file itself.
-
-    Raises:
-        KeyError: There is none.
-        UserError: It is a link to elsewhere, which may be any file of the user's, or a group.
-    """
-    link = stream.get(name, getlink=True)
-    if link is None:
-        raise KeyError(f"'{name}'")
-    found = stream[name] if isinstance(link, h5py.HardLink) else None
-    if not isinstance(found, h5py.Dataset) or found.is_virtual or found.external:
-        raise UserError(f"{path}: /{name} is no column in the file itself", "make the file anew")
-    return found
-
-
-def values(path: Path, column: h5py.Dataset) -> np.ndarray:
-    """All values of a column, once they are known to be there.
-
-    Raises:
-        UserError: They would take far more memory than the file takes on the disk.
-    """
-    _check_size(path, column)
-    return np.asarray(column[()])
-
-
-def _check_size(path: Path, column: h5py.Dataset) -> None:
-    """Raises UserError where a column announces far more than the file holds."""
-    held = min(column.id.get_storage_size(), column.file.id.get_filesize())
-    limit = reading.unpacked_limit(held)
-    if column.nbytes > limit:
-        raise reading.too_large(f"{path}: {column.name}, unpacked,", limit)
 
 
 def strings(thing: Any, name: str = "names") -> tuple[str, ...]:
