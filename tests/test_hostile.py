@@ -29,11 +29,14 @@ from dmzcli.data import load, packs
 from dmzcli.data.formats.cifar_pickle import read_batch
 from dmzcli.data.formats.idx import read_idx
 from dmzcli.data.formats.picture import PIXELS, decode
+from dmzcli.data.prepare import unchanged
 from dmzcli.errors import UserError
 from dmzcli.evaluation.image_sets import read_images
 from dmzcli.pretrained import read
 from dmzcli.system import reading
-from dmzcli.system.files import atomic, load_tensors, read_json, write_json
+from dmzcli.system.files import atomic, load_signed, load_tensors, read_json, sha256, write_json
+from dmzcli.system.hdf5 import opened
+from dmzcli.system.locks import hold
 from dmzcli.system.parts import Parts
 
 IDDPM = Path(__file__).parent / "iddpm"
@@ -56,6 +59,8 @@ def quick():
 FIFOS = {
     "x.json": read_json,
     "x.safetensors": load_tensors,
+    "signed.safetensors": load_signed,
+    "digest": sha256,
     "bits.h5": BitTable.read,
     "pack.h5": packs.read,
     "x.npy": read_images,
@@ -112,6 +117,7 @@ def test_a_device_is_no_file(dmz, quick):
         ("likelihood", "--out"),
         ("compare-priors", "--out"),
         ("sweep-steps", "--out"),
+        ("report", "--out"),
     ],
     ids=" ".join,
 )
@@ -130,6 +136,33 @@ def test_a_rename_replaces_files_alone():
     Path("dangling").symlink_to("nowhere")
     write_json("dangling", {})
     assert read_json("dangling") == {}
+
+
+def test_a_lock_that_is_none():
+    """A link would have another file written over; a FIFO would be waited for."""
+    Path("secret").write_text("kept")
+    Path(".a.lock").symlink_to("secret")
+    with pytest.raises(UserError, match=r"\.a\.lock is a link, and no lock of dmz$"), hold(Path("a")):
+        raise AssertionError("the work has begun")
+    assert Path("secret").read_text() == "kept"
+    os.mkfifo(".b.lock")
+    with pytest.raises(UserError, match="b cannot be used"), hold(Path("b")):
+        raise AssertionError("the work has begun")
+
+
+def test_what_a_locks_holder_says_is_not_believed():
+    """Another process has the lock, and its file says what it likes."""
+    program = (
+        "import fcntl, os, sys; h = os.open('.a.lock', os.O_RDWR | os.O_CREAT); fcntl.flock(h, fcntl.LOCK_EX); "
+        "os.write(h, b'[' * 100000); print('held', flush=True); sys.stdin.read()"
+    )
+    pipe = subprocess.PIPE
+    with subprocess.Popen([sys.executable, "-c", program], stdin=pipe, stdout=pipe, text=True) as holder:
+        assert holder.stdout.readline() == "held\n"
+        with pytest.raises(UserError, match="a is in use: another process writes it, and does not say which"):
+            with hold(Path("a")):
+                raise AssertionError("the work has begun")
+        holder.communicate("")
 
 
 # What announces more than it holds -----------------------------------------------------------------------------------
@@ -267,6 +300,57 @@ def test_a_column_in_another_file_is_not_followed(run, quick):
         BitTable.read(run.bits)
 
 
+def test_a_packs_images_in_another_file_are_not_followed(digits, quick):
+    np.zeros(digits.images.nbytes, np.uint8).tofile("secret")
+    packs.write(Path("p.h5"), digits)
+    with h5py.File("other.h5", "w") as stream:
+        stream["images"] = digits.images
+    for link in (h5py.ExternalLink("other.h5", "/images"), None):
+        with h5py.File("p.h5", "r+") as stream:
+            del stream["images"]
+            if link is None:
+                size = digits.images.nbytes
+                stream.create_dataset("images", digits.images.shape, np.uint8, external=[("secret", 0, size)])
+            else:
+                stream["images"] = link
+        with pytest.raises(UserError, match=r"^p\.h5: /images is no column in the file itself"):
+            packs.read("p.h5")
+
+
+def test_a_signed_column_of_others_in_another_file_is_not_followed(run, quick):
+    """A checksum would have it read, though nothing of ours asks for it."""
+    os.mkfifo("secret")
+    with h5py.File(run.bits, "r+") as stream:
+        stream.create_dataset("more", (8,), np.uint8, external=[("secret", 0, 8)])
+        stream["more"].attrs["sha256"] = np.bytes_(b"0" * 64)
+        del stream.attrs["sha256"]
+        from dmzcli.system.hdf5 import _of_attributes
+
+        stream.attrs["sha256"] = np.bytes_(_of_attributes(stream))
+    with pytest.raises(UserError, match="/more is no column in the file itself"):
+        BitTable.read(run.bits)
+
+
+def test_a_column_of_pointers_is_not_mapped(quick):
+    """Strings of variable length lie in the file as addresses, which are none in memory."""
+    with h5py.File("p.h5", "w") as stream:
+        stream.attrs.update(packs.KIND.facts())
+        plan = h5py.h5p.create(h5py.h5p.DATASET_CREATE)
+        plan.set_layout(h5py.h5d.CONTIGUOUS)
+        stream.create_dataset("images", (2, 8, 8, 1), h5py.string_dtype())[...] = "x"
+        stream["split"] = np.zeros(2, np.uint8)
+    with opened(Path("p.h5"), packs.KIND) as file:
+        assert not isinstance(file.mapped("images"), np.memmap)
+
+
+def test_weights_larger_than_any(run, quick):
+    """A file with a hole has any size, and no bytes."""
+    with open("x.safetensors", "wb") as stream:
+        stream.truncate((64 << 30) + 1)
+    with pytest.raises(UserError, match=r"x\.safetensors is larger than 64 GiB, the most that is read"):
+        load_signed("x.safetensors")
+
+
 def test_labels_that_grow_tenfold_with_each_level(quick):
     bomb = [0]
     for _ in range(60):
@@ -348,6 +432,10 @@ def test_json_of_any_depth_elsewhere(dmz, run):
     tensors, _ = load_tensors(run.weights)
     save_file(tensors, run.weights, {"dmz": DEEP})
     assert "no weights of dmz" in dmz("info", run.weights).mistake()[0]
+    save_file(tensors, run.weights, {"dmz-sha256": DEEP})
+    for reader in (load_tensors, load_signed):
+        with pytest.raises(UserError, match="is altered: its metadata differ"):
+            reader(run.weights)
 
 
 @pytest.mark.parametrize("dmz_says", [DEEP, "[]", "3", "{}", '{"step": null}'])
@@ -410,6 +498,32 @@ def test_damaged_parts_of_a_preparation(dmz, monkeypatch, damage):
     else:
         array.unlink()
     assert ".p.h5.parts" in dmz("data", "prepare", "p", "--out", "p.h5").mistake()[0]
+
+
+@pytest.mark.parametrize("source", [DEEP, "3", "{}", '{"where": 3, "side": null}'])
+def test_a_pack_of_the_cache_that_does_not_say_what_it_is_of(digits, source):
+    packs.write(Path("p.h5"), digits, source=source if len(source) < 60_000 else source[:60_000])
+    assert unchanged(Path("p.h5")) is None
+
+
+@pytest.mark.parametrize("damage", ["3", '{"facts": 3}', '{"arrays": {"a": 3}}', '{"arrays": {"a": {}}}'])
+def test_facts_of_a_part_that_are_none(damage):
+    parts = Parts(Path("x"))
+    parts.claim({})
+    parts.write(0, {"a": np.zeros((2, 3))})
+    (facts,) = Path(".x.parts").glob("000000-*.json")
+    facts.write_text(damage)
+    with pytest.raises(UserError, match=r"\.x\.parts"):
+        parts.join("a", 1)
+
+
+def test_labels_of_samples_that_are_none(dmz, run):
+    assert dmz("sample", "uniform", "-n", "2", "--steps", "2", "--out", "s", "--device", "cpu").code == 0
+    arrays = dict(np.load("s/samples.npz"))
+    for labels in (np.zeros(3, np.int64), np.zeros(2), np.array(3)):
+        np.savez("s/samples.npz", **{**arrays, "labels": labels})
+        with pytest.raises(UserError, match="its labels are no classes of its images"):
+            read_images(Path("s"))
 
 
 def test_parts_that_do_not_go_together():
