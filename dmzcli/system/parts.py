@@ -15,8 +15,8 @@ from typing import Any
 import numpy as np
 
 from dmzcli.errors import UserError
+from dmzcli.system.arrays import mapped
 from dmzcli.system.files import atomic, read_json, user_errors, write_json
-from dmzcli.system.reading import check_regular
 
 
 class Parts:
@@ -85,10 +85,9 @@ class Parts:
     def read(self, number: int, name: str) -> np.ndarray:
         """An array of a part; its rows are read from the disk when they are used."""
         file = self._array(number, name)
-        check_regular(file)
         try:
-            return np.load(file, mmap_mode="r", allow_pickle=False)
-        except (ValueError, EOFError, RecursionError, OverflowError, TypeError) as error:
+            return mapped(file)
+        except ValueError as error:
             raise self.damaged(file) from error
 
     def damaged(self, file: Path | None = None) -> UserError:
