@@ -82,25 +82,31 @@ def compare_priors(
     from dmzcli.codes.find import find_bits, priors_folder
     from dmzcli.codes.table import BitTable
     from dmzcli.commands.console import table as make_table
+    from dmzcli.evaluation import limits
     from dmzcli.runs.find import find_run
-    from dmzcli.studies.prior_comparison import Images, compare, write
 
+    if run is None:
+        common.refuse(context, _IMAGES, "without --run")
+    limits.check_split(split)
+    limits.check_count(count, zero=True)
+    limits.check_weights(weights)
+    import priors
+
+    for name in kind or ():
+        priors.describe(name)  # complains here and now
     path = find_bits(bits, run)
     table = BitTable.read(path)
     folder = out or priors_folder(table, path, run)
     talk.say(f"comparing priors on {path}: {len(table.rows('train')):,} training codes of {table.dim} bits")
+    from dmzcli.studies.prior_comparison import Images, compare, write
+
     images = None
-    if run is None:
-        common.refuse(context, _IMAGES, "without --run")
-    elif count:
-        from dmzcli.errors import UserError
-        from dmzcli.evaluation.features import FEWEST, create
+    if run is not None and count:
+        from dmzcli.evaluation.features import create
         from dmzcli.evaluation.sources import reference_data, usual_features
         from dmzcli.generation.decode import usual_batch
         from dmzcli.system.devices import pick
 
-        if count < FEWEST:
-            raise UserError(f"--count {count} is too few for a score", f"at least {FEWEST} are needed, or 0")
         chosen, where = find_run(run), pick(device)
         chosen.check_made(path, table.model)
         model = chosen.load_model(where)

@@ -56,11 +56,18 @@ def likelihood(
     Written as likelihood-<split>.json and .png, with the prior's kind in the name where one is given.
     """
     talk = common.console(quiet, as_json)
-    from dmzcli.evaluation.likelihood import measure
+    from dmzcli.evaluation.limits import check_split
     from dmzcli.runs.find import find_run
+
+    check_split(split)
+    chosen = find_run(run)
+    if prior is not None and chosen.config.model.dim:
+        from dmzcli.codes.find import find_prior
+
+        find_prior(chosen, prior)  # complains here and now
+    from dmzcli.evaluation.likelihood import measure
     from dmzcli.system.devices import pick
 
-    chosen = find_run(run)
     model = chosen.load_model(pick(device))
     data = chosen.config.data
     if data_dir is not None:

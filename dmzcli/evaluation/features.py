@@ -23,6 +23,7 @@ from dmzcli.data.crops import with_channels
 from dmzcli.data.dataset import spread
 from dmzcli.errors import UserError, did_you_mean
 from dmzcli.evaluation.classifier import classifier_for, load
+from dmzcli.evaluation.limits import FEWEST
 from dmzcli.evaluation.scores import KERNEL_IMAGES, Moments
 from dmzcli.system.files import cache_root, load_tensors, save_tensors
 from dmzcli.system.progress import Silence, Talk
@@ -37,8 +38,6 @@ SHORT = {
 """Our names of torch-fidelity's extractors."""
 
 
-FEWEST = 20
-"""Images of either set that a score needs."""
 RECIPE = 1
 """Part of a cached reference's identity: raise it when what is stored changes."""
 
@@ -105,6 +104,12 @@ def extractor_names() -> list[str]:
     return ["classifier", *SHORT, *sorted(set(FEATURE_EXTRACTORS_REGISTRY) - set(SHORT.values()))]
 
 
+def check_name(name: str) -> None:
+    """Raises UserError unless there is an extractor of this name."""
+    if name not in extractor_names():
+        raise UserError(f"unknown features '{name}'", did_you_mean(name, extractor_names(), "features"))
+
+
 def create(
     name: str,
     reference: Dataset,
@@ -126,8 +131,7 @@ def create(
     Raises:
         UserError: The name is unknown, the weights cannot be had, or are no weights of this network.
     """
-    if name not in extractor_names():
-        raise UserError(f"unknown features '{name}'", did_you_mean(name, extractor_names(), "features"))
+    check_name(name)
     if name == "classifier":
         return _classifier(reference, device, weights, seed, talk)
     return _library(name, device, weights)
