@@ -275,6 +275,11 @@ def test_labels_that_grow_tenfold_with_each_level(quick):
         read_batch(pickle.dumps({b"data": np.zeros((1, 3072), np.uint8), b"labels": bomb}, 2), "b")
 
 
+def test_a_pickle_that_numbers_its_objects_from_two_billion(quick):
+    with pytest.raises(UserError, match="no CIFAR batch"):
+        read_batch(b"\x80\x02}r\xff\xff\xff\x7f.", "b")
+
+
 # Quiet wrong input --------------------------------------------------------------------------------------------------
 
 
