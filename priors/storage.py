@@ -93,7 +93,7 @@ def write(
     record = {"format": FORMAT, "version": VERSION, **header, "tensors": tensors, "sha256": digest}
     text = json.dumps(record, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
     write_bytes(folder / tensors, content)
-    write_bytes(folder / f"{name}.json", text.encode())
+    write_bytes(folder / f"{name}.json", text.encode("utf-8", "backslashreplace"))  # paths that are not UTF-8
     for stale in folder.glob(f"{name}-????????????.safetensors"):
         if stale.name != tensors:
             stale.unlink(missing_ok=True)

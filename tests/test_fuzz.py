@@ -38,6 +38,8 @@ from dmzcli.runs import Run
 from dmzcli.system.parts import Parts
 
 TIMES = int(os.environ.get("DMZ_FUZZ", "1"))
+COUNT = {"files": 40, "pictures": 60, "run": 60, "packs": 40, "samples": 30, "settings": 200}
+"""Mutants per format, as SECURITY.md tells."""
 IDDPM = Path(__file__).parent / "iddpm"
 ODD = [
     None,
@@ -347,7 +349,7 @@ def test_files_of_others(name):
 
     if name != "foreign/config.json":  # whose tensors are missing
         use(make())  # as it is, it is read
-    attempts(np.random.default_rng(0), 40, make, bend, use)
+    attempts(np.random.default_rng(0), COUNT["files"], make, bend, use)
 
 
 @pytest.mark.parametrize("form", PICTURES)
@@ -359,7 +361,13 @@ def test_pictures(form):
         Path("p").write_bytes(whole)
         return Path("p")
 
-    attempts(np.random.default_rng(1), 60, make, bend_bytes, lambda file: decode(file.read_bytes(), "p"))
+    attempts(
+        np.random.default_rng(1),
+        COUNT["pictures"],
+        make,
+        bend_bytes,
+        lambda file: decode(file.read_bytes(), "p"),
+    )
 
 
 @pytest.mark.parametrize("name", RUN)
@@ -372,7 +380,7 @@ def test_files_of_a_run(run, name):
         return run.path / name
 
     use(Run(run.path))
-    attempts(np.random.default_rng(2), 60, make, bend, lambda file: use(Run(run.path)))
+    attempts(np.random.default_rng(2), COUNT["run"], make, bend, lambda file: use(Run(run.path)))
 
 
 def test_packs(digits):
@@ -384,7 +392,7 @@ def test_packs(digits):
 
     use = lambda file: (used(load(str(file))), lines(describe(file)))  # noqa: E731
     use(make())
-    attempts(np.random.default_rng(3), 40, make, bend_hdf5, use)
+    attempts(np.random.default_rng(3), COUNT["packs"], make, bend_hdf5, use)
 
 
 def test_samples(dmz, run):
@@ -398,11 +406,11 @@ def test_samples(dmz, run):
             return Path("s") / name
 
         use = lambda file: (lines(describe(Path("s"))), read_images(Path("s")))  # noqa: E731
-        attempts(np.random.default_rng(4), 30, make, bend, use)
+        attempts(np.random.default_rng(4), COUNT["samples"], make, bend, use)
         make()
 
 
-@pytest.mark.parametrize("seed", range(200))
+@pytest.mark.parametrize("seed", range(COUNT["settings"]))
 def test_settings_of_any_text(seed):
     rng = np.random.default_rng(seed)
     from dmzcli.config import fields, parse
@@ -416,3 +424,10 @@ def test_settings_of_any_text(seed):
         config.resolved(8, 1).digest()
     except UserError as error:
         assert error.hint and "Input should" not in error.message
+
+
+def test_security_tells_how_many_are_tried():
+    tried = len(MADE) * COUNT["files"] + len(PICTURES) * COUNT["pictures"] + len(RUN) * COUNT["run"]
+    tried += COUNT["packs"] + 3 * COUNT["samples"] + COUNT["settings"]
+    told = (Path(__file__).parents[1] / "SECURITY.md").read_text(encoding="utf-8")
+    assert f"tries {tried:,} mutants" in told
