@@ -114,9 +114,13 @@ def main() -> None:
     """The entry point."""
     try:
         _listen()
+        import warnings
+
         for stream in (sys.stdout, sys.stderr):
             # A file's name may be no text in the terminal's encoding.
             getattr(stream, "reconfigure", lambda errors: None)(errors="backslashreplace")
+        # Pillow warns of what our own errors say, in its own words.
+        warnings.filterwarnings("ignore", category=UserWarning, module=r"PIL\.")
         from dmzcli.commands.app import app
 
         code = app(standalone_mode=False)

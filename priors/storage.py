@@ -107,7 +107,9 @@ def write(
         with alone(folder):
             _sweep(folder)
             _write_bytes(folder / tensors, content)
-            _write_bytes(folder / f"{name}.json", text.encode())
+            _write_bytes(
+                folder / f"{name}.json", text.encode("utf-8", "backslashreplace")
+            )  # paths that are not UTF-8
             for stale in folder.glob(f"{name}-????????????.safetensors"):
                 if stale.name != tensors:
                     stale.unlink(missing_ok=True)

@@ -359,6 +359,11 @@ def test_labels_that_grow_tenfold_with_each_level(quick):
         read_batch(pickle.dumps({b"data": np.zeros((1, 3072), np.uint8), b"labels": bomb}, 2), "b")
 
 
+def test_a_pickle_that_numbers_its_objects_from_two_billion(quick):
+    with pytest.raises(UserError, match="no CIFAR batch"):
+        read_batch(b"\x80\x02}r\xff\xff\xff\x7f.", "b")
+
+
 # Quiet wrong input --------------------------------------------------------------------------------------------------
 
 
@@ -548,3 +553,12 @@ def test_a_limit_of_the_shell_on_files(run):
     done = subprocess.run(["bash", "-c", program], capture_output=True, text=True, timeout=300)
     assert done.returncode == 2 and "Traceback" not in done.stderr
     assert "would be larger than a file may be here" in done.stderr
+
+
+@pytest.mark.parametrize(
+    "command", [("info",), ("train",), ("encode", "--run"), ("data", "show"), ("sample", "--out")]
+)
+def test_a_path_that_is_no_text_is_refused_by_name(dmz, command):
+    """Settings, cards and safetensors' own paths are UTF-8."""
+    error, hint = dmz(*command, os.fsdecode(b"r\xff")).mistake()
+    assert "'r\\udcff' is not in UTF-8" in error and "rename" in hint

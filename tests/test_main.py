@@ -12,7 +12,7 @@ import pytest
 
 from dmzcli.commands.console import table
 from dmzcli.commands.printable import as_json, printable
-from dmzcli.commands.usage import refuse_empty
+from dmzcli.commands.usage import check_arguments
 
 AT_IMPORT = """
 import signal, sys
@@ -147,7 +147,7 @@ def test_an_empty_argument_is_refused(dmz, arguments):
 
 
 def test_an_empty_setting_still_means_its_own():
-    refuse_empty(["train", "--set", "data.size="])
+    check_arguments(["train", "--set", "data.size="])
 
 
 # Words --------------------------------------------------------------------------------------------------------------

@@ -24,15 +24,15 @@ from dmzcli.commands import (
     sweep_steps,
     train,
 )
-from dmzcli.commands.usage import refuse_empty
+from dmzcli.commands.usage import check_arguments
 from dmzcli.version import __version__
 
 
 class _Commands(TyperGroup):
-    """The commands; an empty argument is refused for all of them."""
+    """The commands; an argument that none of them can take is refused."""
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
-        refuse_empty(args)
+        check_arguments(args)
         return super().parse_args(ctx, args)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from pathlib import Path
 
 import typer
@@ -23,6 +24,17 @@ def finite(value: float | None) -> float | None:
     if value is not None and not math.isfinite(value):
         raise typer.BadParameter(f"{value} is no finite number")
     return value
+
+
+def device(name: str | None) -> str | None:
+    """Refuses what no device is called; whether there is one of this name shows when it is looked for.
+
+    Raises:
+        UserError: It is none of cpu, cuda and mps, perhaps with a number.
+    """
+    if name is not None and not re.fullmatch(r"(cpu|cuda|mps)(:\d{1,3})?", name):
+        raise UserError(f"no device '{name}' here", "use cpu, cuda, cuda:0, … or mps, or leave --device out")
+    return name
 
 
 def new_file(path: Path | None) -> Path | None:

@@ -49,11 +49,12 @@ def fit_prior(
     Options of the kind are given as --set name=value; see --kinds.
     """
     talk = common.console(quiet, as_json)
-    from dmzcli.codes.fit import fit, kinds, listing
+    from dmzcli.codes.fit import check, fit, kinds, listing
 
     if list_kinds:
         talk.result(kinds(), listing())
         return
+    check(kind, settings or ())
     from dmzcli.codes.find import find_bits
     from dmzcli.codes.table import BitTable
 

@@ -77,6 +77,12 @@ def import_weights(
     what was loaded, what is new, what was left over and what was assumed.
     """
     talk = common.console(quiet, as_json)
+    from dmzcli.config import assignments
+    from dmzcli.errors import UserError
+
+    if not path.exists():
+        raise UserError(f"{path} does not exist", "check the path; dmz downloads no weights")
+    assignments(settings or ())  # complains here and now
     from dmzcli.pretrained import import_weights as write
     from dmzcli.pretrained import prepare, read
     from dmzcli.runs import Run

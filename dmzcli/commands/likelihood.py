@@ -57,12 +57,19 @@ def likelihood(
     Written as likelihood-<split>.json and .png, with the prior's kind in the name where one is given.
     """
     talk = common.console(quiet, as_json)
-    from dmzcli.evaluation.likelihood import measure
+    from dmzcli.evaluation.limits import check_split
     from dmzcli.runs.find import find_run
     from dmzcli.runs.plan import images_for
+
+    check_split(split)
+    chosen = find_run(run)
+    if prior is not None and chosen.config.model.dim:
+        from dmzcli.codes.find import find_prior
+
+        find_prior(chosen, prior)  # complains here and now
+    from dmzcli.evaluation.likelihood import measure
     from dmzcli.system.devices import pick
 
-    chosen = find_run(run)
     model = chosen.load_model(pick(device))
     data = images_for(chosen, None, settings or (), common.data_flags(data_dir, False))
     dataset = common.load_dataset(talk, data)

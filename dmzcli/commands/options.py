@@ -28,7 +28,10 @@ RunOption = Annotated[
 DataDirOption = Annotated[Path | None, typer.Option("--data-dir", help="Where the dataset lies.")]
 DownloadOption = Annotated[bool, typer.Option("--download", help="Fetch the dataset if it is not there.")]
 DeviceOption = Annotated[
-    str | None, typer.Option("--device", help="cpu, cuda, cuda:0, … or mps; by default the best.")
+    str | None,
+    typer.Option(
+        "--device", callback=bounds.device, help="cpu, cuda, cuda:0, … or mps; by default the best."
+    ),
 ]
 SeedOption = Annotated[
     int, typer.Option("--seed", min=0, max=bounds.MOST_SEED, help="Seed of everything random.")
@@ -90,9 +93,7 @@ RECIPE: dict[str, Any] = {
     ],
     "eta": Annotated[
         float,
-        typer.Option(
-            "--eta", callback=bounds.finite, help="DDIM's noise: 0 none, 1 as much as the ancestral sampler."
-        ),
+        typer.Option("--eta", help="DDIM's noise: 0 none, 1 as much as the ancestral sampler."),
     ],
     "threshold": Annotated[
         str,
@@ -102,7 +103,6 @@ RECIPE: dict[str, Any] = {
         float,
         typer.Option(
             "--percentile",
-            callback=bounds.finite,
             help="Percentile of the dynamic threshold, above 0 and up to 1.",
         ),
     ],
@@ -139,7 +139,9 @@ def recipe_options(*names: str, **defaults: Any) -> Callable[[Command], Command]
         @functools.wraps(command)
         def with_recipe(**arguments: Any) -> Any:
             fields = {option.name: arguments.pop(option.name) for option in options}
-            return command(recipe=Recipe(**{**usual, **fields}), **arguments)
+            recipe = Recipe(**{**usual, **fields})
+            recipe.check()
+            return command(recipe=recipe, **arguments)
 
         with_recipe.__annotations__ = {p.name: p.annotation for p in parameters}
         with_recipe.__signature__ = signature.replace(parameters=parameters)  # type: ignore[attr-defined]

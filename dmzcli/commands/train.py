@@ -72,7 +72,6 @@ def train(
     from dmzcli.config import list_all_settings, presets
     from dmzcli.data import names
     from dmzcli.runs.plan import plan
-    from dmzcli.training.cost import forecast
 
     if list_settings:
         facts, text = list_all_settings(preset or (dataset if dataset in presets() else None))
@@ -104,6 +103,8 @@ def train(
     config = wanted.config.resolved(size, channels)
     where = wanted.directory(config, run)
     if dry_run:
+        from dmzcli.training.cost import forecast
+
         talk.say("measuring a few steps")
         facts = {"run": str(where.path), "config": config.model_dump(mode="json"), **forecast(config, device)}
         talk.result(facts, wanted.dry_run_text(facts))

@@ -9,13 +9,20 @@ from typing import Any
 from dmzcli.errors import UserError, did_you_mean
 
 
-def refuse_empty(arguments: Sequence[str]) -> None:
-    """Refuses an empty argument: an unset variable of the shell would be the working folder, or a default.
+def check_arguments(arguments: Sequence[str]) -> None:
+    """Refuses an argument that is empty: an unset variable of the shell would be the working folder, or a default.
+
+    And one that is not in UTF-8, as every name must be that settings and cards hold.
 
     Raises:
-        UserError: There is one.
+        UserError: There is such an argument.
     """
     for i, argument in enumerate(arguments):
+        if any("\ud800" <= letter <= "\udfff" for letter in argument):
+            raise UserError(
+                f"'{argument}' is not in UTF-8, as settings and cards are",
+                "rename it, or give it a link with another name",
+            )
         option, equals, value = argument.partition("=")
         before = arguments[i - 1] if i else ""
         if equals and option.startswith("--") and not value.strip():

@@ -154,6 +154,8 @@ def lines(facts: Mapping[str, Any], indent: str = "") -> str:
         if isinstance(value, Mapping) and value:
             made += [f"{indent}{name}:", lines(value, indent + "  ")]
         else:
+            empty = value is None or (isinstance(value, str | list | tuple | dict) and not value)
             shown = ", ".join(map(str, value)) if isinstance(value, list | tuple) else value
+            shown = "none" if empty else shown
             made.append(f"{indent}{name}: {f'{shown:.4g}' if isinstance(shown, float) else shown}")
     return "\n".join(made)

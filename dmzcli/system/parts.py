@@ -20,8 +20,8 @@ from typing import Any
 import numpy as np
 
 from dmzcli.errors import UserError
+from dmzcli.system.arrays import mapped
 from dmzcli.system.files import atomic, read_json, user_errors, write_json
-from dmzcli.system.reading import check_regular
 
 LAYOUT = 2
 """Version of how parts lie in their folder."""
@@ -174,15 +174,13 @@ class Parts:
     def _opened(self, number: int, name: str) -> np.ndarray:
         """An array as it lies on the disk, whatever was written."""
         file = self._array(number, name)
-        if file.exists():
-            check_regular(file)
         try:
-            values = np.load(file, mmap_mode="r", allow_pickle=False)
-            if isinstance(values, np.ndarray) and values.ndim:
-                return values
-        except (OSError, ValueError, EOFError, RecursionError, OverflowError, TypeError, SyntaxError):
-            pass
-        raise self._dropped(number, name)
+            values = mapped(file) if file.exists() else None
+        except ValueError:
+            values = None
+        if values is None or not values.ndim:
+            raise self._dropped(number, name)
+        return values
 
     def _dropped(self, number: int, name: str) -> UserError:
         """Drops a part that is not what was written; the refusal to go on with it."""

@@ -8,6 +8,7 @@ thumbnail folders) never shows; an entry that points outside of its archive is r
 from __future__ import annotations
 
 import bz2
+import errno
 import gzip
 import lzma
 import os
@@ -92,7 +93,7 @@ def opened(where: Path) -> Iterator[list[Entry] | Iterator[Entry]]:
                 f"{where} uses a compression that is not read: {error}", "pack it as .tar.gz"
             ) from error
         except OSError as error:
-            if error.errno is not None:
+            if error.errno not in (None, errno.EINVAL):  # of a place before the file's beginning
                 raise
             raise UserError(f"{where} is truncated or damaged: {error}", _AGAIN) from error
 

@@ -74,8 +74,11 @@ _ALLOWED: dict[tuple[str, str], Any] = {
 }
 
 
-class _Unpickler(pickle.Unpickler):
-    """Knows plain containers, and the names of :data:`_ALLOWED`."""
+class _Unpickler(pickle._Unpickler):
+    """Knows plain containers, and the names of :data:`_ALLOWED`.
+
+    The one that is written in Python: the other makes room for as many objects as a number in the file says.
+    """
 
     def __init__(self, data: bytes, name: str) -> None:
         super().__init__(io.BytesIO(data), encoding="bytes")
