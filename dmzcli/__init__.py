@@ -7,12 +7,12 @@ bits (the separate package :mod:`priors`) and the *sampler* (:mod:`dmzcli.diffus
 
 from __future__ import annotations
 
-from pathlib import Path
-from typing import TYPE_CHECKING
-
 from dmzcli.version import __version__
 
+TYPE_CHECKING = False  # typing and pathlib take longer than all the rest of ``dmz`` until it hears signals
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from dmzcli.library import Model
 
 __all__ = ["__version__", "load"]

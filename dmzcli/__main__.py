@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-import json
+import os
 import signal
 import sys
 from types import FrameType
@@ -15,21 +15,41 @@ class Terminated(BaseException):
     """SIGTERM, outside of work that answers signals in its own time."""
 
 
-def _terminate(number: int, frame: FrameType | None) -> None:
-    raise Terminated
+def _stop(number: int, frame: FrameType | None) -> None:
+    """Answers SIGINT and SIGTERM, outside of work that does so in its own time."""
+    if _importing(frame):  # a library may swallow what is thrown into its import, or make another error of it
+        os.write(2, b"interrupted\n")
+        os._exit(128 + number)
+    raise Terminated if number == signal.SIGTERM else KeyboardInterrupt
+
+
+def _importing(frame: FrameType | None) -> bool:
+    while frame is not None:
+        if frame.f_code.co_filename.startswith("<frozen importlib"):
+            return True
+        frame = frame.f_back
+    return False
+
+
+def _listen() -> None:
+    """Installs :func:`_stop` where the signals would end us in Python's own way."""
+    for number, usual in ((signal.SIGINT, signal.default_int_handler), (signal.SIGTERM, signal.SIG_DFL)):
+        if signal.getsignal(number) == usual:
+            signal.signal(number, _stop)
 
 
 def _mistake(message: str, hint: str) -> int:
+    from dmzcli.commands.printable import as_json, printable
     from dmzcli.system import processes
 
-    one_line = " ".join(message.split())
+    one_line, hint = printable(" ".join(message.split())), printable(" ".join(hint.split()))
     if not processes.main():  # it may be the only one with this trouble
         print(f"process {processes.rank()}: {one_line}", file=sys.stderr)
         return 2
     print(f"error: {one_line}", file=sys.stderr)
-    print(f"hint: {' '.join(hint.split())}", file=sys.stderr)
+    print(f"hint: {hint}", file=sys.stderr)
     if "--json" in sys.argv:
-        print(json.dumps({"error": one_line, "hint": hint}, ensure_ascii=False))
+        print(as_json({"error": one_line, "hint": hint}))
     return 2
 
 
@@ -65,6 +85,11 @@ def _outcome(error: BaseException) -> int:
     if isinstance(error, BrokenPipeError):
         sys.stderr.close()  # whoever read us has gone; nothing is left to say to them
         return 141
+    if isinstance(error, OSError):
+        from dmzcli.system.refusals import refusal
+
+        refused = refusal(error)
+        return _mistake(refused.message, refused.hint)
     if _out_of_memory(error):
         return _mistake(f"not enough memory: {error}", "lower --batch-size, --count, or the model's size")
     import traceback
@@ -88,13 +113,20 @@ def _out_of_memory(error: BaseException) -> bool:
 def main() -> None:
     """The entry point."""
     try:
-        if signal.getsignal(signal.SIGTERM) == signal.SIG_DFL:
-            signal.signal(signal.SIGTERM, _terminate)
+        _listen()
+        import warnings
+
+        for stream in (sys.stdout, sys.stderr):
+            # A file's name may be no text in the terminal's encoding.
+            getattr(stream, "reconfigure", lambda errors: None)(errors="backslashreplace")
+        # Pillow warns of what our own errors say, in its own words.
+        warnings.filterwarnings("ignore", category=UserWarning, module=r"PIL\.")
         from dmzcli.commands.app import app
 
         code = app(standalone_mode=False)
         if code == 130:  # the parser has caught Ctrl-C and says nothing
             print("interrupted", file=sys.stderr)
+        sys.stdout.flush()  # a full disk shows here, and not when Python has ended
     except SystemExit as end:  # the parser's one exit of its own: whoever read us has gone
         code = 141 if end.code == 1 else end.code
     except BaseException as error:

@@ -17,10 +17,13 @@ from typing import Any, TypeVar
 from priors import options as opts
 from priors import storage
 from priors.base import Prior
+from priors.checks import check_integer
 from priors.errors import PriorError, did_you_mean
 from priors.fit import Report
 
 GROUP = "dmz.priors"
+MOST_BITS = 1 << 20
+"""More than any code has; what a saved prior announces is believed up to here."""
 _KINDS: dict[str, type[Prior]] = {}
 P = TypeVar("P", bound=type[Prior])
 
@@ -195,6 +198,7 @@ def load(folder: str | Path) -> Prior:
         kind, metadata_ = header["kind"], dict(header["metadata"])
         cls = kind_class(kind)
         options = {k: tuple(v) if isinstance(v, list) else v for k, v in dict(header["options"]).items()}
+        check_integer("dim", header["dim"], low=1, high=MOST_BITS)
         prior = cls(
             header["dim"], header["seed"] % 2**64, **options
         )  # earlier ones may be negative: the same draws
@@ -202,8 +206,17 @@ def load(folder: str | Path) -> Prior:
         prior._load_state(state)
         prior.report = None if header["report"] is None else Report(**header["report"])
     except PriorError as error:
-        raise PriorError(f"{file}: {error.message}", error.hint) from error
-    except (KeyError, TypeError, ValueError, IndexError, AttributeError, RuntimeError) as error:
+        raise PriorError(f"{file}: {error.message}", error.hint or "save the prior again") from error
+    except (
+        KeyError,
+        TypeError,
+        ValueError,
+        IndexError,
+        AttributeError,
+        ArithmeticError,
+        RuntimeError,
+        MemoryError,
+    ) as error:
         raise PriorError(
             f"{file} does not describe a whole prior: {error}", "save the prior again"
         ) from error

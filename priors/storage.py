@@ -12,6 +12,7 @@ import hashlib
 import json
 import os
 import shutil
+import stat
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -27,6 +28,8 @@ FORMAT = "dmz-prior"
 VERSION = 1
 TEMPORARY = ".tmp"
 """Folder in a prior's own in which its files take shape, under the folder's lock."""
+HEADER_BYTES = 64 << 20
+"""Most bytes of a ``prior.json``."""
 State = dict[str, NDArray[Any]]
 
 
@@ -104,7 +107,9 @@ def write(
         with alone(folder):
             _sweep(folder)
             _write_bytes(folder / tensors, content)
-            _write_bytes(folder / f"{name}.json", text.encode())
+            _write_bytes(
+                folder / f"{name}.json", text.encode("utf-8", "backslashreplace")
+            )  # paths that are not UTF-8
             for stale in folder.glob(f"{name}-????????????.safetensors"):
                 if stale.name != tensors:
                     stale.unlink(missing_ok=True)
@@ -118,15 +123,12 @@ def read(folder: Path, name: str = "prior") -> tuple[dict[str, Any], State]:
         PriorError: A file is missing, truncated, foreign, or of another version; names the file.
     """
     path = folder / f"{name}.json"
-    with _refusals(path):
-        text = path.read_bytes()
+    text = _content(path, HEADER_BYTES)
     while True:
         try:
             return _read(folder, path, text)
         except PriorError as error:
-            before = text
-            with _refusals(path):
-                text = path.read_bytes()
+            before, text = text, _content(path, HEADER_BYTES)
             if not isinstance(error.__cause__, FileNotFoundError) or text == before:
                 raise
             # Another prior was saved meanwhile: the tensors are no longer those of the old one.
@@ -139,8 +141,9 @@ def _read(folder: Path, path: Path, text: bytes) -> tuple[dict[str, Any], State]
 
     try:
         header = json.loads(text)
-    except ValueError as error:
-        raise PriorError(f"{path} is not valid JSON: {error}", "save the prior again") from error
+    except (ValueError, RecursionError) as error:
+        reason = "it is nested too deeply" if isinstance(error, RecursionError) else error
+        raise PriorError(f"{path} is not valid JSON: {reason}", "save the prior again") from error
     if not isinstance(header, dict) or header.get("format") != FORMAT:
         raise PriorError(f"{path} is not a prior: its format is not '{FORMAT}'", "check the path")
     if header.get("version") != VERSION:
@@ -151,11 +154,29 @@ def _read(folder: Path, path: Path, text: bytes) -> tuple[dict[str, Any], State]
     if not isinstance(tensors, str) or Path(tensors).name != tensors:
         raise PriorError(f"{path} names no tensor file beside it", "save the prior again")
     file = folder / tensors
-    with _refusals(file):
-        content = file.read_bytes()
+    content = _content(file)
     if hashlib.sha256(content).hexdigest() != header.get("sha256"):
         raise PriorError(f"{file} is truncated or altered: its SHA-256 differs", "save the prior again")
     try:
-        return header, load(content)
-    except SafetensorError as error:
+        state = load(content)
+    except (SafetensorError, ValueError, TypeError, KeyError) as error:
         raise PriorError(f"{file} is not a safetensors file: {error}", "save the prior again") from error
+    bad = next((key for key, a in state.items() if a.dtype.kind == "f" and bool(np.isnan(a).any())), None)
+    if bad is not None:
+        raise PriorError(f"{file}: {bad} holds numbers that are none (NaN)", "fit the prior again")
+    return header, state
+
+
+def _content(path: Path, limit: int | None = None) -> bytes:
+    """The bytes of a regular file: a FIFO or a device would be waited for, or never end."""
+    with _refusals(path):
+        number = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
+        regular = stat.S_ISREG(os.fstat(number).st_mode)
+        if not regular:
+            os.close(number)
+            raise PriorError(f"{path} is not a file", "give the folder that a prior was saved to")
+        with os.fdopen(number, "rb") as stream:
+            content = stream.read(-1 if limit is None else limit + 1)
+    if limit is not None and len(content) > limit:
+        raise PriorError(f"{path} is larger than {limit >> 20} MiB: no prior's header is", "check the path")
+    return content

@@ -76,6 +76,11 @@ def _part(
         for first in range(0, len(images), batch_size):
             rows = slice(first, first + batch_size)
             logits = model.logits(to_unit(images[rows], model.device))
+            if not bool(logits.isfinite().all()):
+                raise UserError(
+                    f"the encoder's outputs of images {start + first} and on are not finite numbers",
+                    "its weights are damaged, or training has failed: train the run anew",
+                )
             probabilities.append(model.latent.probabilities(logits).half().cpu())
             codes = (
                 model.latent.bits(logits)

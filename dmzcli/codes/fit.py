@@ -62,6 +62,21 @@ def _pairs(settings: Sequence[str]) -> dict[str, str]:
     return pairs
 
 
+def check(kind: str, settings: Sequence[str] = ()) -> None:
+    """Refuses what needs no table to be seen as wrong.
+
+    Raises:
+        UserError: The kind is unknown, or a setting is given to ``auto``, or not written as ``name=value``.
+        priors.PriorError: An option is unknown, or its value does not fit.
+    """
+    if kind != "auto" and kind not in priors.available():
+        raise UserError(f"unknown kind '{kind}'", did_you_mean(kind, ["auto", *priors.available()], "kinds"))
+    if kind == "auto" and settings:
+        raise UserError("--set needs one kind, not auto", "name it with --kind")
+    if kind != "auto":
+        priors.parse_options(kind, _pairs(settings))
+
+
 def share_settings(settings: Sequence[str], kinds: Sequence[str]) -> dict[str, list[str]]:
     """For each of several kinds the settings whose option it has.
 
@@ -115,10 +130,7 @@ def fit(
         Interrupted: SIGINT or SIGTERM came; long fits have left a checkpoint beside the prior's folder.
     """
     talk = talk or Silence()
-    if kind != "auto" and kind not in priors.available():
-        raise UserError(f"unknown kind '{kind}'", did_you_mean(kind, ["auto", *priors.available()], "kinds"))
-    if kind == "auto" and settings:
-        raise UserError("--set needs one kind, not auto", "name it with --kind")
+    check(kind, settings)
     train, valid = table.rows("train"), table.rows("valid")
     if len(train) < 2:
         raise UserError(f"{path} has {len(train)} training rows", "a prior is fitted to the train split")

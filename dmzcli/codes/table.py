@@ -14,13 +14,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import h5py
 import numpy as np
 
 from dmzcli.data.dataset import SPLITS
 from dmzcli.errors import UserError
+from dmzcli.system.columns import values
 from dmzcli.system.files import sha256_of
-from dmzcli.system.hdf5 import CHECKSUMS, Column, Kind, opened, strings, whole_file
+from dmzcli.system.hdf5 import CHECKSUMS, Column, Kind, Opened, opened, strings, whole_file
 
 Array = np.ndarray
 
@@ -97,8 +97,8 @@ class BitTable:
             facts = {
                 name: value for name, value in stream.attrs.items() if name not in (*KIND.facts(), *CHECKSUMS)
             }
-            columns = _columns(path, stream)
-            names = {name: strings(stream[name]) for name in ("labels", "attributes") if name in stream}
+            columns = _columns(file)
+            names = {name: strings(stream[name]) for name in columns if name in ("labels", "attributes")}
             dim = int(facts.pop("dim"))
             _check(path, dim, columns, names)
             table = cls(
@@ -172,13 +172,11 @@ def _decoded(names: Array | None) -> tuple[str, ...] | None:
     return None if names is None else tuple(name.decode("utf-8", "surrogateescape") for name in names)
 
 
-def _columns(path: Path, stream: h5py.File) -> dict[str, Array]:
+def _columns(file: Opened) -> dict[str, Array]:
     """The known columns that are there; what a later version may add is left alone."""
     columns = {}
-    for name in _TYPES.keys() & stream.keys():
-        if not isinstance(stream[name], h5py.Dataset):
-            raise UserError(f"{path}: /{name} is a group, not a column", KIND.hint)
-        columns[name] = np.asarray(stream[name][()])
+    for name in _TYPES.keys() & file.stream.keys():
+        columns[name] = values(file.path, file.column(name))
     return columns
 
 

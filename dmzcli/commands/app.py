@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
+from typer.core import TyperGroup
 
 from dmzcli.commands import (
     cache,
@@ -23,10 +24,21 @@ from dmzcli.commands import (
     sweep_steps,
     train,
 )
+from dmzcli.commands.usage import check_arguments
 from dmzcli.version import __version__
+
+
+class _Commands(TyperGroup):
+    """The commands; an argument that none of them can take is refused."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        check_arguments(args)
+        return super().parse_args(ctx, args)
+
 
 app = typer.Typer(
     name="dmz",
+    cls=_Commands,
     help="Diffusion autoencoders with binary latents, and priors over their bits.",
     no_args_is_help=True,
     add_completion=False,

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from dmzcli.commands import bounds
 from dmzcli.commands import options as common
 
 if TYPE_CHECKING:
@@ -15,7 +16,13 @@ if TYPE_CHECKING:
 
 app = typer.Typer(help="List the cache, with sizes; or clean it.", invoke_without_command=True)
 DaysOption = Annotated[
-    float, typer.Option("--days", min=0, help="After so many days without use a pack is no longer asked for.")
+    float,
+    typer.Option(
+        "--days",
+        min=0,
+        callback=bounds.finite,
+        help="After so many days without use a pack is no longer asked for.",
+    ),
 ]
 
 

@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from dmzcli.commands import bounds
 from dmzcli.commands import options as common
 from dmzcli.generation.recipe import Recipe
 
@@ -35,10 +36,22 @@ def compare_priors(
     ] = None,
     run: common.RunOption = None,
     out: Annotated[
-        Path | None, typer.Option("--out", help="Folder of table and plot; by default priors/ in the run.")
+        Path | None,
+        typer.Option(
+            "--out",
+            callback=bounds.new_folder,
+            help="Folder of table and plot; by default priors/ in the run.",
+        ),
     ] = None,
     count: Annotated[
-        int, typer.Option("--count", "-n", min=0, help="With --run: images per kind to score; 0 for none.")
+        int,
+        typer.Option(
+            "--count",
+            "-n",
+            min=0,
+            max=bounds.MOST_IMAGES,
+            help="With --run: images per kind to score; 0 for none.",
+        ),
     ] = 10_000,
     recipe: Recipe = Recipe(),
     split: Annotated[
@@ -49,6 +62,7 @@ def compare_priors(
         typer.Option(
             "--margin",
             min=0,
+            callback=bounds.finite,
             help="With --run: a prior is enough if its images' distance is above that of real codes by less than "
             "this share of it. State it before you look.",
         ),
@@ -79,37 +93,43 @@ def compare_priors(
     codes with 1%, 2% and 5% of their bits flipped. Differences from real codes are paired: image i has noise i.
     """
     talk = common.console(quiet, as_json)
-    import priors
     from dmzcli.codes.find import find_bits, priors_folder
-    from dmzcli.codes.fit import share_settings
     from dmzcli.codes.table import BitTable
     from dmzcli.commands.console import table as make_table
     from dmzcli.errors import UserError
+    from dmzcli.evaluation import limits
     from dmzcli.runs.find import find_run
+
+    of_data = [setting for setting in settings or () if setting.startswith("data.")]
+    of_priors = [setting for setting in settings or () if setting not in of_data]
+    if run is None:
+        common.refuse(context, _IMAGES, "without --run")
+        if of_data:
+            raise UserError(f"--set {of_data[0]} means nothing without --run", "leave it out")
+    limits.check_split(split)
+    limits.check_count(count, zero=True)
+    limits.check_weights(weights)
+    import priors
+
+    for name in kind or ():
+        priors.describe(name)  # complains here and now
+    path = find_bits(bits, run)
+    table = BitTable.read(path)
+    folder = out or priors_folder(table, path, run)
+    talk.say(f"comparing priors on {path}: {len(table.rows('train')):,} training codes of {table.dim} bits")
+    from dmzcli.codes.fit import share_settings
     from dmzcli.studies.code_images import Images
     from dmzcli.studies.prior_comparison import compare
     from dmzcli.studies.prior_table import write
     from dmzcli.system.locks import hold
 
-    of_data = [setting for setting in settings or () if setting.startswith("data.")]
-    of_priors = [setting for setting in settings or () if setting not in of_data]
-    if of_data and run is None:
-        raise UserError(f"--set {of_data[0]} means nothing without --run", "leave it out")
-    path = find_bits(bits, run)
-    table = BitTable.read(path)
-    folder = out or priors_folder(table, path, run)
-    talk.say(f"comparing priors on {path}: {len(table.rows('train')):,} training codes of {table.dim} bits")
     images = None
-    if run is None:
-        common.refuse(context, _IMAGES, "without --run")
-    elif count:
-        from dmzcli.evaluation.features import FEWEST, create
+    if run is not None and count:
+        from dmzcli.evaluation.features import create
         from dmzcli.evaluation.sources import reference_data, usual_features
         from dmzcli.generation.decode import usual_batch
         from dmzcli.system.devices import pick
 
-        if count < FEWEST:
-            raise UserError(f"--count {count} is too few for a score", f"at least {FEWEST} are needed, or 0")
         chosen, where = find_run(run), pick(device)
         model = chosen.load_model(where)
         chosen.check_made(path, table.model)

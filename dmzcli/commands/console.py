@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import sys
 import time
 import warnings
@@ -24,6 +23,7 @@ from rich.progress import (
 from rich.table import Table
 from rich.text import Text
 
+from dmzcli.commands.printable import as_json, printable
 from dmzcli.errors import Unchecked
 from dmzcli.system.progress import Advance, duration, remaining
 
@@ -75,7 +75,7 @@ class Console:
 
     def say(self, message: str) -> None:
         """A line on stderr."""
-        self.err.print(message, markup=False, soft_wrap=True)
+        self.err.print(printable(message), markup=False, soft_wrap=True)
 
     @contextmanager
     def task(
@@ -99,12 +99,12 @@ class Console:
         if outer is None:
             live.start()
             self._live = live
-        bar = live.add_task(description, total=total, completed=int(done), message="", until=until)
+        bar = live.add_task(printable(description), total=total, completed=int(done), message="", until=until)
 
         def advance(done: float, message: str) -> None:
             live.update(bar, completed=done)
             if message:
-                live.update(bar, message=message)
+                live.update(bar, message=printable(message))
 
         try:
             yield advance
@@ -140,13 +140,17 @@ class Console:
         if self.mute:
             return
         if self.as_json:
-            print(json.dumps(facts, ensure_ascii=False, allow_nan=False))
+            print(as_json(facts))
         elif isinstance(text, Group):
             width = None if sys.stdout.isatty() else 160
             RichConsole(highlight=False, width=width).print(text)
         else:
             print(
-                text if text is not None else "\n".join(f"{name}: {value}" for name, value in facts.items())
+                printable(
+                    text
+                    if text is not None
+                    else "\n".join(f"{name}: {value}" for name, value in facts.items())
+                )
             )
 
 
@@ -155,7 +159,8 @@ def table(title: str, rows: list[dict[str, Any]]) -> Group:
     shown = Table()
     for name in rows[0]:
         numeric = isinstance(rows[0][name], int | float)
-        shown.add_column(name, justify="right" if numeric else "left", overflow="fold")
+        shown.add_column(Text(printable(name)), justify="right" if numeric else "left", overflow="fold")
     for row in rows:
-        shown.add_row(*(f"{v:.4g}" if isinstance(v, float) else str(v) for v in row.values()))
-    return Group(Text(title, style="bold"), shown)
+        cells = (f"{v:.4g}" if isinstance(v, float) else printable(str(v)) for v in row.values())
+        shown.add_row(*map(Text, cells))
+    return Group(Text(printable(title), style="bold"), shown)

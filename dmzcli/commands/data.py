@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from dmzcli.commands import bounds
 from dmzcli.commands import options as common
 
 if TYPE_CHECKING:
@@ -63,7 +64,12 @@ def list_(
 def prepare(
     dataset: DatasetArgument,
     out: Annotated[
-        Path | None, typer.Option("--out", help="The pack's file, such as pack.h5; by default in the cache.")
+        Path | None,
+        typer.Option(
+            "--out",
+            callback=bounds.new_file,
+            help="The pack's file, such as pack.h5; by default in the cache.",
+        ),
     ] = None,
     data_dir: common.DataDirOption = None,
     download: common.DownloadOption = False,
@@ -81,7 +87,7 @@ def prepare(
     from dmzcli.data import prepare as prepare_pack
     from dmzcli.errors import UserError
 
-    if out is not None and (out.suffix.lower() not in (".h5", ".hdf5") or out.is_dir()):
+    if out is not None and (out.suffix.lower() not in (".h5", ".hdf5")):
         raise UserError(f"--out '{out}' is no name of an image pack", "end it in .h5, such as --out pack.h5")
     data = _settings(dataset, data_dir, settings, skip_bad)
     if out is None:
@@ -101,7 +107,10 @@ def prepare(
 def show(
     dataset: DatasetArgument,
     out: Annotated[
-        Path | None, typer.Option("--out", help="The sheet's file; by default <dataset>-sheet.png here.")
+        Path | None,
+        typer.Option(
+            "--out", callback=bounds.new_file, help="The sheet's file; by default <dataset>-sheet.png here."
+        ),
     ] = None,
     data_dir: common.DataDirOption = None,
     download: common.DownloadOption = False,

@@ -7,15 +7,27 @@ from typing import Annotated
 
 import typer
 
+from dmzcli.commands import bounds
 from dmzcli.commands import options as common
 
 
 def demo(
     run: Annotated[Path, typer.Option("--run", help="Run directory.")] = Path("runs/demo"),
     max_steps: Annotated[
-        int | None, typer.Option("--max-steps", min=1, help="Optimizer steps, for a shorter demo.")
+        int | None,
+        typer.Option(
+            "--max-steps", min=1, max=bounds.MOST_STEPS, help="Optimizer steps, for a shorter demo."
+        ),
     ] = None,
-    seed: common.SeedOption = 0,
+    seed: Annotated[
+        int,
+        typer.Option(
+            "--seed",
+            min=0,
+            max=bounds.MOST_TRAINING_SEED,
+            help="Seed of everything random.",
+        ),
+    ] = 0,
     device: common.DeviceOption = None,
     as_json: common.JsonOption = False,
     quiet: common.QuietOption = False,

@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from dmzcli.commands import bounds
 from dmzcli.commands import options as common
 
 
@@ -17,7 +18,10 @@ def encode(
     ] = None,
     run: common.RunOption = None,
     out: Annotated[
-        Path | None, typer.Option("--out", help="The table's file; by default bits.h5 in the run.")
+        Path | None,
+        typer.Option(
+            "--out", callback=bounds.new_file, help="The table's file; by default bits.h5 in the run."
+        ),
     ] = None,
     mode: Annotated[
         str, typer.Option("--mode", help="mode: the most probable bits; sample: a draw from q(z|x).")
@@ -38,10 +42,6 @@ def encode(
 
     if mode not in ("mode", "sample"):
         raise UserError(f"unknown --mode '{mode}'", did_you_mean(mode, ["mode", "sample"], "modes"))
-    if out is not None and (out.is_dir() or not out.name):
-        raise UserError(
-            f"--out '{out}' is a folder, not a file", "name the table's file, such as --out bits.h5"
-        )
     from dmzcli.runs.find import find_run
     from dmzcli.runs.plan import images_for
 

@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from dmzcli.commands import bounds
 from dmzcli.commands import options as common
 from dmzcli.generation.recipe import Recipe
 
@@ -28,7 +29,10 @@ def evaluate(
         str | None, typer.Option("--prior", help="The run's prior to draw bits from; by default the newest.")
     ] = None,
     count: Annotated[
-        int, typer.Option("--count", "-n", min=1, help="How many images to draw, or to reconstruct.")
+        int,
+        typer.Option(
+            "--count", "-n", min=1, max=bounds.MOST_IMAGES, help="How many images to draw, or to reconstruct."
+        ),
     ] = 10_000,
     recipe: Recipe = Recipe(),
     temperature: common.TemperatureOption = 1.0,
@@ -60,7 +64,10 @@ def evaluate(
     data_dir: common.DataDirOption = None,
     seed: common.SeedOption = 0,
     out: Annotated[
-        Path | None, typer.Option("--out", help="The card's file; by default beside the samples of a run.")
+        Path | None,
+        typer.Option(
+            "--out", callback=bounds.new_file, help="The card's file; by default beside the samples of a run."
+        ),
     ] = None,
     batch_size: common.BatchSizeOption = None,
     device: common.DeviceOption = None,
@@ -73,21 +80,35 @@ def evaluate(
     encoding, sampler, seeds and hashes that it depends on.
     """
     talk = common.console(quiet, as_json)
-    from dmzcli.commands.console import table
     from dmzcli.errors import UserError
-    from dmzcli.evaluation.sources import reference_data, run_of
-    from dmzcli.runs.find import find_run
-    from dmzcli.system.devices import pick
+    from dmzcli.evaluation import limits
 
-    where = pick(device)
-    if out is not None and (out.is_dir() or out.suffix == ".png"):
+    limits.check_split(split)
+    if out is not None and out.suffix == ".png":
         raise UserError(f"--out {out} is no file for a card", "such as --out card.json")
     if reconstructions:
         if samples is not None:
             raise UserError(f"--reconstructions takes a run, not the samples {samples}", "name it with --run")
         common.refuse(context, _SCORING, "with --reconstructions")
+    else:
+        chosen_metrics = None if metrics is None else common.listed(metrics)
+        limits.check_names(chosen_metrics)
+        limits.check_weights(weights)
+        if samples is None:
+            limits.check_count(count)
+        else:
+            common.refuse(context, _DRAWING, "for samples that are there already")
+    from dmzcli.commands.console import table
+    from dmzcli.evaluation.sources import reference_data, run_of
+    from dmzcli.runs.find import find_run
+
+    if reconstructions:
         chosen = find_run(run, fits=lambda found: found.config.model.dim > 0)
-        dataset = common.load_dataset(talk, reference_data(against, chosen, settings or (), data_dir))
+        reference = reference_data(against, chosen, settings or (), data_dir)
+        from dmzcli.system.devices import pick
+
+        where = pick(device)
+        dataset = common.load_dataset(talk, reference)
         from dmzcli.evaluation.reconstruction import evaluate_reconstructions
 
         ended = evaluate_reconstructions(
@@ -95,29 +116,33 @@ def evaluate(
         )
         talk.result(ended.facts(), table(ended.title(), ended.table()))
         return
-    from dmzcli.codes.find import can_sample, find_run_for
-    from dmzcli.evaluation import card as cards
-    from dmzcli.evaluation.features import FEWEST, create
+    from dmzcli.codes.find import can_sample, find_prior, find_run_for
     from dmzcli.evaluation.image_sets import read_images
-    from dmzcli.evaluation.sources import usual_features
-    from dmzcli.generation.samples import sample_run
 
     if samples is None:
         maker = find_run(run, fits=can_sample) if prior is None else find_run_for(prior, run)
-        recipe = recipe.on(where, maker.config)
+        if maker.config.model.dim:
+            find_prior(maker, prior)  # complains here and now
         reference = reference_data(against, maker, settings or (), data_dir)
-        if count < FEWEST:
-            raise UserError(f"--count {count} is too few for a score", f"at least {FEWEST} are needed")
     else:
-        common.refuse(context, _DRAWING, "for samples that are there already")
         images, folder = read_images(samples), samples
         owner = find_run(run) if run is not None else run_of(samples)
         reference = reference_data(against, owner, settings or (), data_dir)
+    from dmzcli.evaluation import card as cards
+    from dmzcli.evaluation.features import check_known, create
+    from dmzcli.evaluation.sources import usual_features
+    from dmzcli.generation.samples import sample_run
+    from dmzcli.system.devices import pick
+
+    if features is not None:
+        check_known(features)
+    where = pick(device)
+    if samples is None:
+        recipe = recipe.on(where, maker.config)
     dataset = common.load_dataset(talk, reference)
     dataset.rows(split)  # refuses a wrong name before the work
     extractor = create(features or usual_features(dataset, split), dataset, where, weights, talk=talk)
     batch = batch_size or 64
-    chosen_metrics = None if metrics is None else common.listed(metrics)
     names = cards.prepare(extractor, dataset, split, chosen_metrics, batch, talk)
     if samples is None:
         _, folder = sample_run(

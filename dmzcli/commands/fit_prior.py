@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from dmzcli.commands import bounds
 from dmzcli.commands import options as common
 
 
@@ -22,7 +23,11 @@ def fit_prior(
     run: common.RunOption = None,
     out: Annotated[
         Path | None,
-        typer.Option("--out", help="Folder of the prior; by default priors/<kind>[-given-…] in the run."),
+        typer.Option(
+            "--out",
+            callback=bounds.new_folder,
+            help="Folder of the prior; by default priors/<kind>[-given-…] in the run.",
+        ),
     ] = None,
     given: Annotated[
         str | None,
@@ -44,11 +49,12 @@ def fit_prior(
     Options of the kind are given as --set name=value; see --kinds.
     """
     talk = common.console(quiet, as_json)
-    from dmzcli.codes.fit import fit, kinds, listing
+    from dmzcli.codes.fit import check, fit, kinds, listing
 
     if list_kinds:
         talk.result(kinds(), listing())
         return
+    check(kind, settings or ())
     from dmzcli.codes.find import find_bits
     from dmzcli.codes.table import BitTable
 

@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from dmzcli.commands import bounds
 from dmzcli.commands import options as common
 
 
@@ -27,16 +28,20 @@ def import_weights(
     ] = None,
     size: Annotated[
         int | None,
-        typer.Option("--size", min=1, help="Height and width of its images; a folder of diffusers says it."),
+        typer.Option(
+            "--size", min=4, max=1024, help="Height and width of its images; a folder of diffusers says it."
+        ),
     ] = None,
     heads: Annotated[
-        int | None, typer.Option("--heads", min=1, help="Attention heads of a state dict; 4 is assumed.")
+        int | None,
+        typer.Option("--heads", min=1, max=65536, help="Attention heads of a state dict; 4 is assumed."),
     ] = None,
     head_channels: Annotated[
         int | None,
         typer.Option(
             "--head-channels",
             min=1,
+            max=65536,
             help="Channels of one head instead (guided-diffusion's num_head_channels).",
         ),
     ] = None,
@@ -50,9 +55,17 @@ def import_weights(
     latent: Annotated[
         str | None, typer.Option("--latent", help="bernoulli, or none for the plain diffusion model.")
     ] = None,
-    bits: Annotated[int | None, typer.Option("--bits", min=1, help="|z|, the number of bits.")] = None,
+    bits: Annotated[
+        int | None, typer.Option("--bits", min=1, max=65536, help="|z|, the number of bits.")
+    ] = None,
     seed: Annotated[
-        int | None, typer.Option("--seed", min=0, help="Seed of the new layers, and of the training.")
+        int | None,
+        typer.Option(
+            "--seed",
+            min=0,
+            max=bounds.MOST_TRAINING_SEED,
+            help="Seed of the new layers, and of the training.",
+        ),
     ] = None,
     settings: common.SetOption = None,
     as_json: common.JsonOption = False,
@@ -64,6 +77,12 @@ def import_weights(
     what was loaded, what is new, what was left over and what was assumed.
     """
     talk = common.console(quiet, as_json)
+    from dmzcli.config import assignments
+    from dmzcli.errors import UserError
+
+    if not path.exists():
+        raise UserError(f"{path} does not exist", "check the path; dmz downloads no weights")
+    assignments(settings or ())  # complains here and now
     from dmzcli.pretrained import import_weights as write
     from dmzcli.pretrained import prepare, read
     from dmzcli.runs import Run

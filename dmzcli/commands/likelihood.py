@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from dmzcli.commands import bounds
 from dmzcli.commands import options as common
 
 
@@ -14,13 +15,21 @@ def likelihood(
     run: common.RunOption = None,
     split: Annotated[str, typer.Option("--split", help="train, valid or test.")] = "test",
     count: Annotated[
-        int, typer.Option("--count", "-n", min=1, help="Images at most, evenly spread over the split.")
+        int,
+        typer.Option(
+            "--count",
+            "-n",
+            min=1,
+            max=bounds.MOST_IMAGES,
+            help="Images at most, evenly spread over the split.",
+        ),
     ] = 256,
     every: Annotated[
         int | None,
         typer.Option(
             "--every",
             min=1,
+            max=bounds.MOST_STEPS,
             help="Draw one of up to so many timesteps at a time for each image; 1 takes all, 10 is the default.",
         ),
     ] = None,
@@ -34,7 +43,8 @@ def likelihood(
     settings: common.DataSetOption = None,
     data_dir: common.DataDirOption = None,
     out: Annotated[
-        Path | None, typer.Option("--out", help="Folder; by default evaluation/ in the run.")
+        Path | None,
+        typer.Option("--out", callback=bounds.new_folder, help="Folder; by default evaluation/ in the run."),
     ] = None,
     batch_size: common.BatchSizeOption = None,
     device: common.DeviceOption = None,
@@ -47,12 +57,19 @@ def likelihood(
     Written as likelihood-<split>.json and .png, with the prior's kind in the name where one is given.
     """
     talk = common.console(quiet, as_json)
-    from dmzcli.evaluation.likelihood import measure
+    from dmzcli.evaluation.limits import check_split
     from dmzcli.runs.find import find_run
     from dmzcli.runs.plan import images_for
+
+    check_split(split)
+    chosen = find_run(run)
+    if prior is not None and chosen.config.model.dim:
+        from dmzcli.codes.find import find_prior
+
+        find_prior(chosen, prior)  # complains here and now
+    from dmzcli.evaluation.likelihood import measure
     from dmzcli.system.devices import pick
 
-    chosen = find_run(run)
     model = chosen.load_model(pick(device))
     data = images_for(chosen, None, settings or (), common.data_flags(data_dir, False))
     dataset = common.load_dataset(talk, data)

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any, TypeVar, cast
 
 import typer
 
+from dmzcli.commands import bounds
 from dmzcli.diffusion.thresholds import KINDS
 from dmzcli.generation.recipe import Recipe
 
@@ -27,9 +28,14 @@ RunOption = Annotated[
 DataDirOption = Annotated[Path | None, typer.Option("--data-dir", help="Where the dataset lies.")]
 DownloadOption = Annotated[bool, typer.Option("--download", help="Fetch the dataset if it is not there.")]
 DeviceOption = Annotated[
-    str | None, typer.Option("--device", help="cpu, cuda, cuda:0, … or mps; by default the best.")
+    str | None,
+    typer.Option(
+        "--device", callback=bounds.device, help="cpu, cuda, cuda:0, … or mps; by default the best."
+    ),
 ]
-SeedOption = Annotated[int, typer.Option("--seed", min=0, help="Seed of everything random.")]
+SeedOption = Annotated[
+    int, typer.Option("--seed", min=0, max=bounds.MOST_SEED, help="Seed of everything random.")
+]
 FeaturesOption = Annotated[
     str | None,
     typer.Option(
@@ -42,9 +48,17 @@ WeightsOption = Annotated[
     Path | None, typer.Option("--weights", help="The feature network's weights, instead of a download.")
 ]
 TemperatureOption = Annotated[
-    float, typer.Option("--temperature", help="Temperature of the prior; below 1 its likelier codes.")
+    float,
+    typer.Option(
+        "--temperature",
+        min=bounds.COLDEST,
+        callback=bounds.finite,
+        help="Temperature of the prior; below 1 its likelier codes.",
+    ),
 ]
-BatchSizeOption = Annotated[int | None, typer.Option("--batch-size", min=1, help="Images at a time.")]
+BatchSizeOption = Annotated[
+    int | None, typer.Option("--batch-size", min=1, max=bounds.MOST_IMAGES, help="Images at a time.")
+]
 SetOption = Annotated[
     list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Change one setting; repeatable.")
 ]
@@ -61,7 +75,12 @@ JsonOption = Annotated[bool, typer.Option("--json", help="Print exactly one JSON
 QuietOption = Annotated[bool, typer.Option("--quiet", help="Say nothing on stderr but errors.")]
 
 RECIPE: dict[str, Any] = {
-    "steps": Annotated[int, typer.Option("--steps", min=1, help="T, evaluations of the network per image.")],
+    "steps": Annotated[
+        int,
+        typer.Option(
+            "--steps", min=1, max=bounds.MOST_STEPS, help="T, evaluations of the network per image."
+        ),
+    ],
     "sampler": Annotated[
         str, typer.Option("--sampler", help="How noise becomes an image; dmz sample --samplers lists them.")
     ],
@@ -73,7 +92,8 @@ RECIPE: dict[str, Any] = {
         ),
     ],
     "eta": Annotated[
-        float, typer.Option("--eta", help="DDIM's noise: 0 none, 1 as much as the ancestral sampler.")
+        float,
+        typer.Option("--eta", help="DDIM's noise: 0 none, 1 as much as the ancestral sampler."),
     ],
     "threshold": Annotated[
         str,
@@ -81,7 +101,10 @@ RECIPE: dict[str, Any] = {
     ],
     "percentile": Annotated[
         float,
-        typer.Option("--percentile", help="Percentile of the dynamic threshold, above 0 and up to 1."),
+        typer.Option(
+            "--percentile",
+            help="Percentile of the dynamic threshold, above 0 and up to 1.",
+        ),
     ],
     "precision": Annotated[
         str,
@@ -116,7 +139,9 @@ def recipe_options(*names: str, **defaults: Any) -> Callable[[Command], Command]
         @functools.wraps(command)
         def with_recipe(**arguments: Any) -> Any:
             fields = {option.name: arguments.pop(option.name) for option in options}
-            return command(recipe=Recipe(**{**usual, **fields}), **arguments)
+            recipe = Recipe(**{**usual, **fields})
+            recipe.check()
+            return command(recipe=recipe, **arguments)
 
         with_recipe.__annotations__ = {p.name: p.annotation for p in parameters}
         with_recipe.__signature__ = signature.replace(parameters=parameters)  # type: ignore[attr-defined]

@@ -29,18 +29,19 @@ def probe(
     Beside it stand two baselines: the pixels, and the bits of the same encoder untrained.
     """
     talk = common.console(quiet, as_json)
-    from dmzcli.analysis.probes.table import probe_table, write_probes
     from dmzcli.codes.find import find_bits
     from dmzcli.codes.table import BitTable
     from dmzcli.data import SPLITS
     from dmzcli.runs.find import find_run, find_run_of
     from dmzcli.runs.plan import images_for
-    from dmzcli.system.devices import pick
 
     path = find_bits(bits, run)
     table = BitTable.read(path)
     if run is not None:
         find_run(run).check_made(path, table.model)
+    from dmzcli.analysis.probes.table import probe_table, write_probes
+    from dmzcli.system.devices import pick
+
     source = (find_run(run) if run else find_run_of(table.model)) if baselines else None
     dataset = config = None
     if source is not None:

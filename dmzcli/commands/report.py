@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from dmzcli.commands import bounds
 from dmzcli.commands import options as common
 
 
@@ -15,9 +16,14 @@ def report(
         Path | None, typer.Argument(help="Run directory; by default the newest.", metavar="[RUN]")
     ] = None,
     out: Annotated[
-        Path | None, typer.Option("--out", help="The page's file; by default report.html in the run.")
+        Path | None,
+        typer.Option(
+            "--out", callback=bounds.new_file, help="The page's file; by default report.html in the run."
+        ),
     ] = None,
-    steps: Annotated[int, typer.Option("--steps", min=1, help="T of the reconstructions.")] = 20,
+    steps: Annotated[
+        int, typer.Option("--steps", min=1, max=bounds.MOST_STEPS, help="T of the reconstructions.")
+    ] = 20,
     settings: common.DataSetOption = None,
     data_dir: common.DataDirOption = None,
     device: common.DeviceOption = None,
@@ -36,8 +42,6 @@ def report(
     from dmzcli.runs.plan import images_for
     from dmzcli.system.devices import pick
 
-    if out is not None and (out.is_dir() or not out.name):
-        raise UserError(f"--out '{out}' is a folder, not a file", "name the page, such as --out page.html")
     chosen, where = find_run(run), pick(device)
     dataset = model = None
     if chosen.weights.exists() and chosen.config.model.dim:

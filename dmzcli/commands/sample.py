@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from dmzcli.commands import bounds
 from dmzcli.commands import options as common
 from dmzcli.generation.recipe import Recipe
 
@@ -18,7 +19,9 @@ def sample(
         typer.Argument(help="A prior of the run by its kind, or a prior's folder; by default the newest."),
     ] = None,
     run: common.RunOption = None,
-    count: Annotated[int, typer.Option("--count", "-n", min=1, help="How many images.")] = 64,
+    count: Annotated[
+        int, typer.Option("--count", "-n", min=1, max=bounds.MOST_IMAGES, help="How many images.")
+    ] = 64,
     recipe: Recipe = Recipe(),
     temperature: common.TemperatureOption = 1.0,
     given: Annotated[
@@ -37,7 +40,10 @@ def sample(
     ] = None,
     seed: common.SeedOption = 0,
     out: Annotated[
-        Path | None, typer.Option("--out", help="Folder; by default samples/<plan> in the run.")
+        Path | None,
+        typer.Option(
+            "--out", callback=bounds.new_folder, help="Folder; by default samples/<plan> in the run."
+        ),
     ] = None,
     batch_size: common.BatchSizeOption = None,
     device: common.DeviceOption = None,
@@ -54,12 +60,15 @@ def sample(
 
         talk.result(choices(), listing())
         return
-    from dmzcli.codes.find import can_sample, find_run_for
-    from dmzcli.generation.samples import sample_run
+    from dmzcli.codes.find import can_sample, find_prior, find_run_for
     from dmzcli.runs.find import find_run
-    from dmzcli.system.processes import join
 
     chosen = find_run(run, fits=can_sample) if prior is None else find_run_for(prior, run)
+    if chosen.config.model.dim:
+        find_prior(chosen, prior)  # complains here and now
+    from dmzcli.generation.samples import sample_run
+    from dmzcli.system.processes import join
+
     where = join(device)
     samples, folder = sample_run(
         *(chosen, prior, count, seed, recipe.on(where, chosen.config), where, temperature, given, out),

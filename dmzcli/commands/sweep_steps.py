@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from dmzcli.commands import bounds
 from dmzcli.commands import options as common
 from dmzcli.generation.recipe import Recipe
 
@@ -37,7 +38,9 @@ def sweep_steps(
         str, typer.Option("--steps", help="Numbers T of network evaluations.")
     ] = "4,8,10,20,50,100",
     recipe: Recipe = Recipe(),
-    count: Annotated[int, typer.Option("--count", "-n", min=1, help="Images per score.")] = 10_000,
+    count: Annotated[
+        int, typer.Option("--count", "-n", min=1, max=bounds.MOST_IMAGES, help="Images per score.")
+    ] = 10_000,
     split: Annotated[
         str,
         typer.Option(
@@ -52,7 +55,9 @@ def sweep_steps(
     out: Annotated[
         Path | None,
         typer.Option(
-            "--out", help="The folder; by default sweeps/steps (with --spacing: steps-NAME) in the run."
+            "--out",
+            callback=bounds.new_folder,
+            help="The folder; by default sweeps/steps (with --spacing: steps-NAME) in the run.",
         ),
     ] = None,
     batch_size: common.BatchSizeOption = None,
@@ -65,15 +70,16 @@ def sweep_steps(
     The same command again resumes.
     """
     talk = common.console(quiet, as_json)
-    from dmzcli.codes.find import can_sample
+    from dmzcli.codes.find import can_sample, find_prior
     from dmzcli.commands.console import table as make_table
+    from dmzcli.diffusion.names import check as check_name
     from dmzcli.errors import UserError, did_you_mean
-    from dmzcli.evaluation.features import create
-    from dmzcli.evaluation.sources import reference_data, usual_features
+    from dmzcli.evaluation import limits
     from dmzcli.runs.find import find_run
-    from dmzcli.studies.step_sweep import check, encoded_source, find_plain, plain_source, prior_source, sweep
-    from dmzcli.system.devices import pick
 
+    limits.check_split(split)
+    limits.check_count(count)
+    limits.check_weights(weights)
     kinds = common.listed(bits)
     for kind in kinds:
         if kind not in ("prior", "encoded", "plain"):
@@ -83,7 +89,17 @@ def sweep_steps(
     if wrong or not common.listed(steps):
         raise UserError(f"--steps {steps} is no list of whole numbers", "such as --steps 4,8,10,20")
     names, numbers = common.listed(samplers), [int(part) for part in common.listed(steps)]
+    for name in names:
+        check_name("sampler", name)
     chosen = find_run(run, fits=lambda found: found.config.model.dim > 0 and can_sample(found))
+    if "prior" in kinds and chosen.config.model.dim:
+        for each in prior or ():
+            find_prior(chosen, each)  # complains here and now
+    from dmzcli.evaluation.features import create
+    from dmzcli.evaluation.sources import reference_data, usual_features
+    from dmzcli.studies.step_sweep import check, encoded_source, find_plain, plain_source, prior_source, sweep
+    from dmzcli.system.devices import pick
+
     where = pick(device)
     recipe = recipe.on(where, chosen.config)
     check(names, numbers, count, [chosen.config.diffusion] if kinds else [], recipe)

@@ -8,6 +8,7 @@ from typing import Annotated
 
 import typer
 
+from dmzcli.commands import bounds
 from dmzcli.commands import options as common
 
 
@@ -30,18 +31,27 @@ def train(
     latent: Annotated[
         str | None, typer.Option("--latent", help="bernoulli, or none for the plain diffusion model.")
     ] = None,
-    bits: Annotated[int | None, typer.Option("--bits", min=1, help="|z|, the number of bits.")] = None,
+    bits: Annotated[
+        int | None, typer.Option("--bits", min=1, max=65536, help="|z|, the number of bits.")
+    ] = None,
     max_steps: Annotated[
-        int | None, typer.Option("--max-steps", min=1, help="Optimizer steps of the run.")
+        int | None,
+        typer.Option("--max-steps", min=1, max=bounds.MOST_STEPS, help="Optimizer steps of the run."),
     ] = None,
     max_hours: Annotated[
         float | None,
         typer.Option(
-            "--max-hours", min=0, help="End after so many hours, the last checkpoint and validation included."
+            "--max-hours",
+            min=0,
+            callback=bounds.finite,
+            help="End after so many hours, the last checkpoint and validation included.",
         ),
     ] = None,
     batch_size: common.BatchSizeOption = None,
-    seed: Annotated[int | None, typer.Option("--seed", min=0, help="Seed of everything random.")] = None,
+    seed: Annotated[
+        int | None,
+        typer.Option("--seed", min=0, max=bounds.MOST_TRAINING_SEED, help="Seed of everything random."),
+    ] = None,
     device: common.DeviceOption = None,
     settings: common.SetOption = None,
     dry_run: Annotated[
@@ -63,14 +73,12 @@ def train(
     goes on with its own.
     """
     talk = common.console(quiet, as_json)
-    from dmzcli.config import list_all_settings
+    from dmzcli.config import list_all_settings, presets
     from dmzcli.data import names
     from dmzcli.runs.plan import plan
-    from dmzcli.training.cost import forecast
-    from dmzcli.training.usual import chosen_steps, lasting, without_preset
 
     if list_settings:
-        facts, text = list_all_settings()
+        facts, text = list_all_settings(preset or (dataset if dataset in presets() else None))
         talk.result(facts, text)
         return
     flags: dict[str, dict[str, object]] = {
@@ -97,6 +105,8 @@ def train(
         images = common.load_dataset(talk, data, download)
         size, channels = images.images.shape[2:]
         wanted = wanted.with_fit(images.fit)
+    from dmzcli.training.usual import chosen_steps, lasting, without_preset
+
     if wanted.general:
         wanted = without_preset(wanted, planned, run, size, device)
     config = wanted.config.resolved(size, channels)
@@ -104,6 +114,8 @@ def train(
     if wanted.general and not chosen_steps(max_steps, settings or []):
         config = lasting(config, device, talk)
     if dry_run:
+        from dmzcli.training.cost import forecast
+
         talk.say("measuring a few steps")
         facts = {"run": str(where.path), "config": config.model_dump(mode="json"), **forecast(config, device)}
         talk.result(facts, wanted.dry_run_text(facts))

@@ -9,18 +9,21 @@ from __future__ import annotations
 
 import hashlib
 import json
-import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from enum import Enum
 from typing import Annotated, Any, Literal, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field, PositiveInt, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
+from dmzcli.config.mistakes import path_text, sentence
 from dmzcli.errors import UserError, did_you_mean
 
 Latent = Literal["none", "bernoulli"]
 Fit = Literal["exact", "pad", "resize", "crop", "resize-center", "d2c", "adm", "squash"]
 Precision = Literal["auto", "no", "bf16"]
+MOST = 10**9
+"""The largest of all numbers that only their meaning bounds; what is computed from them stays exact."""
+Width = Annotated[int, Field(ge=1, le=65536)]
 
 
 class Mark(Enum):
@@ -45,6 +48,7 @@ class _Section(BaseModel):
 
 
 S = TypeVar("S", bound=_Section)
+Source = str | Callable[[str], str]
 
 
 class DataConfig(_Section):
@@ -73,24 +77,35 @@ class DataConfig(_Section):
     )
     flip: Annotated[bool, OPEN] = Field(False, description="mirror half of the training images")
 
+    _paths = field_validator("dataset", "data_dir")(path_text)
+
 
 class ModelConfig(_Section):
     """Encoder, bottleneck and denoising U-Net."""
 
-    channels: int = Field(64, ge=4, multiple_of=2, description="channels of the U-Net's first level")
-    multipliers: tuple[PositiveInt, ...] = Field(
-        (1, 2, 2), min_length=1, description="channel multiplier per level"
+    channels: int = Field(
+        64, ge=4, le=65536, multiple_of=2, description="channels of the U-Net's first level"
     )
-    blocks: int = Field(2, ge=1, description="residual blocks per level")
+    multipliers: tuple[Width, ...] = Field(
+        (1, 2, 2), min_length=1, max_length=10, description="channel multiplier per level"
+    )
+    blocks: int = Field(2, ge=1, le=100, description="residual blocks per level")
     attention: tuple[int, ...] | None = Field(
-        None, description="resolutions with self-attention; empty: the two lowest, of 32 or less"
+        None,
+        max_length=20,
+        description="resolutions with self-attention; empty: the two lowest, of 32 or less",
     )
     cross_attention: tuple[int, ...] | None = Field(
-        None, description="resolutions with cross-attention on the bits; empty: those of self-attention"
+        None,
+        max_length=20,
+        description="resolutions with cross-attention on the bits; empty: those of self-attention",
     )
-    heads: int = Field(4, ge=1, description="attention heads")
+    heads: int = Field(4, ge=1, le=65536, description="attention heads")
     head_channels: Annotated[int | None, YOUNGER] = Field(
-        None, ge=1, description="channels of one attention head; empty: as many as model.heads leaves"
+        None,
+        ge=1,
+        le=65536,
+        description="channels of one attention head; empty: as many as model.heads leaves",
     )
     dropout: Annotated[float, OPEN] = Field(0.0, ge=0, lt=1, description="dropout in the residual blocks")
     time_conditioning: Literal["scale-shift", "additive"] = Field(
@@ -109,7 +124,7 @@ class ModelConfig(_Section):
         "symmetric", description="zeros around the image, or at its right and bottom only (DDPM's)"
     )
     norm_groups: Annotated[int, YOUNGER] = Field(
-        32, ge=1, description="groups of the normalizations, where they divide the channels"
+        32, ge=1, le=65536, description="groups of the normalizations, where they divide the channels"
     )
     norm_epsilon: Annotated[float, YOUNGER] = Field(
         1e-5, gt=0, description="added to the variances that normalizations divide by"
@@ -119,13 +134,15 @@ class ModelConfig(_Section):
     tokens: Literal["single", "per-bit"] = Field(
         "single", description="all bits as one token (the paper's) or one token per bit"
     )
-    token_width: int = Field(64, ge=1, description="width of a bit's token (per-bit tokens only)")
+    token_width: int = Field(64, ge=1, le=65536, description="width of a bit's token (per-bit tokens only)")
     estimator: Literal["soft", "straight-through"] = Field(
         "soft", description="training codes: relaxed Gumbel-softmax (the paper's) or hard straight-through"
     )
     temperature: float = Field(1.0, gt=0, description="temperature of the Gumbel-softmax")
-    encoder_channels: tuple[PositiveInt, ...] | None = Field(
-        None, description="channels of the encoder's stride-2 convolutions; empty: 32, 64, ... down to 2x2"
+    encoder_channels: tuple[Width, ...] | None = Field(
+        None,
+        max_length=10,
+        description="channels of the encoder's stride-2 convolutions; empty: 32, 64, ... down to 2x2",
     )
     backbone: Annotated[Literal["unet"], YOUNGER] = Field(
         "unet", description="the denoising network: I-DDPM's U-Net"
@@ -140,7 +157,7 @@ class ModelConfig(_Section):
 class DiffusionConfig(_Section):
     """The forward process and what the network predicts."""
 
-    timesteps: int = Field(1000, ge=2, description="training timesteps")
+    timesteps: int = Field(1000, ge=2, le=100_000, description="training timesteps")
     schedule: Literal["cosine", "linear"] = Field("cosine", description="noise schedule")
     variance: Literal["learned-range", "fixed-small", "fixed-large"] = Field(
         "fixed-small", description="variance of the reverse steps"
@@ -159,10 +176,14 @@ class DiffusionConfig(_Section):
 class TrainingConfig(_Section):
     """Optimization, and how often what is written."""
 
-    steps: Annotated[int, FREE] = Field(20000, ge=1, description="optimizer steps")
-    batch_size: Annotated[int, OPEN] = Field(128, ge=1, description="images per step, over all processes")
+    steps: Annotated[int, FREE] = Field(20000, ge=1, le=MOST, description="optimizer steps")
+    batch_size: Annotated[int, OPEN] = Field(
+        128, ge=1, le=MOST, description="images per step, over all processes"
+    )
     learning_rate: Annotated[float, OPEN] = Field(1e-4, gt=0)
-    warmup: Annotated[int, OPEN] = Field(0, ge=0, description="steps of linear learning-rate warm-up")
+    warmup: Annotated[int, OPEN] = Field(
+        0, ge=0, le=MOST, description="steps of linear learning-rate warm-up"
+    )
     weight_decay: Annotated[float, OPEN] = Field(0.0, ge=0)
     gradient_clip: Annotated[float, OPEN] = Field(
         1.0, ge=0, description="largest gradient norm; 0 switches it off"
@@ -172,7 +193,7 @@ class TrainingConfig(_Section):
         "auto", description="auto: bf16 where a convolution shows that it is faster, else no (float32)"
     )
     accumulate: Annotated[int, FREE] = Field(
-        1, ge=1, description="parts that a process takes its batch in: less memory, the same step"
+        1, ge=1, le=MOST, description="parts that a process takes its batch in: less memory, the same step"
     )
     checkpoint_activations: Annotated[bool, FREE] = Field(
         False, description="compute the U-Net's activations again for the backward pass: less memory, slower"
@@ -185,10 +206,10 @@ class TrainingConfig(_Section):
         description="keep the U-Net's channels next to each other in memory, as bf16 convolutions like it",
     )
     seed: int = Field(0, ge=0, lt=2**31)
-    log_every: Annotated[int, FREE] = Field(50, ge=1)
-    valid_every: Annotated[int, FREE] = Field(1000, ge=1)
-    sample_every: Annotated[int, FREE] = Field(5000, ge=1)
-    checkpoint_every: Annotated[int, FREE] = Field(1000, ge=1)
+    log_every: Annotated[int, FREE] = Field(50, ge=1, le=MOST)
+    valid_every: Annotated[int, FREE] = Field(1000, ge=1, le=MOST)
+    sample_every: Annotated[int, FREE] = Field(5000, ge=1, le=MOST)
+    checkpoint_every: Annotated[int, FREE] = Field(1000, ge=1, le=MOST)
 
 
 class DataOnly(_Section):
@@ -308,12 +329,12 @@ def known_keys() -> list[str]:
     return [f"{section}.{name}" for section, cls in fields().items() for name in cls.model_fields]
 
 
-def parse(tree: Mapping[str, Any], source: str) -> Config:
+def parse(tree: Mapping[str, Any], source: Source) -> Config:
     """Validates a nested mapping.
 
     Arguments:
         tree: ``{"model": {"channels": 64}, …}``; what is left out takes its default.
-        source: What the mapping came from, for the error message.
+        source: What the mapping came from, for the error message; or a function that says it of ``section.name``.
 
     Raises:
         UserError: A key is unknown or a value does not fit.
@@ -321,20 +342,17 @@ def parse(tree: Mapping[str, Any], source: str) -> Config:
     return parse_as(Config, tree, source)
 
 
-def parse_as(kind: type[S], tree: Mapping[str, Any], source: str) -> S:
+def parse_as(kind: type[S], tree: Mapping[str, Any], source: Source) -> S:
     """The same for another set of sections than the whole :class:`Config`."""
     try:
         return kind.model_validate(tree)
     except ValidationError as error:
         first = error.errors()[0]
         key = ".".join(str(part) for part in first["loc"][:2])
+        where = source(key) if callable(source) else source
         if first["type"] == "extra_forbidden":
             raise UserError(
-                f"unknown setting '{key}' in {source}", did_you_mean(key, known_keys(), "known settings")
+                f"unknown setting '{key}' in {where}", did_you_mean(key, known_keys(), "known settings")
             ) from error
-        reason = first["msg"].removeprefix("Value error, ")
-        what = f"{key} = {first['input']!r}: " if key else ""
-        hint = "see dmz train --settings for all settings"
-        if first["type"] == "literal_error" and isinstance(first["input"], str):
-            hint = did_you_mean(first["input"], re.findall(r"'([^']+)'", first["ctx"]["expected"]))
-        raise UserError(f"{what}{reason[:1].lower()}{reason[1:]} (in {source})", hint) from error
+        message, hint = sentence(first)
+        raise UserError(f"{message} (in {where})", hint) from error

@@ -10,6 +10,7 @@ from importlib.resources import files
 from typing import Any, get_args
 
 from dmzcli.config.experiment import DataConfig, DataOnly, fields, known_keys, parse_as
+from dmzcli.config.mistakes import shown
 from dmzcli.errors import UserError, did_you_mean
 
 
@@ -41,7 +42,7 @@ def _value(section: str, name: str, text: str) -> Any:
         return text
     try:
         return json.loads(text)
-    except ValueError:
+    except (ValueError, RecursionError):
         return text
 
 
@@ -93,7 +94,12 @@ def data_settings(
     tree = _of_data(settings)
     table = presets().get(dataset, {}).get("data", {})
     merged = merge({"data": table}, {"data": {"dataset": dataset}}, given_only({"data": flags or {}}), tree)
-    return parse_as(DataOnly, merged, "flags and --set").data
+    given = merge(given_only({"data": flags or {}}), tree).get("data", {})
+
+    def said_by(key: str) -> str:
+        return f"preset {dataset}" if key.partition(".")[2] not in given and table else "flags and --set"
+
+    return parse_as(DataOnly, merged, said_by).data
 
 
 def changed_data(data: DataConfig, settings: Sequence[str]) -> DataConfig:
@@ -115,15 +121,29 @@ def _of_data(settings: Sequence[str]) -> dict[str, dict[str, Any]]:
     return assignments(settings)
 
 
-def list_all_settings() -> tuple[dict[str, Any], str]:
-    """Every setting with its default and meaning, and the presets."""
-    facts: dict[str, Any] = {"settings": {}, "presets": presets()}
-    lines = []
+def list_all_settings(name: str | None = None) -> tuple[dict[str, Any], str]:
+    """Every setting with its default and meaning, and the presets.
+
+    Arguments:
+        name: A preset, whose values then stand in the place of the defaults.
+
+    Raises:
+        UserError: There is no such preset.
+    """
+    chosen = {} if name is None else preset(name)
+    facts: dict[str, Any] = {"preset": name, "settings": {}, "presets": presets()}
+    lines = [] if name is None else [f"with preset {name}; the defaults of what it changes in parentheses"]
     for section, cls in fields().items():
-        for name, field in cls.model_fields.items():
+        for key, field in cls.model_fields.items():
             default = list(field.default) if isinstance(field.default, tuple) else field.default
-            facts["settings"][f"{section}.{name}"] = {"default": default, "help": field.description}
-            shown = "empty" if default is None else str(default)
-            lines.append(f"{f'{section}.{name} = {shown}':<44} {field.description or ''}".rstrip())
+            value = chosen.get(section, {}).get(key, default)
+            facts["settings"][f"{section}.{key}"] = {
+                "default": default,
+                "value": value,
+                "help": field.description,
+            }
+            text = f"{section}.{key} = {shown(value)}"
+            text += f" ({shown(default)})" if value != default else ""
+            lines.append(f"{text:<44} {field.description or ''}".rstrip())
     lines += ["", f"presets: {', '.join(presets())}"]
     return facts, "\n".join(lines)

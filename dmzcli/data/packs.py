@@ -13,13 +13,13 @@ from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 
-import h5py
 import numpy as np
 
 from dmzcli.data.crops import Crop
 from dmzcli.data.dataset import Content, Dataset
 from dmzcli.errors import UserError
-from dmzcli.system.hdf5 import Column, Kind, opened, strings, whole_file
+from dmzcli.system.columns import values
+from dmzcli.system.hdf5 import Column, Kind, Opened, opened, strings, whole_file
 
 KIND = Kind("dmz-images", 1, "an image pack", "make a pack with dmz data prepare")
 _TYPES = {"labels": "i", "attributes": "u", "split": "u", "names": "S"}
@@ -88,8 +88,8 @@ def read(path: str | Path) -> Dataset:
     with opened(path, KIND) as file:
         stream = file.stream
         facts = dict(stream.attrs)
-        columns = {name: _column(path, stream, name) for name in _TYPES if name in stream}
-        names = {name: strings(stream[name]) for name in ("labels", "attributes") if name in stream}
+        columns = {name: _column(file, name) for name in _TYPES if name in stream.keys()}
+        names = {name: strings(stream[name]) for name in ("labels", "attributes") if name in columns}
         dataset = Dataset(
             images=file.mapped("images"),
             split=columns["split"],
@@ -133,12 +133,12 @@ def read_fitted(path: Path, crop: Crop) -> Dataset:
     return Dataset.of(dataset.name, Content(**content), fit, dataset.side)
 
 
-def _column(path: Path, stream: h5py.File, name: str) -> np.ndarray:
+def _column(file: Opened, name: str) -> np.ndarray:
     """A column's values."""
-    column = stream[name]
-    if not isinstance(column, h5py.Dataset) or column.dtype.kind not in _TYPES[name]:
-        raise UserError(f"{path}: /{name} is not a column of an image pack", KIND.hint)
-    return np.asarray(column[()])
+    found = file.column(name)
+    if found.dtype.kind not in _TYPES[name]:
+        raise UserError(f"{file.path}: /{name} is not a column of an image pack", KIND.hint)
+    return values(file.path, found)
 
 
 def _decoded(names: np.ndarray | None) -> tuple[str, ...] | None:

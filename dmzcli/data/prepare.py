@@ -30,6 +30,7 @@ from dmzcli.system.hdf5 import attributes
 from dmzcli.system.interrupts import Interrupted, collected
 from dmzcli.system.locks import hold
 from dmzcli.system.parts import Parts
+from dmzcli.system.reading import loads_object
 
 PART = 1024
 """Pictures per part."""
@@ -186,16 +187,18 @@ def unchanged(pack: Path) -> bool | None:
     facts = attributes(pack)
     if not facts.get("source"):
         return None
-    source = json.loads(str(facts["source"]))
-    where, side = Path(source["where"]), source["side"]
+    try:
+        source = loads_object(str(facts["source"]))
+        where, side = Path(source["where"]), source["side"]
+        crop, skip_bad = Crop(source["size"], source["fit"], source["channels"]), source["skip_bad"]
+        name = source["name"]
+    except (ValueError, KeyError, TypeError):  # not as we say it
+        return None
     if not where.exists():
         return False
-    known = source["name"] in registry.names()
-    location = (
-        locate_source(registry.source_of(source["name"]), where, side) if known else locate_path(where, side)
-    )
-    crop = Crop(source["size"], source["fit"], source["channels"])
-    return key_of(location, crop, source["skip_bad"]) == facts["key"]
+    known = name in registry.names()
+    location = locate_source(registry.source_of(name), where, side) if known else locate_path(where, side)
+    return key_of(location, crop, skip_bad) == facts.get("key")
 
 
 def _note_use(pack: Path) -> None:
@@ -224,13 +227,21 @@ class _Store:
         """Counts the part in that follows those counted."""
         number = len(self._ends)
         facts = self._parts.facts(number)
-        self.names += facts["names"]
-        self.tally.problems += facts["problems"]
-        self.pictures += len(facts["names"]) + len(facts["problems"])
-        self.lossy |= facts["lossy"]
-        if facts["names"]:
-            _, self.size, _, channels = self._parts.read(number, "images").shape
-            self.channels = max(self.channels, channels)
+        names, problems = facts.get("names"), facts.get("problems")
+        if not isinstance(names, list) or not isinstance(problems, list):
+            raise self._parts.damaged()
+        self.names += map(str, names)
+        self.tally.problems += map(str, problems)
+        self.pictures += len(names) + len(problems)
+        self.lossy |= bool(facts.get("lossy"))
+        if names:
+            images = self._parts.read(number, "images")
+            if images.dtype != np.uint8 or images.ndim != 4 or len(images) != len(names):
+                raise self._parts.damaged()
+            if self.size not in (0, images.shape[1]) or images.shape[1] != images.shape[2]:
+                raise self._parts.damaged()
+            self.size = images.shape[1]
+            self.channels = max(self.channels, images.shape[3])
         self._ends.append(len(self.names))
 
     def _add(self, part: list[Decoded]) -> None:

@@ -18,12 +18,12 @@ from dmzcli.errors import UserError, did_you_mean
 from dmzcli.evaluation import scores
 from dmzcli.evaluation.features import FEWEST, Extractor, reference_of
 from dmzcli.evaluation.image_sets import ImageSet, fitted_to
+from dmzcli.evaluation.limits import METRICS
 from dmzcli.evaluation.scores import Score
 from dmzcli.system.files import write_json
 from dmzcli.system.progress import Silence, Talk
 from dmzcli.version import __version__
 
-METRICS = ("fid", "kid", "is", "prc")
 ENOUGH = 10_000
 
 

@@ -21,6 +21,7 @@ from torch import Tensor, nn
 
 from dmzcli.errors import UserError
 from dmzcli.system.files import load_tensors, save_tensors
+from dmzcli.system.reading import loads_object
 
 FEATURES = 64
 RECIPE = 2
@@ -102,12 +103,12 @@ def load(file: Path, size: int, channels: int) -> Trained:
     """
     tensors, metadata = load_tensors(file)
     try:
-        facts: dict[str, Any] = json.loads(metadata["dmz-classifier"])
+        facts = loads_object(metadata["dmz-classifier"])
         if facts["recipe"] not in READABLE or (facts["size"], facts["channels"]) != (size, channels):
             raise ValueError("it is for other images")
         model = Classifier(channels, size, facts["classes"])
         model.load_state_dict(tensors)
-    except (KeyError, ValueError, RuntimeError) as error:
+    except (KeyError, ValueError, RuntimeError, TypeError) as error:
         raise UserError(
             f"{file} is no classifier of dmz for {size}×{size} images of {channels} channels",
             "leave --weights out, and dmz trains one on the dataset's labels",

@@ -28,6 +28,7 @@ from dmzcli.system.interrupts import Interrupted, collected
 from dmzcli.system.locks import hold
 from dmzcli.system.progress import Silence, Talk
 from dmzcli.system.randomness import derive
+from dmzcli.system.reading import loads_object
 from dmzcli.training.draws import batch_rows
 
 STEPS, BATCH, RATE = 2000, 128, 2e-3
@@ -132,7 +133,7 @@ class _Progress:
     def taken_up(cls, file: Path, model: Classifier, optimizer: torch.optim.Adam) -> _Progress:
         """What :meth:`keep` wrote."""
         tensors, metadata = load_tensors(file)
-        facts = json.loads(metadata["dmz-classifier-part"])
+        facts = loads_object(metadata["dmz-classifier-part"])
         model.load_state_dict({name: tensors[f"model.{name}"] for name in model.state_dict()})
         states: dict[int, dict[str, Tensor]] = {}
         for name, value in tensors.items():

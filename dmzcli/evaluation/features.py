@@ -23,9 +23,11 @@ from dmzcli.data.crops import with_channels
 from dmzcli.errors import UserError, did_you_mean
 from dmzcli.evaluation.classifier import load
 from dmzcli.evaluation.classifier_training import check, classifier_for
+from dmzcli.evaluation.limits import FEWEST
 from dmzcli.evaluation.scores import KERNEL_IMAGES, Moments, subset
-from dmzcli.system.files import cache_root, load_tensors, save_tensors, user_errors
+from dmzcli.system.files import cache_root, load_tensors, save_tensors
 from dmzcli.system.progress import Silence, Talk
+from dmzcli.system.reading import check_regular
 
 Array = np.ndarray
 SHORT = {
@@ -37,8 +39,6 @@ SHORT = {
 CLASSIFIERS = {"classifier": "train", "classifier-valid": "valid"}
 """Our classifiers, and the split that each learns from."""
 
-FEWEST = 20
-"""Images of either set that a score needs."""
 RECIPE = 2
 """Part of a cached reference's identity: raise it when what is stored changes."""
 
@@ -105,6 +105,12 @@ def extractor_names() -> list[str]:
     return [*CLASSIFIERS, *SHORT, *sorted(set(FEATURE_EXTRACTORS_REGISTRY) - set(SHORT.values()))]
 
 
+def check_known(name: str) -> None:
+    """Raises UserError unless there is an extractor of this name."""
+    if name not in extractor_names():
+        raise UserError(f"unknown features '{name}'", did_you_mean(name, extractor_names(), "features"))
+
+
 def create(
     name: str,
     reference: Dataset,
@@ -138,8 +144,7 @@ def check_name(name: str, dataset: Dataset, weights: Path | None = None) -> None
     Raises:
         UserError: The name is unknown, or a classifier cannot be trained on the dataset.
     """
-    if name not in extractor_names():
-        raise UserError(f"unknown features '{name}'", did_you_mean(name, extractor_names(), "features"))
+    check_known(name)
     if name in CLASSIFIERS and weights is None:
         check(dataset)
         if not len(dataset.rows(CLASSIFIERS[name])):
@@ -218,8 +223,7 @@ def _library(name: str, device: torch.device, weights: Path | None) -> Extractor
 
 def _check_weights(weights: Path, registered: str) -> None:
     """Refuses a file that could run code: torch-fidelity would unpickle anything."""
-    with user_errors(weights):
-        weights.open("rb").close()
+    check_regular(weights)
     if registered.startswith("clip"):  # a TorchScript archive, which torch.jit.load reads and pickle does not
         return
     try:

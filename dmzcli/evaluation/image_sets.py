@@ -18,7 +18,9 @@ from dmzcli.data.formats.archives import SUFFIXES as ARCHIVES
 from dmzcli.data.formats.archives import opened
 from dmzcli.data.formats.picture import SUFFIXES, decode
 from dmzcli.errors import UserError
-from dmzcli.system.files import read_json, user_errors
+from dmzcli.system.arrays import load, load_one
+from dmzcli.system.files import read_json
+from dmzcli.system.reading import check_regular
 
 Array = np.ndarray
 
@@ -85,9 +87,10 @@ def _own_samples(path: Path) -> ImageSet:
     card = read_json(path / "samples.json")
     arrays = _arrays(path / "samples.npz")
     images = _as_images(_only(arrays, path / "samples.npz"), path / "samples.npz")
-    return ImageSet(
-        images, str(path), str(card.get("encoding", "png")), made=card, strata=arrays.get("labels")
-    )
+    strata = arrays.get("labels")
+    if strata is not None and (strata.shape != images.shape[:1] or strata.dtype.kind not in "iu"):
+        raise UserError(f"{path / 'samples.npz'}: its labels are no classes of its images", "sample anew")
+    return ImageSet(images, str(path), str(card.get("encoding", "png")), made=card, strata=strata)
 
 
 def _pictures(path: Path) -> ImageSet:
@@ -121,37 +124,35 @@ def _npz(path: Path) -> Array:
 
 
 def _arrays(path: Path) -> dict[str, Array]:
-    with user_errors(path):
-        try:
-            with np.load(path, allow_pickle=False) as file:
-                return {name: file[name] for name in file.files}
-        except (ValueError, KeyError, EOFError) as error:
-            raise UserError(f"{path} is no whole .npz of arrays: {error}", "write it anew") from error
-        except Exception as error:
-            if type(error).__name__ != "BadZipFile":
-                raise
-            raise UserError(f"{path} is no whole .npz: {error}", "write it anew") from error
+    try:
+        loaded = load(path)
+    except ValueError as error:
+        raise UserError(f"{path} is no whole .npz of arrays: {error}", "write it anew") from error
+    return {"images": loaded} if isinstance(loaded, np.ndarray) else loaded
 
 
 def _npy(path: Path) -> Array:
-    with user_errors(path):
-        try:
-            return np.load(path, allow_pickle=False)
-        except (ValueError, EOFError) as error:
-            raise UserError(f"{path} is no whole .npy array: {error}", "write it anew") from error
+    try:
+        return load_one(path)
+    except ValueError as error:
+        raise UserError(f"{path} is no whole .npy array: {error}", "write it anew") from error
 
 
 def _hdf5(path: Path) -> Array:
     import h5py
 
-    with user_errors(path):
-        try:
-            with h5py.File(path, "r") as file:
-                return _only({n: d[...] for n, d in file.items() if getattr(d, "ndim", 0) >= 3}, path)
-        except (OSError, RuntimeError, KeyError) as error:
-            if isinstance(error, OSError) and error.errno is not None:
-                raise
-            raise UserError(f"{path} is no readable HDF5 file: {error}", "write it anew") from error
+    from dmzcli.system.columns import own_column, values
+
+    check_regular(path)
+    try:
+        with h5py.File(path, "r") as file:
+            hard = [n for n in file if isinstance(file.get(n, getlink=True), h5py.HardLink)]
+            arrays = {n: own_column(path, file, n) for n in hard if getattr(file[n], "ndim", 0) >= 3}
+            return _only({n: values(path, array) for n, array in arrays.items()}, path)
+    except (OSError, RuntimeError, KeyError, TypeError, ValueError) as error:
+        raise UserError(
+            f"{path} is no readable HDF5 file: it is truncated or damaged", "write it anew"
+        ) from error
 
 
 def _only(arrays: dict[str, Array], path: Path) -> Array:

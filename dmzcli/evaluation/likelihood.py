@@ -84,6 +84,11 @@ def bound(
         Bound(last, *strata(len(process), every), np.concatenate(part), bits)
         for part in zip(*terms, strict=True)
     ]
+    if not np.isfinite(bounds[0].terms).all():
+        raise UserError(
+            "the bound is no finite number",
+            "the weights are damaged, or training has failed: train the run anew",
+        )
     return replace(bounds[0], large=bounds[1].total) if bounds[1:] else bounds[0]
 
 

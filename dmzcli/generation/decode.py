@@ -10,6 +10,7 @@ from torch import Tensor
 
 from dmzcli.diffusion.inversion import invert as invert_batch
 from dmzcli.diffusion.samplers import Sampler
+from dmzcli.errors import UserError
 from dmzcli.model.autoencoder import Autoencoder
 from dmzcli.model.pixels import to_uint8, to_unit
 from dmzcli.system.randomness import ImageNoise
@@ -58,7 +59,7 @@ def decode(
         uint8 (N, H, W, C).
 
     Raises:
-        UserError: The bits do not fit the model.
+        UserError: The bits do not fit the model, or its weights make no finite images.
     """
     channels, height, width = model.shape
     images = np.empty((len(indices), height, width, channels), np.uint8)
@@ -67,7 +68,13 @@ def decode(
             part = slice(first, min(first + batch_size, len(indices)))
             noise = ImageNoise(seed, indices[part], model.shape, model.device)
             denoiser = model.denoiser(_on_device(model, bits, part), precision)
-            images[part] = to_uint8(sampler.sample(denoiser, noise, _on_device(model, start, part)))
+            x = sampler.sample(denoiser, noise, _on_device(model, start, part))
+            if not bool(x.isfinite().all()):
+                raise UserError(
+                    f"the network's images from number {indices[first]} on are not finite numbers",
+                    "its weights are damaged, or training has failed: train the run anew",
+                )
+            images[part] = to_uint8(x)
             done(part.stop)
     return images
 

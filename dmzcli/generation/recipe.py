@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import asdict, dataclass, replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, get_args
 
 from dmzcli.diffusion.thresholds import KINDS, PERCENTILE
+from dmzcli.errors import UserError, did_you_mean
 
 if TYPE_CHECKING:
     import torch
@@ -36,6 +38,29 @@ class Recipe:
     threshold: str = "clip"
     percentile: float = PERCENTILE
     precision: str = "no"
+
+    def check(self) -> None:
+        """What can be told of a recipe without a model, and without importing torch.
+
+        Raises:
+            UserError: A name is unknown, or a number is none that any sampler takes.
+        """
+        from dmzcli.config.experiment import Precision
+        from dmzcli.diffusion import names
+        from dmzcli.diffusion.thresholds import bounded
+
+        names.check("sampler", self.sampler)
+        if self.spacing is not None:
+            names.check("spacing", self.spacing)
+        bounded(self.threshold, self.percentile)
+        known = get_args(Precision)
+        if self.precision not in known:
+            raise UserError(f"unknown precision '{self.precision}'", did_you_mean(self.precision, known))
+        if not 0 <= self.eta < math.inf:
+            raise UserError(
+                f"--eta {self.eta} is not a number from 0 up",
+                "0 is deterministic, 1 adds the DDPM posterior's noise",
+            )
 
     def on(self, device: torch.device, config: Config) -> Recipe:
         """The recipe whose precision is what ``auto`` means on a device: by timing a convolution of the network's.

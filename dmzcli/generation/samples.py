@@ -17,10 +17,10 @@ from typing import Any
 
 import numpy as np
 import torch
-from PIL import Image
 
 from dmzcli.codes.draw import draw_bits
 from dmzcli.codes.given import Conditions
+from dmzcli.data.formats.picture import decode as decode_picture
 from dmzcli.diffusion.samplers import Sampler
 from dmzcli.errors import UserError
 from dmzcli.generation.decode import decode, usual_batch
@@ -34,6 +34,7 @@ from dmzcli.system.interrupts import Interrupted, collected
 from dmzcli.system.locks import hold_together, leftover
 from dmzcli.system.png import write_png
 from dmzcli.system.progress import Silence, Talk
+from dmzcli.system.reading import read_bytes
 
 Array = np.ndarray
 EARLIEST = Recipe(spacing="uniform")
@@ -98,12 +99,11 @@ def _restored(file: Path, shape: tuple[int, ...]) -> Array | None:
     if not file.exists():
         return None
     try:
-        image = np.asarray(Image.open(file))
-    except (OSError, SyntaxError, ValueError) as error:  # Pillow has no one type for a damaged file
+        image, _ = decode_picture(read_bytes(file), str(file))
+    except UserError as error:
         raise UserError(
             f"{file} is not an image of this run", "delete the folder, or choose another --out"
         ) from error
-    image = image.reshape(*image.shape[:2], -1)
     if image.shape != shape:
         raise UserError(f"{file} is not an image of this run", "delete the folder, or choose another --out")
     return image
@@ -118,6 +118,13 @@ def _claim(out: Path, samples: Samples) -> None:
     card, facts = out / "plan.json", samples.facts()
     if card.exists():
         earlier = {**Samples("", "", "", 0, EARLIEST).facts(), **read_json(card)}
+        foreign = sorted(earlier.keys() - facts.keys() - {"classes", "law"})
+        if foreign or not isinstance(earlier["count"], int):
+            what = f"it has {foreign[0]}" if foreign else "its count is no number"
+            raise UserError(
+                f"{card} is damaged, or of a newer version of dmz: {what}",
+                "update dmz, or choose another --out",
+            )
         names = {*facts, *({"classes"} & earlier.keys())} - {"count"}
         if earlier.get("law", 1) != facts.get("law", 1):
             raise UserError(

@@ -15,7 +15,7 @@ from typing import Any
 from torch import Tensor
 
 from dmzcli.errors import UserError
-from dmzcli.pretrained.weights import EXPECTED, Weights, by_head, load_state
+from dmzcli.pretrained.weights import EXPECTED, Weights, by_head, check_finite, load_state
 from dmzcli.system.files import read_json
 
 WEIGHTS = ("diffusion_pytorch_model.safetensors", "diffusion_pytorch_model.bin")
@@ -136,10 +136,9 @@ def read_unet2d(path: Path) -> Weights:
         raise UserError(f"{folder} holds neither {' nor '.join(WEIGHTS)}", "download the whole folder")
     try:
         data, model = architecture(file, config)
-    except (TypeError, KeyError, IndexError) as error:
-        raise UserError(
-            f"{file} has a value of another kind than UNet2DModel's: {error}", EXPECTED
-        ) from error
+        _check_numbers(file, config)
+    except (TypeError, KeyError, IndexError, ValueError, AttributeError, ZeroDivisionError) as error:
+        raise UserError(f"{file} has a value of another kind than UNet2DModel's", EXPECTED) from error
     data_channels, out = data["channels"], config["out_channels"]
     if data_channels not in (1, 3) or out not in (data_channels, 2 * data_channels):
         raise UserError(
@@ -149,9 +148,21 @@ def read_unet2d(path: Path) -> Weights:
         )
     diffusion, assumed = _diffusion(path, out == 2 * data_channels)
     state = {name: value.float() for name, value in load_state(weights).items()}
+    check_finite(weights, state)
     tensors, left_over = rename(weights, state, data, model)
     settings = {"data": data, "model": model, "diffusion": diffusion}
     return Weights("diffusers", weights, settings, assumed, tensors, left_over)
+
+
+def _check_numbers(file: Path, config: Mapping[str, Any]) -> None:
+    """What decides how much there is to build, before anything is."""
+    levels = len(config["block_out_channels"])
+    numbers = {"levels": levels, "layers_per_block": config["layers_per_block"]}
+    numbers |= {name: config[name] for name in ("in_channels", "out_channels", "sample_size")}
+    numbers |= {f"block_out_channels {width}": width for width in config["block_out_channels"]}
+    for name, value in numbers.items():
+        if type(value) is not int or not 1 <= value <= 65536:
+            raise UserError(f"{file}: {name} is no whole number from 1 to 65,536", EXPECTED)
 
 
 def _check(file: Path, config: Mapping[str, Any], only: Mapping[str, tuple[Any, ...]]) -> None:

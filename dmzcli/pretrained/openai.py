@@ -18,9 +18,10 @@ from typing import Any
 from torch import Tensor
 
 from dmzcli.errors import UserError
-from dmzcli.pretrained.weights import EXPECTED, Weights, by_head, load_state
+from dmzcli.pretrained.weights import EXPECTED, Weights, by_head, check_finite, load_state
 
 ORDERS = ("by-head", "by-role")
+_OUTPUT_BLOCK = re.compile(r"output_blocks\.([^.]*)\.")
 PARTS = ("time_embed.", "input_blocks.", "middle_block.", "output_blocks.", "out.")
 
 
@@ -48,6 +49,7 @@ def read_openai(
             f"--heads {heads} and --head-channels {head_channels} were both given", "give one of them"
         )
     state = {name.removeprefix("module."): value.float() for name, value in load_state(path).items()}
+    check_finite(path, state)
     if "label_emb.weight" in state:
         raise UserError(
             f"{path} is a class-conditional model (it has label_emb.weight), which dmz has no place for",
@@ -91,7 +93,7 @@ def _architecture(path: Path, state: dict[str, Tensor], size: int) -> tuple[dict
     """Settings of the U-Net, its input channels and its output channels."""
 
     def shape(name: str, axis: int = 0) -> int:
-        if name not in state or state[name].dim() <= axis:
+        if name not in state or state[name].dim() <= axis or not state[name].numel():
             raise UserError(f"{path} holds no U-Net of improved-diffusion: {name} is missing", EXPECTED)
         return state[name].shape[axis]
 
@@ -101,7 +103,12 @@ def _architecture(path: Path, state: dict[str, Tensor], size: int) -> tuple[dict
 
     channels = shape("time_embed.0.weight", 1)
     first, out = shape("input_blocks.0.0.weight", 1), shape("out.2.weight")
-    stages = 1 + max((int(n.split(".")[1]) for n in state if n.startswith("output_blocks.")), default=-1)
+    numbers = {match[1] for match in map(_OUTPUT_BLOCK.match, state) if match}
+    stages = len(numbers)
+    if numbers != set(
+        map(str, range(stages))
+    ):  # a name may hold any number, and no file has a billion blocks
+        raise UserError(f"{path} holds no U-Net of improved-diffusion: output blocks are missing", EXPECTED)
     convolutions = [j for j in range(stages) if kind(f"output_blocks.{j}", r"conv\.weight")]
     residual = [j for j in range(stages) if len(kind(f"output_blocks.{j}", r"in_layers\.0\.weight")) > 1]
     ups = convolutions or residual
@@ -117,7 +124,7 @@ def _architecture(path: Path, state: dict[str, Tensor], size: int) -> tuple[dict
     for level in range(levels):
         position = f"input_blocks.{1 + level * (blocks + 1)}"
         width = shape(f"{position}.0.out_layers.3.weight")
-        if width % channels:
+        if not channels or width % channels:
             raise UserError(
                 f"{path} has {width} channels at level {level}, no multiple of the time embedding's {channels}",
                 "models with fractional channel multipliers cannot be imported",

@@ -10,10 +10,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
+import torch
+
 from dmzcli.config import Config, assignments, given_only, merge, parse
 from dmzcli.config.experiment import OPEN, says
 from dmzcli.errors import UserError
-from dmzcli.model.autoencoder import build
+from dmzcli.model.autoencoder import Autoencoder, build
 from dmzcli.pretrained.weights import EXPECTED, Weights
 from dmzcli.runs import Run
 from dmzcli.runs.plan import locate
@@ -100,8 +102,8 @@ def import_weights(foreign: Weights, config: Config, assumed: Mapping[str, Any],
         UserError: The tensors are not those of the U-Net that they seemed to be, or the directory holds something.
     """
     _check_free(run)
-    model = build(config)
-    state = model.backbone.state_dict()
+    with torch.device("meta"):  # a configuration may announce more than fits any memory
+        state = Autoencoder(config).backbone.state_dict()
     expected = {name: tuple(value.shape) for name, value in state.items() if not name.startswith("cross.")}
     stored = {name: tuple(value.shape) for name, value in foreign.tensors.items()}
     if expected != stored:
@@ -111,7 +113,8 @@ def import_weights(foreign: Weights, config: Config, assumed: Mapping[str, Any],
             f"where {expected.get(name, 'nothing')} was expected",
             EXPECTED,
         )
-    model.backbone.load_state_dict(state | foreign.tensors)
+    model = build(config)
+    model.backbone.load_state_dict(model.backbone.state_dict() | foreign.tensors)
     outcome = Imported(
         source=foreign.file.name,
         sha256=sha256(foreign.file),

@@ -12,7 +12,8 @@ import torch
 from torch import Tensor
 
 from dmzcli.errors import UserError
-from dmzcli.system.files import load_tensors, user_errors
+from dmzcli.system.files import first_not_finite, load_tensors, user_errors
+from dmzcli.system.reading import check_regular
 
 
 @dataclass(frozen=True)
@@ -48,7 +49,7 @@ def load_state(path: Path) -> dict[str, Tensor]:
     if path.suffix == ".safetensors":
         return load_tensors(path)[0]
     with user_errors(path):
-        path.open("rb").close()
+        check_regular(path)
         try:
             state = torch.load(path, map_location="cpu", weights_only=True)
         except pickle.UnpicklingError as error:
@@ -69,7 +70,24 @@ def load_state(path: Path) -> dict[str, Tensor]:
             f"{path} is no state dict: besides tensors it holds {inside}",
             "save the model's state_dict() alone, as safetensors or with torch.save",
         )
+    for name, value in state.items():
+        if value.layout != torch.strided or value.numel() * value.element_size() > _held(value):
+            raise UserError(f"{path}: {name} announces more numbers than the file holds", EXPECTED)
     return {str(name): value for name, value in state.items()}
+
+
+def _held(value: Tensor) -> int:
+    """Bytes that a tensor's numbers take in memory, where strides of 0 show one many times."""
+    return value.untyped_storage().nbytes()
+
+
+def check_finite(path: Path, tensors: Mapping[str, Tensor]) -> None:
+    """Raises UserError where a weight is no finite number: every code and every image would be wrong in silence."""
+    name = first_not_finite(tensors)
+    if name is not None:
+        raise UserError(
+            f"{path}: {name} holds numbers that are not finite", "use another checkpoint of the model"
+        )
 
 
 EXPECTED = "expected is a state dict of improved-diffusion or guided-diffusion, or a folder of diffusers' UNet2DModel"

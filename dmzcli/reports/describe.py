@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -10,6 +9,7 @@ from typing import Any
 from dmzcli.errors import UserError
 from dmzcli.runs import Run
 from dmzcli.system.files import load_tensors, read_json
+from dmzcli.system.reading import loads_object
 
 HINT = (
     "dmz info takes a run directory, a bit table, an image pack, a prior's folder, model.safetensors, "
@@ -106,7 +106,7 @@ def _pack(path: Path) -> dict[str, Any]:
     facts |= {"crop": dataset.fit, "side": dataset.side, "lossy": dataset.lossy}
     facts["splits"] = {split: len(dataset.rows(split)) for split in SPLITS}
     facts |= {"labels": list(dataset.label_names), "attributes": list(dataset.attribute_names)}
-    return facts | {"notes": list(dataset.notes), "created": str(attributes(path)["created"])}
+    return facts | {"notes": list(dataset.notes), "created": str(attributes(path).get("created", "unknown"))}
 
 
 def _prior(path: Path) -> dict[str, Any]:
@@ -132,7 +132,7 @@ def _samples(path: Path) -> dict[str, Any]:
 def _weights(path: Path) -> dict[str, Any]:
     tensors, metadata = load_tensors(path)
     try:
-        facts = json.loads(metadata["dmz"])
+        facts = loads_object(metadata["dmz"])
         step, experiment = facts["step"], facts["experiment"]
     except (KeyError, TypeError, ValueError) as error:
         raise UserError(f"{path} holds tensors, but no weights of dmz", HINT) from error
@@ -154,6 +154,8 @@ def lines(facts: Mapping[str, Any], indent: str = "") -> str:
         if isinstance(value, Mapping) and value:
             made += [f"{indent}{name}:", lines(value, indent + "  ")]
         else:
+            empty = value is None or (isinstance(value, str | list | tuple | dict) and not value)
             shown = ", ".join(map(str, value)) if isinstance(value, list | tuple) else value
+            shown = "none" if empty else shown
             made.append(f"{indent}{name}: {f'{shown:.4g}' if isinstance(shown, float) else shown}")
     return "\n".join(made)

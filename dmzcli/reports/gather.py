@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import io
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +15,7 @@ from dmzcli.analysis.probes.linear import Probe
 from dmzcli.analysis.probes.table import SavedProbes, read_probes
 from dmzcli.codes.table import BitTable
 from dmzcli.data import SPLITS, Dataset
+from dmzcli.errors import UserError
 from dmzcli.model.autoencoder import Autoencoder
 from dmzcli.reports.describe import describe
 from dmzcli.reports.html import drawn
@@ -20,6 +24,7 @@ from dmzcli.runs import Run
 from dmzcli.runs.find import newest
 from dmzcli.system.files import read_json
 from dmzcli.system.png import to_pil
+from dmzcli.system.reading import UNPACKED_BYTES, read_bytes
 
 FOLDERS = 8
 """Folders of samples that are shown, the newest."""
@@ -132,20 +137,34 @@ def _samples(run: Run) -> Pictures:
     for file in cards[-FOLDERS:]:
         card, sheet = read_json(file), file.with_name("grid.png")
         if sheet.exists():
-            of = f"{card['prior']} prior" if card.get("prior") != "none" else "no bits"
+            with _damaged(file):
+                of = f"{card['prior']} prior" if card.get("prior") != "none" else "no bits"
+                how = f"{of}, {card['sampler']}, {card['steps']} steps, seed {card['seed']}"
             stale = "" if _current(run, card.get("model")) else "; of other weights"
-            shown.append(
-                (f"{of}, {card['sampler']}, {card['steps']} steps, seed {card['seed']}{stale}", sheet)
-            )
+            shown.append((f"{how}{stale}", sheet))
     return [(caption, _picture(sheet)) for caption, sheet in shown]
 
 
 def _picture(file: Path) -> Image.Image:
-    with Image.open(file) as stream:
-        image = stream.convert("L" if stream.mode == "L" else "RGB")
+    try:
+        with Image.open(io.BytesIO(read_bytes(file, UNPACKED_BYTES))) as stream:
+            image = stream.convert("L" if stream.mode == "L" else "RGB")
+    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+        raise UserError(f"{file} is no whole picture", "remove it, or make it anew") from error
     if image.width > WIDEST:
         image = image.resize((WIDEST, round(image.height * WIDEST / image.width)), Image.Resampling.LANCZOS)
     return image
+
+
+@contextmanager
+def _damaged(file: Path) -> Iterator[None]:
+    """Says of a card that holds other things than such a card does that it is damaged."""
+    try:
+        yield
+    except (KeyError, IndexError, TypeError, ValueError, AttributeError, OverflowError) as error:
+        raise UserError(
+            f"{file} is damaged, or of another version of dmz", "remove it, or make it anew"
+        ) from error
 
 
 def _scores(run: Run) -> list[dict[str, Any]]:
@@ -158,26 +177,34 @@ def _scores(run: Run) -> list[dict[str, Any]]:
         card = read_json(file)
         if card.get("format") not in ("dmz-evaluation", "dmz-reconstructions"):
             continue
-        reference = card.get("reference", card)
         of = file.parent.name if card["format"] == "dmz-evaluation" else "reconstructions"
-        for score in card["scores"]:
-            rows.append(
-                {
-                    "of": of,
-                    "metric": score["metric"],
-                    "value": float(score["value"]),
-                    "95% interval": "{:.4g} … {:.4g}".format(*score["interval_95"]),
-                    "against": f"{reference['n']:,} of {reference['split']}",
-                }
-            )
+        with _damaged(file):
+            rows += _score_rows(card, of)
     return rows
+
+
+def _score_rows(card: dict[str, Any], of: str) -> list[dict[str, Any]]:
+    reference = card.get("reference", card)
+    return [
+        {
+            "of": of,
+            "metric": score["metric"],
+            "value": float(score["value"]),
+            "95% interval": "{:.4g} … {:.4g}".format(*score["interval_95"]),
+            "against": f"{reference['n']:,} of {reference['split']}",
+        }
+        for score in card["scores"]
+    ]
 
 
 def _measures(run: Run) -> Pictures:
     shown = []
     for file in sorted(run.path.glob("evaluation/likelihood-*.json")):
         card = read_json(file)
-        shown.append((f"a bound on {card['bounds']}: {card['bits_per_dim']:.4f} bits per dimension", file))
+        with _damaged(file):
+            shown.append(
+                (f"a bound on {card['bounds']}: {card['bits_per_dim']:.4f} bits per dimension", file)
+            )
     shown += [("comparison of priors", file) for file in run.priors.glob("comparison.json")]
     shown += [(f"sweep {file.parent.name}", file) for file in sorted(run.path.glob("sweeps/*/sweep.json"))]
     plots = [(caption, file.with_suffix(".png")) for caption, file in shown]

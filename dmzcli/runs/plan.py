@@ -21,6 +21,7 @@ from dmzcli.config import (
     presets,
 )
 from dmzcli.config.experiment import OPEN, says
+from dmzcli.config.mistakes import quoted
 from dmzcli.data.crops import FITS
 from dmzcli.data.formats.archives import stem
 from dmzcli.data.locate import has_sides
@@ -138,7 +139,7 @@ def first_difference(old: Mapping[str, Any], new: Mapping[str, Any]) -> str | No
                 for tree in (old, new)
             )
             if there != here:
-                return f"{section}.{key} is {there!r} there, {here!r} here"
+                return f"{section}.{key} is {quoted(there)} there, {quoted(here)} here"
     return None
 
 
@@ -181,7 +182,15 @@ def plan(
         table = {**table, "data": {k: v for k, v in table["data"].items() if k != "channels"}}
     source: dict[str, dict[str, Any]] = {"data": {"dataset": dataset}}
     base = parse(merge(table, source), where)
-    config = parse(merge(table, source, given_only(flags), assignments(settings)), "flags and --set")
+    given = merge(given_only(flags), assignments(settings))
+
+    def said_by(key: str) -> str:
+        section, _, name = key.partition(".")
+        if name:
+            return "flags and --set" if name in given.get(section, {}) else where
+        return "flags and --set" if not table else f"{where} with flags and --set"
+
+    config = parse(merge(table, source, given), said_by)
     name = stem(Path(dataset).resolve()) if Path(dataset).is_absolute() else dataset
     if preset_name is not None:
         name = preset_name if preset_name.startswith(name) else f"{name}-{preset_name}"
@@ -217,6 +226,13 @@ def locate(dataset: str) -> str:
     from dmzcli.data import names
 
     path = Path(dataset).expanduser()
+    try:
+        dataset.encode()
+    except UnicodeEncodeError:
+        raise UserError(
+            f"the name of the dataset {dataset} is not in UTF-8, as a run's settings are",
+            "rename it, or give it a link with another name",
+        ) from None
     return str(path.absolute()) if path.exists() and dataset not in names() else dataset
 
 

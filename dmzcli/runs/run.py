@@ -14,7 +14,16 @@ from typing import TYPE_CHECKING
 
 from dmzcli.config import Config, parse
 from dmzcli.errors import UserError
-from dmzcli.system.files import load_signed, load_tensors, read_json, save_tensors, sha256, write_json
+from dmzcli.system.files import (
+    first_not_finite,
+    load_signed,
+    load_tensors,
+    read_json,
+    save_tensors,
+    sha256,
+    write_json,
+)
+from dmzcli.system.reading import UNPACKED_BYTES, loads_object, read_bytes
 
 if TYPE_CHECKING:
     import torch
@@ -122,12 +131,13 @@ class Run:
         if not self.metrics.exists():
             return []
         rows = []
-        for line in self.metrics.read_bytes().splitlines(keepends=True):
+        for line in read_bytes(self.metrics, UNPACKED_BYTES).splitlines(keepends=True):
             if line.endswith(b"\n"):
                 try:
-                    row = json.loads(line)
-                    row["step"] + 0  # complains if it is no row of ours
-                except (ValueError, TypeError, KeyError) as error:
+                    row = loads_object(line)
+                    if not all(isinstance(value, int | float) for value in [row["step"], *row.values()]):
+                        raise ValueError("it holds other things than numbers")
+                except (ValueError, KeyError) as error:
                     raise UserError(
                         f"{self.metrics} has a damaged line: {line[:60]!r}", "delete that line"
                     ) from error
@@ -145,15 +155,19 @@ class Run:
         Raises:
             UserError: A file is missing, damaged, or belongs to another model.
         """
+        import torch
+
         from dmzcli.model.autoencoder import Autoencoder
 
-        model = Autoencoder(self.config)
         if not self.weights.exists():
             raise UserError(
                 f"{self.path} has no model.safetensors yet", f"train it with dmz train --run {self.path}"
             )
         tensors, _, digest = load_signed(self.weights)
-        _fill(model, self.weights, tensors)
+        with torch.device("meta"):  # the settings may announce more than fits any memory
+            check_fits(Autoencoder(self.config), tensors, self.weights)
+        model = Autoencoder(self.config)
+        model.load_state_dict(tensors)
         self.__dict__["weights_hash"] = digest
         return model.to(device).eval()
 
@@ -170,11 +184,13 @@ def load_into(model: torch.nn.Module, path: Path) -> dict[str, str]:
         The file's metadata.
     """
     tensors, metadata = load_tensors(path)
-    _fill(model, path, tensors)
+    check_fits(model, tensors, path)
+    model.load_state_dict(tensors)
     return metadata
 
 
-def _fill(model: torch.nn.Module, path: Path, tensors: dict[str, torch.Tensor]) -> None:
+def check_fits(model: torch.nn.Module, tensors: dict[str, torch.Tensor], path: Path) -> None:
+    """Raises UserError unless weights have a model's names and shapes, and are finite numbers."""
     expected = {name: tuple(tensor.shape) for name, tensor in model.state_dict().items()}
     stored = {name: tuple(tensor.shape) for name, tensor in tensors.items()}
     if expected != stored:
@@ -184,7 +200,12 @@ def _fill(model: torch.nn.Module, path: Path, tensors: dict[str, torch.Tensor]) 
             f"not {expected.get(name, 'there')}",
             "weights and config.json must come from the same run",
         )
-    model.load_state_dict(tensors)
+    wrong = first_not_finite(tensors)
+    if wrong is not None:
+        raise UserError(
+            f"{path}: {wrong} holds numbers that are not finite",
+            "restore the file, or train the run anew with a lower training.learning_rate",
+        )
 
 
 def save_weights(path: Path, tensors: dict[str, torch.Tensor], step: int, config: Config) -> None:

@@ -14,6 +14,9 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
+from dmzcli.errors import UserError
+from dmzcli.system.reading import loads_object, read_bytes
+
 try:
     import fcntl
 
@@ -28,10 +31,13 @@ except ImportError:  # Windows
         msvcrt.locking(handle, msvcrt.LK_NBLCK, 1)  # type: ignore[attr-defined, unused-ignore]
 
 
+_OWN = getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0)
 _BUSY = {errno.EWOULDBLOCK, errno.EAGAIN, errno.EACCES, errno.EDEADLK}
 _NO_LOCKS = {errno.ENOLCK, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS}
 _SILENT = 10.0
 """Seconds after which an owner who has not said who it is counts as dead, where there are no locks."""
+_LONGEST = 1 << 20
+"""Most bytes that an owner may say of itself."""
 _open: set[int] = set()
 
 
@@ -63,7 +69,8 @@ class Exclusive:
         """
         text = json.dumps(facts).encode()
         while True:
-            handle = os.open(file, os.O_RDWR | os.O_CREAT, 0o666)
+            # A link would have another file written over, and a FIFO be waited for.
+            handle = os.open(file, os.O_RDWR | os.O_CREAT | _OWN, 0o666)
             try:
                 _lock(handle)
                 if not _is(file, handle):  # whoever had it has removed it
@@ -98,9 +105,13 @@ class Exclusive:
 
     @staticmethod
     def read(file: Path) -> bytes:
-        """What whoever has a file says of itself."""
+        """What whoever has a file says of itself.
+
+        Raises:
+            UserError: The file is gone, or none that we write.
+        """
         mark = _mark(file)
-        return (mark if mark.exists() else file).read_bytes()
+        return read_bytes(mark if mark.exists() else file, _LONGEST)
 
     def release(self) -> None:
         """Gives the file back, and removes it."""
@@ -127,13 +138,20 @@ def _is(file: Path, handle: int) -> bool:
 def _abandoned(mark: Path) -> bool:
     """Whether the process that made a mark is known to have died."""
     try:
-        facts = json.loads(mark.read_bytes())
+        facts = loads_object(read_bytes(mark, _LONGEST))
         process, since = int(facts["process"]), datetime.fromisoformat(facts["since"]).timestamp()
         if facts["machine"] != socket.gethostname():
             return False
-    except FileNotFoundError:
-        return True
-    except (ValueError, KeyError, TypeError):  # killed before it could say who it is, or just about to
+        if process < 1:
+            raise ValueError("no process has such a number")
+    except UserError as error:
+        return isinstance(error.__cause__, FileNotFoundError)
+    except (
+        ValueError,
+        KeyError,
+        TypeError,
+        OverflowError,
+    ):  # killed before it could say who it is, or just about to
         return time.time() - mark.stat().st_mtime > _SILENT
     import psutil
 

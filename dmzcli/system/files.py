@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from dmzcli.errors import UserError
+from dmzcli.system import reading
 from dmzcli.system.locks import writing
 from dmzcli.system.refusals import user_errors
 from dmzcli.system.tensors import ENTRY, check, metadata_in
@@ -24,6 +25,10 @@ from dmzcli.system.tensors import write as write_tensors
 
 if TYPE_CHECKING:
     import torch
+
+
+WEIGHTS_BYTES = 1 << 36
+"""Most bytes of weights that are read as a whole."""
 
 
 def cache_root() -> Path:
@@ -43,6 +48,9 @@ def atomic(path: str | Path) -> Iterator[Path]:
         UserError: The disk is full, the folder cannot be written, or another process is writing the file.
     """
     path = Path(path)
+    with user_errors(path):
+        if path.exists():
+            reading.check_regular(path)  # a rename would replace a device, too
     with user_errors(path), writing(path) as folder:
         temporary = folder / f"{secrets.token_hex(4)}{path.suffix}"
         try:
@@ -58,7 +66,9 @@ def atomic(path: str | Path) -> Iterator[Path]:
 def write_json(path: str | Path, value: Any) -> None:
     """Writes ``value`` as indented JSON, whole or not at all."""
     with atomic(path) as temporary:
-        temporary.write_text(json.dumps(value, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+        text = json.dumps(value, indent=2, ensure_ascii=False) + "\n"
+        # A path that is no UTF-8 has lone surrogates, whose escapes are JSON's own.
+        temporary.write_bytes(text.encode("utf-8", "backslashreplace"))
 
 
 def write_markdown(path: str | Path, rows: Sequence[Mapping[str, str]]) -> None:
@@ -75,13 +85,10 @@ def read_json(path: str | Path) -> dict[str, Any]:
         UserError: The file is missing, truncated, or not a JSON object.
     """
     path = Path(path)
-    with user_errors(path):
-        try:
-            value = json.loads(path.read_text(encoding="utf-8"))
-        except ValueError as error:
-            raise UserError(
-                f"{path} is not valid JSON: {error}", "restore the file or make it anew"
-            ) from error
+    try:
+        value = reading.loads(reading.read_bytes(path))
+    except ValueError as error:
+        raise UserError(f"{path} is not valid JSON: {error}", "restore the file or make it anew") from error
     if not isinstance(value, dict):
         raise UserError(f"{path} holds a JSON {type(value).__name__}, not an object", "check the path")
     return value
@@ -115,14 +122,20 @@ def load_signed(path: str | Path) -> tuple[dict[str, torch.Tensor], dict[str, st
     from safetensors.torch import load
 
     path = Path(path)
-    with user_errors(path):
-        content = path.read_bytes()
+    content = reading.read_bytes(path, WEIGHTS_BYTES)
     try:
         tensors = load(content)
     except SafetensorError as error:
         raise _not_whole(path, error) from error
     found, metadata = check(path, list(tensors), tensors.__getitem__, metadata_in(content))
     return found, metadata, hashlib.sha256(content).hexdigest()
+
+
+def first_not_finite(tensors: Mapping[str, torch.Tensor]) -> str | None:
+    """The name of the first tensor that holds a number that is not finite, if any."""
+    return next(
+        (k for k, v in tensors.items() if v.is_floating_point() and not bool(v.isfinite().all())), None
+    )
 
 
 def read_metadata(path: str | Path) -> dict[str, str]:
@@ -137,7 +150,8 @@ def _tensor_file(path: Path) -> Iterator[Any]:
     from safetensors import SafetensorError, safe_open
 
     with user_errors(path):
-        path.open("rb").close()  # safe_open's own errors do not tell a folder from a file
+        with reading.opened(path):
+            pass  # safe_open's own errors do not tell a folder from a file, and it would wait for a FIFO
         try:
             with safe_open(path, framework="pt") as stream:
                 yield stream
@@ -151,7 +165,7 @@ def _not_whole(path: Path, error: Exception) -> UserError:
 
 def sha256(path: str | Path) -> str:
     """The SHA-256 of a file's bytes, in hexadecimal."""
-    with user_errors(Path(path)), open(path, "rb") as stream:
+    with user_errors(Path(path)), reading.opened(path) as stream:
         return sha256_of(stream)
 
 

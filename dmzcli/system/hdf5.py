@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import re
 import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -23,7 +24,9 @@ import h5py
 import numpy as np
 
 from dmzcli.errors import Unchecked, UserError
-from dmzcli.system.files import atomic, user_errors
+from dmzcli.system import reading
+from dmzcli.system.columns import check_size, own_column, values
+from dmzcli.system.files import atomic
 
 _STRUCTURE = 1 << 16
 """More bytes than a file's structure takes, names and attributes aside."""
@@ -63,10 +66,12 @@ class Kind:
 
 def attributes(path: Path) -> dict[str, Any]:
     """The root attributes of an HDF5 file; none where it is no such file."""
+    if not path.is_file():  # a FIFO would be waited for
+        return {}
     try:
         with h5py.File(path, "r") as stream:
             return dict(stream.attrs)
-    except (OSError, RuntimeError, KeyError):
+    except (OSError, RuntimeError, KeyError, TypeError, ValueError):
         return {}
 
 
@@ -103,16 +108,22 @@ class Opened:
         if _text(stored) != _of_attributes(self.stream):
             raise self._altered("the attributes differ")
         for name, dataset in _columns(self.stream).items():
+            self.column(name)
+            check_size(self.path, dataset)
             if _text(dataset.attrs[CHECKSUM]) != self._digest(dataset):
                 raise self._altered(f"the SHA-256 of /{name} differs")
 
     def mapped(self, name: str) -> np.ndarray:
         """A column as a read-only array whose rows are read when they are used; a copy where it lies in pieces."""
-        dataset = self.stream[name]
+        dataset = self.column(name)
         offset, shape, dtype = dataset.id.get_offset(), dataset.shape, dataset.dtype
-        if offset is None or not dataset.size:
-            return np.asarray(dataset[()])
+        if offset is None or not dataset.size or dtype.hasobject:
+            return values(self.path, dataset)
         return np.memmap(self.raw, dtype, "r", offset, shape)
+
+    def column(self, name: str) -> h5py.Dataset:
+        """A column that lies in the file itself, see :func:`own_column`."""
+        return own_column(self.path, self.stream, name)
 
     def _digest(self, dataset: h5py.Dataset) -> str:
         digest, rows = (
@@ -137,10 +148,9 @@ def opened(path: Path, kind: Kind) -> Iterator[Opened]:
     Raises:
         UserError: The file is missing, truncated, damaged, altered, of another kind or of another version.
     """
-    with user_errors(path):
-        raw = path.open("rb")  # HDF5's own errors do not tell a folder, or one that may not be read
     try:
-        with raw, h5py.File(raw, "r") as stream:
+        # HDF5's own errors do not tell a folder, or one that may not be read, and it would wait for a FIFO.
+        with reading.opened(path) as raw, h5py.File(raw, "r") as stream:
             if str(stream.attrs.get("format")) != kind.format:
                 raise UserError(f"{path} is an HDF5 file, but not {kind.called}", kind.hint)
             version = stream.attrs.get("version")
@@ -151,10 +161,22 @@ def opened(path: Path, kind: Kind) -> Iterator[Opened]:
                 )
             yield Opened(path, kind, raw, stream)
     except KeyError as error:
-        raise UserError(f"{path} lacks {error} of {kind.called}", kind.hint) from error
-    except (OSError, RuntimeError, TypeError, ValueError) as error:
+        quoted = re.findall(r"'([^']+)'", str(error))  # the rest of HDF5's sentence is for its developers
+        raise UserError(
+            f"{path} lacks {quoted[-1]!r} of {kind.called}"
+            if quoted
+            else f"{path} lacks a part of {kind.called}",
+            kind.hint,
+        ) from error
+    except (OSError, RuntimeError, TypeError, ValueError, OverflowError) as error:
         name = kind.called.split(" ", 1)[1]
-        raise UserError(f"{path} is no whole {name}: {error}", kind.hint) from error
+        # Our own checks raise ValueError; what HDF5 says is for its developers.
+        own = isinstance(error, ValueError) and not str(error).startswith(_HDF5_SAYS)
+        reason = str(error) if own else "it is truncated or damaged"
+        raise UserError(f"{path} is no whole {name}: {reason}", kind.hint) from error
+
+
+_HDF5_SAYS = ("Unable", "Can't", "Not a", "Invalid", "mmap", "buffer", "invalid literal")
 
 
 @dataclass(frozen=True)
@@ -283,7 +305,8 @@ def _sign(path: Path, digests: Mapping[str, str]) -> None:
 
 def _columns(stream: h5py.File) -> dict[str, h5py.Dataset]:
     """The columns with a checksum; others are of whoever has added them."""
-    columns = {name: stream[name] for name in sorted(stream) if isinstance(stream[name], h5py.Dataset)}
+    own = [name for name in sorted(stream) if isinstance(stream.get(name, getlink=True), h5py.HardLink)]
+    columns = {name: stream[name] for name in own if isinstance(stream[name], h5py.Dataset)}
     return {name: column for name, column in columns.items() if CHECKSUM in column.attrs}
 
 

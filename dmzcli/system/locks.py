@@ -9,7 +9,7 @@ take no lock, as a rename shows them the old or the new.
 
 from __future__ import annotations
 
-import json
+import errno
 import math
 import os
 import re
@@ -29,6 +29,7 @@ from typing import Any
 from dmzcli.errors import UserError
 from dmzcli.system import processes
 from dmzcli.system.exclusive import Exclusive
+from dmzcli.system.reading import loads_object
 from dmzcli.system.refusals import user_errors
 
 WHILE = 10.0
@@ -226,6 +227,10 @@ def _take(place: Place, patience: float, say: Say | None) -> Exclusive:
             lock = Exclusive.take(place.lock, _self())
         except FileNotFoundError:  # another has just removed the folder that it had made
             continue
+        except OSError as error:
+            if error.errno != errno.ELOOP:
+                raise
+            raise UserError(f"{place.lock} is a link, and no lock of dmz", "remove it") from error
         if lock is not None:
             return lock
         if time.monotonic() >= deadline:
@@ -255,8 +260,8 @@ def _self() -> dict[str, Any]:
 def _holder(place: Place) -> str:
     """Who holds a place, in words."""
     for _ in range(10):
-        with suppress(OSError, ValueError, KeyError, TypeError):
-            facts = json.loads(Exclusive.read(place.lock))
+        with suppress(UserError, ValueError, KeyError):
+            facts = loads_object(Exclusive.read(place.lock))
             who = f"process {facts['process']} on {facts['machine']}"
             return f"'{facts['command']}' writes it ({who}, since {facts['since']})"
         time.sleep(_PAUSE)  # it has taken the lock and is about to say so

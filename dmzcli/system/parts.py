@@ -20,6 +20,7 @@ from typing import Any
 import numpy as np
 
 from dmzcli.errors import UserError
+from dmzcli.system.arrays import mapped
 from dmzcli.system.files import atomic, read_json, user_errors, write_json
 
 LAYOUT = 2
@@ -110,8 +111,12 @@ class Parts:
         return self._facts(number).exists()
 
     def facts(self, number: int) -> dict[str, Any]:
-        """The facts of a part."""
-        return dict(read_json(self._facts(number))["facts"])
+        """The facts of a part.
+
+        Raises:
+            UserError: They are no facts of a part.
+        """
+        return self._entry(number, "facts")
 
     def read(self, number: int, name: str) -> np.ndarray:
         """An array of a part, found to be what was written; its rows are read from the disk when they are used.
@@ -119,18 +124,20 @@ class Parts:
         Raises:
             UserError: It is not; the part counts as absent from now on.
         """
-        file, written = self._array(number, name), read_json(self._facts(number))["arrays"][name]
+        values = self._opened(number, name)
         try:
-            values = np.load(file, mmap_mode="r")
-            whole = _digest(values) == written["sha256"]
-        except (OSError, ValueError, EOFError):
+            whole = _digest(values) == self._entry(number, "arrays")[name]["sha256"]
+        except (KeyError, TypeError, ValueError):
             whole = False
         if not whole:
-            self._facts(number).unlink(missing_ok=True)
-            raise UserError(
-                f"{file} is not what was written", "run the same command again: this part is made anew"
-            )
+            raise self._dropped(number, name)
         return values
+
+    def damaged(self, file: Path | None = None) -> UserError:
+        """The refusal of a part that is not as it was written."""
+        return UserError(
+            f"{file or self.folder} is damaged: it cannot be gone on from", f"remove the folder {self.folder}"
+        )
 
     def join(self, name: str, count: int) -> np.ndarray:
         """The rows of the first ``count`` parts in one array; at any time one part is open.
@@ -138,12 +145,15 @@ class Parts:
         Raises:
             UserError: A part is not what was written.
         """
-        rows = [int(read_json(self._facts(number))["arrays"][name]["rows"]) for number in range(count)]
+        rows = [len(self._opened(number, name)) for number in range(count)]  # a file as long as it announces
         first = self.read(0, name)
         whole, start = np.empty((sum(rows), *first.shape[1:]), first.dtype), 0
         for number in range(count):
-            whole[start : start + rows[number]] = self.read(number, name)
-            start += rows[number]
+            part = self.read(number, name)
+            if part.dtype != first.dtype or part.shape[1:] != first.shape[1:]:
+                raise self.damaged(self._array(number, name))
+            whole[start : start + len(part)] = part
+            start += len(part)
         return whole
 
     def remove(self) -> None:
@@ -154,6 +164,31 @@ class Parts:
         with user_errors(self.folder):
             (self.folder / "parts.json").unlink(missing_ok=True)
             shutil.rmtree(self.folder)
+
+    def _entry(self, number: int, key: str) -> dict[str, Any]:
+        entry = read_json(self._facts(number)).get(key)
+        if not isinstance(entry, dict):
+            raise self.damaged(self._facts(number))
+        return entry
+
+    def _opened(self, number: int, name: str) -> np.ndarray:
+        """An array as it lies on the disk, whatever was written."""
+        file = self._array(number, name)
+        try:
+            values = mapped(file) if file.exists() else None
+        except ValueError:
+            values = None
+        if values is None or not values.ndim:
+            raise self._dropped(number, name)
+        return values
+
+    def _dropped(self, number: int, name: str) -> UserError:
+        """Drops a part that is not what was written; the refusal to go on with it."""
+        self._facts(number).unlink(missing_ok=True)
+        return UserError(
+            f"{self._array(number, name)} is not what was written",
+            "run the same command again: this part is made anew",
+        )
 
     def _facts(self, number: int) -> Path:
         return self.folder / f"{number:06d}-{self._digest}.json"

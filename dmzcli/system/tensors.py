@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
 from dmzcli.errors import Unchecked, UserError
+from dmzcli.system.reading import loads_object
 
 if TYPE_CHECKING:
     import torch
@@ -85,8 +86,8 @@ def check(
         )
         return {name: tensor(name) for name in names}, rest
     try:
-        digests = dict(json.loads(metadata[ENTRY]))
-    except (ValueError, TypeError):
+        digests = loads_object(metadata[ENTRY])
+    except ValueError:
         digests = {}
     if digests.pop("", None) != _of_metadata(rest):
         raise _altered(path, "its metadata differ")

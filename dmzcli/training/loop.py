@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 import time
 from collections.abc import Iterator
@@ -21,6 +20,7 @@ from dmzcli.system.files import read_metadata
 from dmzcli.system.interrupts import Interrupted, collected
 from dmzcli.system.locks import hold_together
 from dmzcli.system.progress import Silence, Talk
+from dmzcli.system.reading import loads_object
 from dmzcli.training.engine import accelerator, settled_precision
 from dmzcli.training.metrics import Metrics
 from dmzcli.training.trainer import Trainer
@@ -116,10 +116,9 @@ def checkpoint_facts(run: Run) -> dict[str, Any]:
     if not run.state.exists():
         return {}
     try:
-        facts = json.loads(read_metadata(run.state)["dmz-train-state"])
+        return loads_object(read_metadata(run.state)["dmz-train-state"])
     except (KeyError, ValueError):  # resuming will say what is wrong with it
         return {}
-    return facts if isinstance(facts, dict) else {}
 
 
 def _heal(trainer: Trainer, resumed: bool) -> None:

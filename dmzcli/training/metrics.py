@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import io
 import json
+import threading
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +13,7 @@ from PIL import Image
 from dmzcli.config import Config
 from dmzcli.runs import Run
 from dmzcli.system.files import atomic, user_errors
+from dmzcli.system.reading import UNPACKED_BYTES, read_bytes
 
 
 def grouped(name: str) -> str:
@@ -55,19 +58,21 @@ class Metrics:
         with atomic(self.file) as temporary:
             temporary.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
         self.latest = {name: value for row in rows for name, value in row.items()}
-        folder = run.path / "tensorboard"
-        with user_errors(folder):
-            for earlier in folder.glob("events.out.tfevents.*"):
+        self.folder = run.path / "tensorboard"
+        self._usual_hook = threading.excepthook
+        threading.excepthook = self._thread_ended
+        with user_errors(self.folder):
+            for earlier in self.folder.glob("events.out.tfevents.*"):
                 earlier.unlink()  # one file a run, however often it was stopped: all is written anew
-            self.board = SummaryWriter(str(folder))
-        if run.settings.exists():
-            self.board.add_text("settings", settings_text(run.config), step)
+            self.board = SummaryWriter(str(self.folder))
+            if run.settings.exists():
+                self.board.add_text("settings", settings_text(run.config), step)
         for row in rows:
             self._show(int(row["step"]), row)
         for file in sorted(training_pictures(run).glob("step-*.png")):
-            shown = int(file.stem.removeprefix("step-"))
-            if shown <= step:
-                self.picture(shown, file)
+            number = file.stem.removeprefix("step-")
+            if number.isdecimal() and int(number) <= step:
+                self.picture(int(number), file)
 
     def write(self, step: int, row: dict[str, float]) -> None:
         """Adds one row."""
@@ -76,16 +81,33 @@ class Metrics:
         self._show(step, row)
 
     def _show(self, step: int, row: dict[str, float]) -> None:
-        for name, value in row.items():
-            if name != "step":
-                self.board.add_scalar(grouped(name), value, step)
+        with user_errors(self.folder):
+            for name, value in row.items():
+                if name != "step":
+                    self.board.add_scalar(grouped(name), value, step)
 
     def picture(self, step: int, file: Path) -> None:
         """Shows a grid on the board."""
-        image = np.asarray(Image.open(file).convert("RGB"))
-        self.board.add_image("pictures", image, step, dataformats="HWC")
-        self.board.flush()
+        image = np.asarray(Image.open(io.BytesIO(read_bytes(file, UNPACKED_BYTES))).convert("RGB"))
+        with user_errors(self.folder):
+            self.board.add_image("pictures", image, step, dataformats="HWC")
+        self.flush()
+
+    def flush(self) -> None:
+        """Hands what is written so far to the disk."""
+        with user_errors(self.folder):
+            self.board.flush()
 
     def close(self) -> None:
         """Hands what is left to the disk."""
-        self.board.close()
+        try:
+            with user_errors(self.folder):
+                self.board.close()
+        finally:
+            threading.excepthook = self._usual_hook
+
+    def _thread_ended(self, ended: threading.ExceptHookArgs) -> None:
+        """Keeps quiet about the thread that writes for TensorBoard: the next call raises what it died of."""
+        own = type(ended.thread).__name__ == "_AsyncWriterThread" and isinstance(ended.exc_value, OSError)
+        if not own:
+            self._usual_hook(ended)

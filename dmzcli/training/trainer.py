@@ -31,6 +31,7 @@ from dmzcli.system import processes
 from dmzcli.system.files import load_tensors, save_tensors
 from dmzcli.system.png import write_png
 from dmzcli.system.randomness import derive
+from dmzcli.system.reading import loads_object
 from dmzcli.training.draws import Draw, draw
 from dmzcli.training.ema import Average
 from dmzcli.training.feed import Feed
@@ -170,7 +171,7 @@ class Trainer:
             return False
         tensors, metadata = load_tensors(self.run.state)
         try:
-            facts = json.loads(metadata["dmz-train-state"])
+            facts = loads_object(metadata["dmz-train-state"])
             self._check_continues(facts)
             inner = getattr(self.optimizer, "optimizer", self.optimizer)
             names = ("model", "average", "optimiser", "sums", "timesteps")
@@ -196,7 +197,7 @@ class Trainer:
                 self.step
             )  # runs of earlier versions have moments of the last batches: they keep them
             self.sums = {name: value.to(self.engine.device) for name, value in parts["sums"].items()}
-        except (KeyError, ValueError, RuntimeError) as error:
+        except (KeyError, ValueError, RuntimeError, TypeError, OverflowError) as error:
             raise UserError(
                 f"{self.run.state} is no checkpoint of this model: {error}", "start anew with another --run"
             ) from error
@@ -227,7 +228,13 @@ class Trainer:
         """
         if not self.run.untrained:
             return False
-        facts = json.loads(load_into(self.bare, self.run.weights).get("dmz", "{}"))
+        try:
+            facts = loads_object(load_into(self.bare, self.run.weights).get("dmz", "{}"))
+        except ValueError as error:
+            raise UserError(
+                f"{self.run.weights} does not say which step it is of: {error}",
+                "import the weights again into another --run",
+            ) from error
         if facts.get("step") != 0:
             raise UserError(
                 f"{self.run.weights} is of step {facts.get('step')}, but {self.run.state} is missing",

@@ -133,6 +133,8 @@ class Empirical(Prior):
         return state
 
     def _load_state(self, state: State) -> None:
+        if state["codes"].ndim != 2 or state["codes"].shape[1] != (self.dim + 7) // 8:
+            raise ValueError(f"its codes are not of {self.dim} bits")
         self._codes = np.unpackbits(state["codes"], axis=1, count=self.dim).astype(np.float32)
         self._given = None
         if self.given_dim:

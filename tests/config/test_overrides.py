@@ -5,7 +5,7 @@ import re
 
 import pytest
 
-from dmzcli.config import DataConfig, data_settings, list_all_settings, presets
+from dmzcli.config import DataConfig, assignments, data_settings, list_all_settings, parse, presets
 from dmzcli.errors import UserError
 
 
@@ -38,7 +38,7 @@ def test_a_dataset_without_a_preset_is_read_as_it_is_and_flags_lose_to_settings(
         ("model.bits=3", "--set model.bits=3 is no setting of how images are read"),
         ("data.sise=3", "unknown setting 'data.sise'"),
         ("data.size", "--set data.size has no '='"),
-        ("data.size=2", "data.size = 2: input should be greater than or equal to 4"),
+        ("data.size=2", "data.size = 2: expected at least 4"),
         ("data.fit=d3c", "data.fit = 'd3c'"),
     ],
 )
@@ -46,3 +46,27 @@ def test_settings_that_are_none_of_the_data(setting, sentence):
     with pytest.raises(UserError, match=f"^{re.escape(sentence)}") as caught:
         data_settings("celeba", [setting])
     assert caught.value.hint
+
+
+def test_the_settings_of_a_preset_are_listed_as_it_has_them():
+    facts, text = list_all_settings("cifar10")
+    assert facts["preset"] == "cifar10"
+    assert facts["settings"]["model.channels"]["value"] == 128
+    assert facts["settings"]["model.channels"]["default"] == 64
+    assert "model.channels = 128 (64)" in text and "model.heads = 4 " in text
+    with pytest.raises(UserError, match=r"^unknown preset 'cifar'"):
+        list_all_settings("cifar")
+
+
+@pytest.mark.parametrize("text", ["[" * 100_000, "{" * 5000, "9" * 5000])
+def test_what_json_cannot_take_is_text(text):
+    with pytest.raises(UserError, match=r"^model\.bits = "):
+        parse(assignments([f"model.bits={text}"]), "test")
+
+
+def test_what_is_wrong_with_a_preset_names_the_preset(monkeypatch):
+    monkeypatch.setitem(presets(), "broken", {"data": {"size": 2}})
+    with pytest.raises(UserError, match=r"\(in preset broken\)$"):
+        data_settings("broken")
+    with pytest.raises(UserError, match=r"\(in flags and --set\)$"):
+        data_settings("broken", ["data.size=3"])

@@ -103,6 +103,7 @@ def test_what_cannot_be_downloaded_says_so(name, tmp_path):
 def test_absent_files(name, tmp_path):
     with pytest.raises(UserError, match=f"{name} is not in {tmp_path}") as caught:
         load(name, data_dir=tmp_path)
+    assert not caught.value.hint.startswith("--")
     assert "--data-dir" in caught.value.hint and ("--download" in caught.value.hint) == (name in DOWNLOADS)
     with pytest.raises(UserError, match=r"the data folder .*/nowhere does not exist"):
         load(name, data_dir=tmp_path / "nowhere")

@@ -81,8 +81,8 @@ def test_everything_is_told_to_people(run):
 
 def test_lines_of_nested_facts():
     assert (
-        lines({"a": 1, "b": {"c": [1, 2], "d": 0.123456}, "e": {}})
-        == "a: 1\nb:\n  c: 1, 2\n  d: 0.1235\ne: {}"
+        lines({"a": 1, "b": {"c": [1, 2], "d": 0.123456}, "e": {}, "f": None, "g": [], "h": ""})
+        == "a: 1\nb:\n  c: 1, 2\n  d: 0.1235\ne: none\nf: none\ng: none\nh: none"
     )
 
 

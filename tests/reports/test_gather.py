@@ -1,6 +1,7 @@
 """The page on any run: what is there has a section, and what is not is named with its command."""
 
 import json
+import os
 import re
 from pathlib import Path
 
@@ -100,7 +101,24 @@ def test_a_huge_grid_is_reduced(dmz, run):
     assert image.size == (WIDEST, 40)
 
 
-@pytest.mark.parametrize("out", [".", ""])
-def test_a_page_is_a_file(dmz, run, out):
-    error, _ = dmz("report", run.path, "--out", out).mistake()
+def test_a_grid_that_is_none(dmz, run):
+    assert dmz("sample", "uniform", "-n", "2", "--steps", "2", "--device", "cpu").code == 0
+    (sheet,) = run.samples.glob("*/grid.png")
+    sheet.write_bytes(sheet.read_bytes()[:40])
+    assert f"{sheet} is no whole picture" in dmz("report", run.path).mistake()[0]
+    sheet.unlink()
+    os.mkfifo(sheet)
+    assert f"{sheet} is not a file, but a FIFO" in dmz("report", run.path).mistake()[0]
+
+
+@pytest.mark.parametrize("scores", ["many", [3], [{}], [{"metric": "x", "value": "y"}]])
+def test_a_card_that_holds_other_things(dmz, run, scores):
+    card = run.path / "evaluation" / "x.json"
+    card.parent.mkdir(exist_ok=True)
+    card.write_text(json.dumps({"format": "dmz-reconstructions", "scores": scores}))
+    assert f"{card} is damaged" in dmz("report", run.path).mistake()[0]
+
+
+def test_a_page_is_a_file(dmz, run):
+    error, _ = dmz("report", run.path, "--out", ".").mistake()
     assert error == "error: --out '.' is a folder, not a file"

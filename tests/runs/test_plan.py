@@ -103,3 +103,17 @@ def test_the_first_difference_is_told(tiny):
 
 
 # What it takes -------------------------------------------------------------------------------------------------
+
+
+def test_a_setting_that_does_not_go_with_a_preset_names_both():
+    with pytest.raises(
+        UserError, match=r"data\.size 12 .* \(in preset fashion-mnist with flags and --set\)$"
+    ):
+        plan("fashion-mnist", None, {}, ["data.size=12"])
+    with pytest.raises(UserError, match=r"^model\.bits = 0: .* \(in flags and --set\)$"):
+        plan("fashion-mnist", None, {"model": {"bits": 0}}, [])
+
+
+def test_a_dataset_whose_path_is_no_text_is_refused_by_name():
+    with pytest.raises(UserError, match="not in UTF-8"):
+        plan("a\udcff", None, {}, [])

@@ -76,7 +76,7 @@ class TestWriting:
 
     def test_a_folder_in_the_way_is_named(self, kind):
         Path("file").mkdir()
-        with pytest.raises(UserError, match=r"^file is not what was expected"):
+        with pytest.raises(UserError, match=r"^file is not a file, but a folder"):
             WRITERS[kind]("file", 1.0)
         assert os.listdir() == ["file"]
 

@@ -8,6 +8,7 @@ thumbnail folders) never shows; an entry that points outside of its archive is r
 from __future__ import annotations
 
 import bz2
+import errno
 import gzip
 import lzma
 import os
@@ -21,11 +22,14 @@ from pathlib import Path
 from typing import IO, Any
 
 from dmzcli.errors import UserError
+from dmzcli.system import reading
 from dmzcli.system.files import user_errors
 
 SUFFIXES = (".zip", ".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tbz2", ".tar.xz", ".txz")
 FILES = (".parquet", ".npz", ".npy", ".h5", ".hdf5")
 """Single files that hold a dataset."""
+MEMBER_BYTES = 256 << 20
+"""Most bytes of one picture's file, in a folder or an archive."""
 _JUNK = {"__macosx", "@eadir", "$recycle.bin", "system volume information", "thumbs.db", "desktop.ini"}
 _AGAIN = "download or pack the archive again"
 
@@ -71,12 +75,15 @@ def opened(where: Path) -> Iterator[list[Entry] | Iterator[Entry]]:
             if where.is_dir():
                 yield sorted(_walk(where, "", frozenset()), key=lambda entry: entry.name.split("/"))
                 return
-            stream = stack.enter_context(where.open("rb"))
+            stream = stack.enter_context(reading.opened(where))
             head = stream.read(6)
             stream.seek(0)
             if head[:4] in (b"PK\x03\x04", b"PK\x05\x06"):
                 archive = stack.enter_context(zipfile.ZipFile(stream))
-                yield sorted(_zip_entries(archive, where), key=lambda entry: entry.name.split("/"))
+                yield sorted(
+                    _zip_entries(archive, where, os.fstat(stream.fileno()).st_size),
+                    key=lambda entry: entry.name.split("/"),
+                )
             else:
                 yield _tar_entries(stack, stream, head, where)
         except (EOFError, tarfile.TarError, zipfile.BadZipFile, zlib.error, lzma.LZMAError) as error:
@@ -86,7 +93,7 @@ def opened(where: Path) -> Iterator[list[Entry] | Iterator[Entry]]:
                 f"{where} uses a compression that is not read: {error}", "pack it as .tar.gz"
             ) from error
         except OSError as error:
-            if error.errno is not None:
+            if error.errno not in (None, errno.EINVAL):  # of a place before the file's beginning
                 raise
             raise UserError(f"{where} is truncated or damaged: {error}", _AGAIN) from error
 
@@ -124,35 +131,47 @@ def _walk(folder: Path, prefix: str, above: frozenset[tuple[int, int]]) -> Itera
 
 def _file_reader(path: Path) -> Callable[[], bytes]:
     def read() -> bytes:
-        with user_errors(path):
-            return path.read_bytes()
+        return reading.read_bytes(path, MEMBER_BYTES)
 
     return read
 
 
-def _zip_entries(archive: zipfile.ZipFile, where: Path) -> Iterator[Entry]:
+def _zip_entries(archive: zipfile.ZipFile, where: Path, packed: int) -> Iterator[Entry]:
+    limit = reading.unpacked_limit(packed)
+    if sum(info.file_size for info in archive.infolist()) > limit:
+        raise reading.too_large(f"{where}, unpacked,", limit)
     for info in archive.infolist():
         if info.flag_bits & 1:
             raise UserError(f"{where} is encrypted", "unpack it, and give the folder")
         name = _inside(info.filename.replace("\\", "/"), where)
         if name is not None:
-            yield Entry(name, _reader(archive, info), folder=info.is_dir())
+            yield Entry(name, _reader(archive, info, f"{where}/{name}"), folder=info.is_dir())
 
 
-def _reader(archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> Callable[[], bytes]:
-    return lambda: archive.read(info)
+def _reader(archive: zipfile.ZipFile, info: zipfile.ZipInfo, name: str) -> Callable[[], bytes]:
+    def read() -> bytes:
+        if info.file_size > MEMBER_BYTES:
+            raise reading.too_large(name, MEMBER_BYTES)
+        return archive.read(info)
+
+    return read
 
 
 class _Stream:
     """The unpacked bytes of a tar archive, front to back; remembers the last 512 of them."""
 
-    def __init__(self, stream: IO[Any], where: Path) -> None:
+    def __init__(self, stream: IO[Any], where: Path, limit: int) -> None:
         self.stream = stream
         self.where = where
         self.last = b""
+        self.left = limit
+        self.limit = limit
 
     def read(self, size: int) -> bytes:
         data: bytes = self.stream.read(size)
+        self.left -= len(data)
+        if self.left < 0:
+            raise reading.too_large(f"{self.where}, unpacked,", self.limit)
         self.last = (self.last + data)[-512:] if len(data) < 512 else data[-512:]
         return data
 
@@ -173,7 +192,7 @@ def _tar_entries(stack: ExitStack, stream: IO[bytes], head: bytes, where: Path) 
         unpacked = stack.enter_context(bz2.open(stream))
     elif head == b"\xfd7zXZ\0":
         unpacked = stack.enter_context(lzma.open(stream))
-    source = _Stream(unpacked, where)
+    source = _Stream(unpacked, where, reading.unpacked_limit(os.fstat(stream.fileno()).st_size))
     try:
         archive = stack.enter_context(tarfile.open(fileobj=source, mode="r|"))  # type: ignore[call-overload]
     except tarfile.ReadError as error:
@@ -184,17 +203,34 @@ def _tar_entries(stack: ExitStack, stream: IO[bytes], head: bytes, where: Path) 
 
 
 def _members(archive: tarfile.TarFile, source: _Stream, where: Path) -> Iterator[Entry]:
-    for member in archive:
+    while (member := _next(archive)) is not None:
         name = _inside(member.name, where)
         if name is None:
             continue
         if member.isdir():
             yield Entry(name, bytes, folder=True)
         elif member.isfile():
-            yield Entry(name, lambda member=member: archive.extractfile(member).read())  # type: ignore
+            yield Entry(name, _member_reader(archive, member, f"{where}/{name}"))
         elif member.issym() or member.islnk():
             yield Entry(name, lambda name=name: _refuse_link(name, where))  # type: ignore[misc]
     source.finish()
+
+
+def _next(archive: tarfile.TarFile) -> tarfile.TarInfo | None:
+    try:
+        return archive.next()
+    except (ValueError, OverflowError, RecursionError, IndexError, KeyError) as error:  # of a damaged header
+        raise tarfile.ReadError("a header is damaged") from error
+
+
+def _member_reader(archive: tarfile.TarFile, member: tarfile.TarInfo, name: str) -> Callable[[], bytes]:
+    def read() -> bytes:
+        if member.size > MEMBER_BYTES:
+            raise reading.too_large(name, MEMBER_BYTES)
+        stream = archive.extractfile(member)
+        return b"" if stream is None else stream.read()
+
+    return read
 
 
 def _refuse_link(name: str, where: Path) -> bytes:

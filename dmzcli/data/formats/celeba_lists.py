@@ -14,7 +14,7 @@ import numpy as np
 
 from dmzcli.data.dataset import SPLITS
 from dmzcli.errors import UserError
-from dmzcli.system.files import user_errors
+from dmzcli.system.reading import read_bytes
 
 _AGAIN = "download the file again"
 _VALUES = {"-1": 0, "1": 1}
@@ -56,7 +56,7 @@ def read_attributes(path: Path) -> Attributes:
     if _is_csv(lines):
         head, first, announced = lines[0].split(",")[1:], 1, None
     else:
-        if len(lines) < 2 or not lines[0].strip().isdigit():
+        if len(lines) < 2 or not _number(lines[0].strip()):
             raise UserError(
                 f"{path} does not start with the number of its faces, but with {_start(lines)}", _AGAIN
             )
@@ -117,19 +117,22 @@ def read_mapping(path: Path) -> dict[str, str]:
     mapping = {}
     for number, line in enumerate(lines[1:], 2):
         parts = line.split()
-        if len(parts) != 3 or not parts[0].isdigit() or not Path(parts[2]).stem.isdigit():
+        if len(parts) != 3 or not _number(parts[0]) or not _number(Path(parts[2]).stem):
             raise UserError(f"{path}, line {number}: '{line[:60]}' is not of three columns", _AGAIN)
         mapping[parts[0]] = parts[2]
     return mapping
 
 
 def _lines(path: Path) -> list[str]:
-    with user_errors(path):
-        try:
-            text = path.read_text(encoding="utf-8-sig")
-        except UnicodeDecodeError as error:
-            raise UserError(f"{path} is no text file", _AGAIN) from error
+    try:
+        text = read_bytes(path).decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise UserError(f"{path} is no text file", _AGAIN) from error
     return [line for line in text.splitlines() if line.strip()]
+
+
+def _number(text: str) -> bool:
+    return text.isascii() and text.isdigit() and len(text) < 19
 
 
 def _is_csv(lines: list[str]) -> bool:

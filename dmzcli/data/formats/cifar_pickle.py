@@ -24,7 +24,8 @@ class _Type:
 
     def __init__(self, code: Any, *flags: Any) -> None:
         if code not in ("u1", b"u1", "|u1", b"|u1"):
-            raise pickle.UnpicklingError(f"an array of type {code!r}")
+            kind = repr(code[:20]) if isinstance(code, str | bytes) else "another"
+            raise pickle.UnpicklingError(f"an array of type {kind}")
 
     def __setstate__(self, state: Any) -> None:
         """Byte order and alignment mean nothing for bytes."""
@@ -40,7 +41,8 @@ class _Array:
         sound = isinstance(kind, _Type) and isinstance(data, bytes) and isinstance(shape, tuple)
         if (
             not sound
-            or not all(isinstance(n, int) and n >= 0 for n in shape)
+            or len(shape) > 4
+            or not all(isinstance(n, int) and 0 <= n <= len(data) for n in shape)
             or math.prod(shape) != len(data)
         ):
             raise pickle.UnpicklingError("an array whose bytes do not match its shape")
@@ -72,8 +74,11 @@ _ALLOWED: dict[tuple[str, str], Any] = {
 }
 
 
-class _Unpickler(pickle.Unpickler):
-    """Knows plain containers, and the names of :data:`_ALLOWED`."""
+class _Unpickler(pickle._Unpickler):
+    """Knows plain containers, and the names of :data:`_ALLOWED`.
+
+    The one that is written in Python: the other makes room for as many objects as a number in the file says.
+    """
 
     def __init__(self, data: bytes, name: str) -> None:
         super().__init__(io.BytesIO(data), encoding="bytes")
@@ -104,13 +109,16 @@ def read_batch(data: bytes, name: str) -> tuple[np.ndarray, np.ndarray]:
     try:
         batch = _Unpickler(data, name).load()
         fields = {key.decode() if isinstance(key, bytes) else key: value for key, value in batch.items()}
-        pixels, labels = fields["data"].value, np.array(fields["labels"], dtype=np.int64)
+        pixels, given = fields["data"].value, fields["labels"]
+        # A list may hold itself, or others that grow tenfold with each level.
+        if not isinstance(given, list) or not all(type(label) is int for label in given):
+            raise ValueError("its labels are no list of whole numbers")
+        labels = np.array(given, dtype=np.int64)
     except (UserError, MemoryError):
         raise
     except Exception as error:  # damaged pickles raise exceptions of any type
-        raise UserError(
-            f"{name} is truncated, or no CIFAR batch: {type(error).__name__}: {error}", _AGAIN
-        ) from error
+        reason = f"{type(error).__name__}: {str(error)[:200]}"
+        raise UserError(f"{name} is truncated, or no CIFAR batch: {reason}", _AGAIN) from error
     if pixels.ndim != 2 or pixels.shape[1] != 3 * 32 * 32 or labels.shape != pixels.shape[:1]:
         raise UserError(
             f"{name} holds data {pixels.shape} and labels {labels.shape}, not shapes (N, 3072) and (N,)",

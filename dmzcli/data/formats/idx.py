@@ -16,6 +16,7 @@ import numpy as np
 
 from dmzcli.errors import UserError
 from dmzcli.system.files import user_errors
+from dmzcli.system.reading import UNPACKED_BYTES, opened, too_large
 
 _UNSIGNED_BYTE = 0x08
 _AGAIN = "download the file again"
@@ -35,7 +36,7 @@ def read_idx(path: str | Path, rank: int) -> np.ndarray:
         UserError: The file is missing, truncated, longer than its header says, or no such IDX file.
     """
     path = Path(path)
-    with user_errors(path), path.open("rb") as stream:
+    with user_errors(path), opened(path) as stream:
         gzipped = stream.read(2) == b"\x1f\x8b"
         stream.seek(0)
         if not gzipped:
@@ -63,7 +64,9 @@ def _read(stream: IO[bytes] | gzip.GzipFile, path: Path, rank: int) -> np.ndarra
         raise UserError(f"{path} is truncated inside its header", _AGAIN)
     shape = struct.unpack(f">{rank}I", sizes)
     count = math.prod(shape)
-    data = _read_up_to(stream, count + 1)
+    data = _read_up_to(stream, min(count, UNPACKED_BYTES) + 1)
+    if len(data) > UNPACKED_BYTES:
+        raise too_large(f"{path}, unpacked,", UNPACKED_BYTES)
     if len(data) != count:
         much = f"{len(data):,}" if len(data) < count else "more"
         state = "truncated" if len(data) < count else "too long"

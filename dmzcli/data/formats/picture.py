@@ -26,6 +26,8 @@ SUFFIXES = frozenset(
     | {".ppm", ".pgm", ".pbm", ".pnm", ".tif", ".tiff"}
 )
 UNREAD = frozenset({".heic", ".heif", ".avif", ".jp2", ".jxl", ".psd", ".exr", ".svg", ".dng", ".tga"})
+PIXELS = 1 << 26
+"""Most pixels of a picture, 8192×8192: a file of some kilobytes can announce any number."""
 _FORMATS = ("JPEG", "PNG", "BMP", "WEBP", "GIF", "PPM", "TIFF")  # MPO opens as JPEG
 _CONVERT = "convert it to an 8-bit PNG, or remove it"
 _ORIENTATION = 0x0112
@@ -50,11 +52,15 @@ def decode(data: bytes, name: str) -> tuple[np.ndarray, bool]:
         with Image.open(io.BytesIO(data), formats=_FORMATS) as image:
             if getattr(image, "is_animated", False) and image.format != "MPO":
                 raise UserError(f"{name} is an animation of several pictures", "save one of them as PNG")
+            if image.width * image.height > PIXELS:
+                raise _too_many(name)
             image.load()
             lossy = image.format in ("JPEG", "MPO") or (image.format == "WEBP" and b"VP8L" not in data[:64])
             return _pixels(_upright(image), name), lossy
     except (UserError, MemoryError):
         raise
+    except Image.DecompressionBombError as error:  # of three times as many
+        raise _too_many(name) from error
     except Image.UnidentifiedImageError as error:
         what = "is empty" if not data else "is damaged, or not a picture of a kind that is read"
         raise UserError(f"{name} {what}", _CONVERT) from error
@@ -62,6 +68,10 @@ def decode(data: bytes, name: str) -> tuple[np.ndarray, bool]:
         raise UserError(
             f"{name} is truncated or damaged: {error}", "restore the file, or remove it"
         ) from error
+
+
+def _too_many(name: str) -> UserError:
+    return UserError(f"{name} has more than {PIXELS:,} pixels, the most that is read", "make it smaller")
 
 
 def _upright(image: Image.Image) -> Image.Image:

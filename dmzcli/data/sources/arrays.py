@@ -7,7 +7,6 @@ uint8 of shape (N, H, W), (N, H, W, C) or (N, C, H, W), C in {1, 3}. In a ``.npz
 
 from __future__ import annotations
 
-import zipfile
 from pathlib import Path
 
 import numpy as np
@@ -17,7 +16,7 @@ from dmzcli.data.dataset import SPLITS, Content
 from dmzcli.data.layout import SPLIT_FOLDERS
 from dmzcli.data.splits import TRAIN, hold_out_missing, numbered
 from dmzcli.errors import UserError
-from dmzcli.system.files import user_errors
+from dmzcli.system.arrays import load
 
 SUFFIXES = (".npy", ".npz")
 _WHOLE = (("images", "labels"), ("arr_0", "arr_1"), ("x", "y"))
@@ -54,15 +53,11 @@ def read_arrays(path: Path, crop: Crop) -> Content:
 
 
 def _load(path: Path) -> dict[str, np.ndarray]:
-    with user_errors(path):
-        try:
-            loaded = np.load(path, allow_pickle=False)
-            if isinstance(loaded, np.ndarray):
-                return {"images": loaded}
-            with loaded:
-                return {name: loaded[name] for name in loaded.files}
-        except (ValueError, EOFError, KeyError, zipfile.BadZipFile) as error:
-            raise UserError(f"{path} is truncated, or no file of NumPy arrays: {error}", _EXPECTED) from error
+    try:
+        loaded = load(path)
+    except ValueError as error:
+        raise UserError(f"{path} is truncated, or no file of NumPy arrays: {error}", _EXPECTED) from error
+    return {"images": loaded} if isinstance(loaded, np.ndarray) else loaded
 
 
 def _parts(arrays: dict[str, np.ndarray], path: Path) -> list[tuple[int, str, np.ndarray, np.ndarray | None]]:

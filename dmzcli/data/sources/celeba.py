@@ -16,11 +16,11 @@ from pathlib import Path, PurePosixPath
 import numpy as np
 
 from dmzcli.data.decoding import Item, Pictures, PictureSource
-from dmzcli.data.formats.archives import opened
+from dmzcli.data.formats.archives import MEMBER_BYTES, opened
 from dmzcli.data.formats.celeba_lists import read_attributes, read_partition
 from dmzcli.data.layout import Layout
 from dmzcli.errors import UserError
-from dmzcli.system.files import user_errors
+from dmzcli.system.reading import read_bytes
 
 PICTURES, ATTRIBUTES, PARTITION = "img_align_celeba", "list_attr_celeba", "list_eval_partition"
 _BASES = ("", "celeba", "CelebA", "celeba-dataset")
@@ -128,8 +128,7 @@ def _readers(pictures: Path, names: list[str]) -> Iterator[list[Item]]:
 
 def _in_folder(folder: Path, name: str) -> Item:
     def read() -> bytes:
-        with user_errors(folder / name):
-            return (folder / name).read_bytes()
+        return read_bytes(folder / name, MEMBER_BYTES)
 
     return Item(name, read)
 

@@ -36,7 +36,7 @@ class Cifar10(Source):
     name = "cifar10"
     summary = "color photographs, 32×32, of 10 classes"
     how_to_get = (
-        "--download, or cifar-10-python.tar.gz or cifar-10-binary.tar.gz of "
+        "dmz data show cifar10 --download, or cifar-10-python.tar.gz or cifar-10-binary.tar.gz of "
         "www.cs.toronto.edu/~kriz/cifar.html in a folder named by --data-dir"
     )
     count = 60_000

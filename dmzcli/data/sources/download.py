@@ -24,7 +24,7 @@ def through_torchvision(kind: str, folder: Path, how_to_get: str) -> None:
         with contextlib.redirect_stdout(sys.stderr):
             getattr(datasets, kind)(str(folder), download=True)
     except (OSError, RuntimeError) as error:
-        by_hand = how_to_get.removeprefix("--download, or ")
+        by_hand = how_to_get.partition(" --download, or ")[2] or how_to_get
         reason = " ".join(str(error).split()) or type(error).__name__
         raise UserError(
             f"could not download {kind} into {folder}: {reason}", f"by hand: {by_hand}"

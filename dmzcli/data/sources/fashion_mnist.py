@@ -35,7 +35,8 @@ class FashionMnist(Source):
     name = "fashion-mnist"
     summary = "clothes, gray, 28×28, of 10 classes"
     how_to_get = (
-        "--download, or Debian's package dataset-fashion-mnist, or the four *-ubyte.gz files of "
+        "dmz data show fashion-mnist --download, or Debian's package dataset-fashion-mnist, or the four *-ubyte.gz "
+        "files of "
         "github.com/zalandoresearch/fashion-mnist in a folder named by --data-dir"
     )
     count = 70_000

@@ -7,7 +7,6 @@ begin with their split. pyarrow, which reads them, is optional.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -19,6 +18,7 @@ from dmzcli.data.decoding import Item, Pictures
 from dmzcli.data.layout import SPLIT_FOLDERS, Layout
 from dmzcli.data.splits import TRAIN, hold_out_missing
 from dmzcli.errors import UserError
+from dmzcli.system.reading import check_regular, loads
 
 IMAGES, LABELS = ("image", "img"), ("label", "labels")
 _SHAPE = "expected the columns image {bytes, path} and label, as Hugging Face's image datasets have them"
@@ -40,6 +40,8 @@ def parquet_pictures(where: Path) -> Iterator[Pictures]:
     """
     pq = _pyarrow()
     files = parquet_files(where)
+    for file in files:
+        check_regular(file)
     try:
         opened = [pq.ParquetFile(file, memory_map=True) for file in files]
         image, label = _columns(opened[0].schema_arrow, files[0])
@@ -49,9 +51,12 @@ def parquet_pictures(where: Path) -> Iterator[Pictures]:
             if _columns(one.schema_arrow, file) != (image, label):
                 raise UserError(f"{file} has other columns than {files[0]}", "keep one dataset in a folder")
             labels += one.read([label])[label].to_pylist() if label else []
-    except (OSError, ValueError) as error:  # pyarrow's own errors are of these types
-        raise UserError(f"{where} is truncated or no Parquet file: {error}", "download it again") from error
+    except _DAMAGE as error:
+        raise _damaged(where) from error
     counts = [one.metadata.num_rows for one in opened]
+    for file, count in zip(files, counts, strict=True):
+        if not 0 <= count <= file.stat().st_size:
+            raise UserError(f"{file} announces {count:,} rows, more than its bytes", "download it again")
     codes = np.repeat(np.array([_split(file) for file in files], np.uint8), counts)
     keys = (f"{file.name}/{i}" for file, count in zip(files, counts, strict=True) for i in range(count))
     rows = {name: row for row, name in enumerate(keys)}
@@ -69,13 +74,30 @@ def parquet_pictures(where: Path) -> Iterator[Pictures]:
     def items() -> Iterator[Item]:
         for one, file in zip(opened, files, strict=True):
             number = 0
-            for batch in one.iter_batches(batch_size=64, columns=[image]):
-                for row in batch.column(0).to_pylist():
+            batches = one.iter_batches(batch_size=64, columns=[image])
+            while (rows_ := _next_rows(batches, where)) is not None:
+                for row in rows_:
                     data = (row or {}).get("bytes")
                     yield Item(f"{file.name}/{number}", lambda data=data: data or b"")  # type: ignore[misc]
                     number += 1
 
     yield Pictures(where if where.is_dir() else where.parent, items(), arrange, total=sum(counts))
+
+
+_DAMAGE = (OSError, ValueError, NotImplementedError, TypeError, KeyError, IndexError)
+"""What pyarrow's own errors are."""
+
+
+def _damaged(where: Path) -> UserError:
+    return UserError(f"{where} is truncated or no Parquet file: its bytes are damaged", "download it again")
+
+
+def _next_rows(batches: Iterator[Any], where: Path) -> list[Any] | None:
+    try:
+        batch = next(batches, None)
+        return None if batch is None else batch.column(0).to_pylist()
+    except _DAMAGE as error:
+        raise _damaged(where) from error
 
 
 def _pyarrow() -> Any:
@@ -102,7 +124,7 @@ def _columns(schema: Any, file: Path) -> tuple[str, str | None]:
 def _class_names(schema: Any, label: str | None) -> tuple[str, ...]:
     """The names that the schema's metadata gives to the classes, or none."""
     try:
-        features = json.loads((schema.metadata or {})[b"huggingface"])["info"]["features"]
+        features = loads((schema.metadata or {})[b"huggingface"])["info"]["features"]
         return tuple(map(str, features[label]["names"]))
     except (KeyError, TypeError, ValueError):
         return ()
