@@ -68,7 +68,7 @@ def compare_priors(
     prior's samples; of no more images than there are held-out codes.
     """
     talk = common.console(quiet, as_json)
-    from dmzcli.codes.find import find_bits, priors_folder
+    from dmzcli.codes.find import find_bits, owner_of, priors_folder
     from dmzcli.codes.table import BitTable
     from dmzcli.commands.console import table as make_table
     from dmzcli.errors import UserError
@@ -83,6 +83,8 @@ def compare_priors(
     table = BitTable.read(path)
     folder = out or priors_folder(table, path, run)
     talk.say(f"comparing priors on {path}: {len(table.rows('train')):,} training codes of {table.dim} bits")
+    if remark := owner_of(path, table.model).remark(path):
+        talk.say(remark)
     images = None
     if run is None:
         common.refuse(context, _IMAGES, "without --run")
@@ -96,6 +98,7 @@ def compare_priors(
             raise UserError(f"--count {count} is too few for a score", f"at least {FEWEST} are needed, or 0")
         chosen, where = find_run(run), pick(device)
         chosen.check_made(path, table.model)
+        common.tell_stopped(talk, chosen)
         model = chosen.load_model(where)
         recipe = recipe.on(where)
         sampler = recipe.create(model.config.diffusion)

@@ -88,6 +88,7 @@ def evaluate(
             raise UserError(f"--reconstructions takes a run, not the samples {samples}", "name it with --run")
         common.refuse(context, _SCORING, "with --reconstructions")
         chosen = find_run(run, fits=lambda found: found.config.model.dim > 0)
+        common.tell_stopped(talk, chosen)
         dataset = common.load_dataset(talk, reference_data(against, chosen, settings or (), data_dir))
         from dmzcli.evaluation.reconstruction import evaluate_reconstructions
 
@@ -105,6 +106,7 @@ def evaluate(
 
     if samples is None:
         maker = find_run(run, fits=can_sample) if prior is None else find_run_for(prior, run)
+        common.tell_stopped(talk, maker)
         reference = reference_data(against, maker, settings or (), data_dir)
         if count < FEWEST:
             raise UserError(f"--count {count} is too few for a score", f"at least {FEWEST} are needed")

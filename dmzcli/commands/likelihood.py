@@ -53,6 +53,7 @@ def likelihood(
     from dmzcli.system.devices import pick
 
     chosen = find_run(run)
+    common.tell_stopped(talk, chosen)
     model = chosen.load_model(pick(device))
     data = images_for(chosen, None, settings or (), common.data_flags(data_dir, False))
     dataset = common.load_dataset(talk, data)

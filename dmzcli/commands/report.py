@@ -39,6 +39,7 @@ def report(
     if out is not None and (out.is_dir() or not out.name):
         raise UserError(f"--out '{out}' is a folder, not a file", "name the page, such as --out page.html")
     chosen, where = find_run(run), pick(device)
+    common.tell_stopped(talk, chosen)
     dataset = model = None
     if chosen.weights.exists() and chosen.config.model.dim:
         data = images_for(chosen, None, settings or (), common.data_flags(data_dir, False))

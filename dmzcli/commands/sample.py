@@ -61,6 +61,7 @@ def sample(
 
     chosen = find_run(run, fits=can_sample) if prior is None else find_run_for(prior, run)
     where = join(device)
+    common.tell_stopped(talk, chosen)
     samples, folder = sample_run(
         *(chosen, prior, count, seed, recipe.on(where), where, temperature, given, out, batch_size, talk),
         classes or (),

@@ -85,6 +85,7 @@ def sweep_steps(
     names, numbers = common.listed(samplers), [int(part) for part in common.listed(steps)]
     chosen = find_run(run, fits=lambda found: found.config.model.dim > 0 and can_sample(found))
     where = pick(device)
+    common.tell_stopped(talk, chosen)
     recipe = recipe.on(where)
     check(names, numbers, count, [chosen.config.diffusion] if kinds else [], recipe)
     model = chosen.load_model(where)

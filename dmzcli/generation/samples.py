@@ -20,6 +20,7 @@ import torch
 from PIL import Image
 
 from dmzcli.codes.draw import draw_bits
+from dmzcli.codes.find import owner_of
 from dmzcli.codes.given import Conditions
 from dmzcli.errors import UserError
 from dmzcli.generation.decode import decode, usual_batch
@@ -291,5 +292,9 @@ def sample_run(
     talk.say(f"sampling {count:,} images from {run.path} with bits from {source.name} into {folder}")
     if remark := repetition(count, of):
         talk.say(remark)
+    if "given_table" in of.facts:
+        table = Path(of.facts["given_table"])
+        if remark := owner_of(table, of.facts["given_model"]).remark(table):
+            talk.say(remark)
     sample(model, source.bits, samples, folder, batch_size or usual_batch(model), talk, of)
     return samples, folder

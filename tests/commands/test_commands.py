@@ -261,7 +261,7 @@ NAMES = [
     (("fit-prior", "--given", "label"), "unknown --given 'label'", "say labels"),
     (("fit-prior", "--kind", "bernoulli", "--set", "smothing=1"), "smothing", "did you mean 'smoothing'?"),
     (("fit-prior", "--kind", "bernoulli", "--set", "smoothing"), "--set smoothing has no '='", "="),
-    (("fit-prior", "--set", "a=1"), "--set needs one kind, not auto", "--kind"),
+    (("fit-prior", "--set", "a=1"), "none of the kinds compared has the option 'a'", "minutes"),
     (("sample", "bernouli"), "there is no prior 'bernouli'", "did you mean 'bernoulli'?"),
     (
         ("sample", "chow-liu"),
