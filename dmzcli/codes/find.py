@@ -8,7 +8,7 @@ from pathlib import Path
 import priors
 from dmzcli.codes.table import BitTable
 from dmzcli.errors import UserError, did_you_mean
-from dmzcli.runs.find import ROOT, find_run, find_run_of, newest, runs_in
+from dmzcli.runs.find import ROOT, find_run, find_run_of, newest, runs_in, same_dataset
 from dmzcli.runs.run import Run
 from dmzcli.system.files import read_json, write_json
 
@@ -25,14 +25,21 @@ class Owner:
     run: Run | None
     stale: bool
 
-    def remark(self, path: Path) -> str:
-        """What to say of a stale table; empty where it is of the run's weights, or of no known run."""
+    def remark(self, path: Path, dataset: str) -> str:
+        """What to say of a stale table; empty where it is of the run's weights, or of no known run.
+
+        Arguments:
+            path: The table's file.
+            dataset: Identity of the dataset that was encoded.
+        """
         if self.run is None or not self.stale:
             return ""
         out = "" if path.resolve() == self.run.bits.resolve() else f" --out {path}"
+        name = dataset.partition("/")[0]
+        of = "" if same_dataset(self.run.config.data.dataset, name) else f" {name}"
         return (
             f"{path} holds the bits of other weights than {self.run.weights} has now; "
-            f"dmz encode --run {self.run.path}{out} makes it anew"
+            f"dmz encode{of} --run {self.run.path}{out} makes it anew"
         )
 
 
@@ -110,6 +117,14 @@ def priors_folder(table: BitTable, path: Path, run: Path | None = None) -> Path:
         return named.priors
     owner = owner_of(path, table.model).run
     return owner.priors if owner else path.parent / f"{path.stem}-priors"
+
+
+def newest_by_class(run: Run) -> Path | None:
+    """The folder of the run's newest prior that is given labels; ``None`` where there is none."""
+    cards = (file for file in run.priors.glob("*/prior.json"))
+    by_class = (file for file in cards if read_json(file).get("metadata", {}).get("given") == "labels")
+    latest = newest(by_class)
+    return None if latest is None else latest.parent
 
 
 def find_prior(run: Run, name: str | None) -> Path:

@@ -83,7 +83,7 @@ def compare_priors(
     table = BitTable.read(path)
     folder = out or priors_folder(table, path, run)
     talk.say(f"comparing priors on {path}: {len(table.rows('train')):,} training codes of {table.dim} bits")
-    if remark := owner_of(path, table.model).remark(path):
+    if remark := owner_of(path, table.model).remark(path, table.dataset):
         talk.say(remark)
     images = None
     if run is None:

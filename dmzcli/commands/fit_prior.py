@@ -57,7 +57,7 @@ def fit_prior(
     table = BitTable.read(path)
     talk.say(f"fitting to {path}: {len(table.rows('train')):,} training codes of {table.dim} bits")
     owner = owner_of(path, table.model)
-    if remark := owner.remark(path):
+    if remark := owner.remark(path, table.dataset):
         talk.say(remark)
     keeper = find_run(run) if run is not None else owner.run
     if keeper is not None:

@@ -42,7 +42,7 @@ def probe(
     if run is not None:
         find_run(run).check_made(path, table.model)
     owner = owner_of(path, table.model)
-    if remark := owner.remark(path):
+    if remark := owner.remark(path, table.dataset):
         talk.say(remark)
     keeper = find_run(run) if run else owner.run
     source = keeper if baselines else None

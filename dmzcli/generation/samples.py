@@ -294,7 +294,7 @@ def sample_run(
         talk.say(remark)
     if "given_table" in of.facts:
         table = Path(of.facts["given_table"])
-        if remark := owner_of(table, of.facts["given_model"]).remark(table):
+        if remark := owner_of(table, of.facts["given_model"]).remark(table, of.facts["given_dataset"]):
             talk.say(remark)
     sample(model, source.bits, samples, folder, batch_size or usual_batch(model), talk, of)
     return samples, folder

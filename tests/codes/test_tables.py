@@ -66,6 +66,15 @@ def test_stale_tables_are_told_by_all_that_read_them(dmz, run, where):
     assert "another model" in error and "dmz encode --run runs/tiny" in hint
 
 
+def test_the_remark_names_the_dataset_where_it_is_another(run):
+    table = BitTable.read(run.bits)
+    owner = owner_of(run.bits, "0" * 64)
+    assert "dmz encode --run runs/tiny makes" in owner.remark(run.bits, table.dataset)
+    assert "dmz encode faces --run runs/tiny --out far.h5 makes" in owner.remark(
+        Path("far.h5"), "faces/8x8x1/0123"
+    )
+
+
 def test_samples_given_a_stale_table_say_so(dmz, run):
     shutil.copytree(run.path, "runs/other")
     other = train_on(Run(Path("runs/other")))
