@@ -61,7 +61,10 @@ def encode(
     done = encode_images(model, images, file, chosen.weights_hash, mode, seed, batch_size or 512, talk)  # type: ignore[arg-type]
     table = done.table
     if file != chosen.bits and processes.main():
-        remember_table(chosen, file)
+        try:
+            remember_table(chosen, file)
+        except UserError as error:  # a run that others own is read, too
+            talk.say(f"the run does not note where this table is: {error.message}")
     facts = {"bits": str(file), "run": str(chosen.path), "rows": len(table.bits), "dim": table.dim}
     facts |= {"dataset": table.dataset, "mode": mode, "mean_bit": float(table.bits.mean())}
     facts |= {"seconds": done.seconds, "resumed_rows": done.resumed_rows, "reused": done.reused}

@@ -33,6 +33,7 @@ def probe(
     from dmzcli.codes.find import find_bits, owner_of
     from dmzcli.codes.table import BitTable
     from dmzcli.data import SPLITS
+    from dmzcli.errors import UserError
     from dmzcli.runs.find import find_run
     from dmzcli.runs.plan import images_for
     from dmzcli.system.devices import pick
@@ -60,7 +61,10 @@ def probe(
     rows = {split: len(table.rows(split)) for split in SPLITS}
     facts = {"bits": str(path), "dataset": table.dataset, "rows": rows, "probes": [p.facts() for p in probes]}
     if keeper is not None:
-        write_probes(keeper.path / "evaluation" / f"probe-{path.stem}.json", table, facts)
+        try:
+            write_probes(keeper.path / "evaluation" / f"probe-{path.stem}.json", table, facts)
+        except UserError as error:  # a run that others own is read, too
+            talk.say(f"the run does not keep this result: {error.message}")
     from dmzcli.commands.console import table as make_table
 
     shown = [

@@ -169,3 +169,18 @@ def test_a_run_that_was_stopped_says_so(dmz, run):
         ended = dmz(*command)
         assert ended.code == 0, ended.err
         assert ended.err.count(told) == 1, (command, ended.err)
+
+
+def test_a_run_that_may_only_be_read_is_read(dmz, run, monkeypatch):
+    """What is asked for is done, though the run cannot note it."""
+
+    def refuse(path, value):
+        raise UserError(f"no permission to use {path}", "choose another folder with --out or --run")
+
+    monkeypatch.setattr("dmzcli.codes.find.write_json", refuse)
+    monkeypatch.setattr("dmzcli.analysis.probes.table.write_json", refuse)
+    made = dmz("encode", "--run", run.path, "--out", "mine.h5", "--device", "cpu")
+    assert made.code == 0 and Path("mine.h5").exists()
+    assert "the run does not note where this table is: no permission to use runs/tiny/tables.json" in made.err
+    probed = dmz("probe", run.bits, "--no-baselines")
+    assert probed.code == 0 and "the run does not keep this result" in probed.err and "bits" in probed.out
