@@ -34,3 +34,7 @@ def did_you_mean(name: str, known: Iterable[str], label: str = "one of") -> str:
     names = sorted(known)
     close = difflib.get_close_matches(name, names, n=1, cutoff=0.6)
     return f"did you mean '{close[0]}'?" if close else f"{label}: {', '.join(names)}"
+
+
+class Unchecked(UserWarning):
+    """A file of an earlier version carries no checksums: it was read, and not checked."""

@@ -18,6 +18,7 @@ from dmzcli.codes.draw import draw_bits
 from dmzcli.codes.encode import bits_of
 from dmzcli.codes.given import given_draws
 from dmzcli.config import Config
+from dmzcli.diffusion.inversion import usual_steps
 from dmzcli.diffusion.samplers import create
 from dmzcli.errors import UserError
 from dmzcli.generation import decode as generation
@@ -147,20 +148,26 @@ class Model:
         bits: Array | None = None,
         steps: int | None = None,
         batch_size: int | None = None,
+        spacing: str | None = None,
     ) -> NDArray[np.float32]:
         """The noise x_T from which DDIM makes these images of their bits, up to an error of O(1/T).
+
+        Decode it with the same steps and spacing: ``decode(bits, noise=noise, sampler="ddim", steps=100)``.
 
         Arguments:
             images: uint8 (N, H, W, C).
             bits: uint8 (N, D), one row for each image; by default the images' own.
-            steps: T, the number of network evaluations per image; by default 100, or all that there are.
+            steps: T, the number of network evaluations per image; by default 100, or the most below that the spacing
+                takes.
             batch_size: Images at a time; by default what suits the device.
+            spacing: Name of the spacing of the timesteps; by default DDIM's usual one.
 
         Returns:
-            float32 (N, C, H, W).
+            float32 (N, C, H, W), channels first, as ``decode`` takes it.
 
         Raises:
-            UserError: The images or bits are of another type or shape, or their numbers differ.
+            UserError: The images or bits are of another type or shape, their numbers differ, or the spacing does not
+                take that many steps.
         """
         images = self._images(images)
         if not len(images):
@@ -175,7 +182,8 @@ class Model:
         elif self.dim:
             bits = self.encode(images)
         diffusion = self.config.diffusion
-        ddim = create("ddim", diffusion, steps or min(100, diffusion.timesteps))
+        steps = usual_steps(diffusion, spacing) if steps is None else steps
+        ddim = create("ddim", diffusion, steps, spacing)
         batch = batch_size or generation.usual_batch(self.autoencoder)
         return generation.invert(self.autoencoder, images, bits, ddim, batch)
 
@@ -224,7 +232,7 @@ class Model:
         recipe: Recipe,
         noise: NDArray[np.float32] | None = None,
     ) -> Array:
-        recipe = recipe.on(self.autoencoder.device)
+        recipe = recipe.on(self.autoencoder.device, self.config)
         batch = batch_size or generation.usual_batch(self.autoencoder)
         sampler = recipe.create(self.config.diffusion)
         return generation.decode(

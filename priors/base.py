@@ -48,6 +48,7 @@ class Prior(ABC):
             kinds here are exact. Else it is a lower bound of it, code by code.
         automatic: Whether ``auto`` may choose the kind: it has no network and does not memorize.
         memorises: Whether samples are near copies of fitted codes.
+        law: Raised when the same arrays say or draw something else than they did. A saved prior has that of its time.
         Options: Frozen dataclass of options.
         sample_rows, log_prob_rows: Rows that ``_sample`` and ``_log_prob`` see at once.
     """
@@ -57,6 +58,7 @@ class Prior(ABC):
     exact: ClassVar[bool] = True
     automatic: ClassVar[bool] = False
     memorises: ClassVar[bool] = False
+    law: ClassVar[int] = 1
     Options: ClassVar[type] = opts.NoOptions
     sample_rows: int = 4096
     log_prob_rows: ClassVar[int] = 8192
@@ -68,6 +70,8 @@ class Prior(ABC):
         self.given_dim = 0
         self.report: Report | None = None
         self.metadata: dict[str, Any] = {}
+        self.sha256: str | None = None
+        self.saved_law = self.law
         self._fitted = False
 
     def __repr__(self) -> str:
@@ -244,7 +248,9 @@ class Prior(ABC):
             "report": None if self.report is None else self.report.as_dict(),
             "metadata": metadata,
         }
-        storage.write(Path(folder), header, self._state())
+        if self.law > 1:
+            header["law"] = self.law
+        self.sha256 = storage.write(Path(folder), header, self._state())
         self.metadata = dict(metadata)
 
     # How the contract is kept.

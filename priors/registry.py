@@ -207,5 +207,6 @@ def load(folder: str | Path) -> Prior:
         raise PriorError(
             f"{file} does not describe a whole prior: {error}", "save the prior again"
         ) from error
-    prior.metadata, prior._fitted = metadata_, True
+    prior.metadata, prior.sha256, prior._fitted = metadata_, header["sha256"], True
+    prior.saved_law = int(header.get("law", 1))
     return prior

@@ -2,7 +2,7 @@
 
 The tensors are written first, under a name that carries their SHA-256; then ``prior.json``, which names
 them, is renamed into place. That rename is the one moment at which the folder changes: a kill before it
-leaves the old prior, a kill after it the new one.
+leaves the old prior, a kill after it the new one. One process at a time writes a folder, and sweeps what was left.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import errno
 import hashlib
 import json
 import os
-import tempfile
+import shutil
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -21,9 +21,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from priors.errors import PriorError
+from priors.locks import alone
 
 FORMAT = "dmz-prior"
 VERSION = 1
+TEMPORARY = ".tmp"
+"""Folder in a prior's own in which its files take shape, under the folder's lock."""
 State = dict[str, NDArray[Any]]
 
 
@@ -51,23 +54,27 @@ def _refusals(path: Path) -> Iterator[None]:
         raise
 
 
-def write_bytes(path: Path, content: bytes) -> None:
-    """Writes a file whole or not at all: a temporary file next to it, flushed, then renamed."""
+def _write_bytes(path: Path, content: bytes) -> None:
+    """Writes a file whole or not at all: in the folder's temporary one, flushed, then renamed."""
+    temporary = path.parent / TEMPORARY / path.name
     with _refusals(path):
-        path.parent.mkdir(parents=True, exist_ok=True)
-        handle, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".tmp", dir=path.parent)
-        temporary = Path(name)
+        temporary.parent.mkdir(exist_ok=True)
         try:
-            with os.fdopen(handle, "wb") as stream:
+            with temporary.open("wb") as stream:
                 stream.write(content)
                 stream.flush()
                 os.fsync(stream.fileno())
-            umask = os.umask(0)
-            os.umask(umask)
-            temporary.chmod(0o666 & ~umask)
             temporary.replace(path)
         finally:
-            temporary.unlink(missing_ok=True)
+            shutil.rmtree(temporary.parent, ignore_errors=True)
+
+
+def _sweep(folder: Path) -> None:
+    """Removes what killed writers of this and of earlier versions left."""
+    if (folder / TEMPORARY).exists():
+        shutil.rmtree(folder / TEMPORARY)
+    for file in folder.glob(".*.tmp"):
+        file.unlink(missing_ok=True)
 
 
 def _tensor_bytes(state: Mapping[str, NDArray[Any]]) -> bytes:
@@ -78,8 +85,11 @@ def _tensor_bytes(state: Mapping[str, NDArray[Any]]) -> bytes:
 
 def write(
     folder: Path, header: Mapping[str, Any], state: Mapping[str, NDArray[Any]], name: str = "prior"
-) -> None:
+) -> str:
     """Writes ``<name>.json`` and its tensors into ``folder``, replacing what was there at one moment.
+
+    Returns:
+        The SHA-256 of the tensors' file.
 
     Raises:
         PriorError: The folder cannot be written, or the disk is full.
@@ -89,11 +99,16 @@ def write(
     tensors = f"{name}-{digest[:12]}.safetensors"
     record = {"format": FORMAT, "version": VERSION, **header, "tensors": tensors, "sha256": digest}
     text = json.dumps(record, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
-    write_bytes(folder / tensors, content)
-    write_bytes(folder / f"{name}.json", text.encode())
-    for stale in folder.glob(f"{name}-????????????.safetensors"):
-        if stale.name != tensors:
-            stale.unlink(missing_ok=True)
+    with _refusals(folder / f"{name}.json"):
+        folder.mkdir(parents=True, exist_ok=True)
+        with alone(folder):
+            _sweep(folder)
+            _write_bytes(folder / tensors, content)
+            _write_bytes(folder / f"{name}.json", text.encode())
+            for stale in folder.glob(f"{name}-????????????.safetensors"):
+                if stale.name != tensors:
+                    stale.unlink(missing_ok=True)
+    return digest
 
 
 def read(folder: Path, name: str = "prior") -> tuple[dict[str, Any], State]:
@@ -102,12 +117,26 @@ def read(folder: Path, name: str = "prior") -> tuple[dict[str, Any], State]:
     Raises:
         PriorError: A file is missing, truncated, foreign, or of another version; names the file.
     """
-    from safetensors import SafetensorError
-    from safetensors.numpy import load
-
     path = folder / f"{name}.json"
     with _refusals(path):
         text = path.read_bytes()
+    while True:
+        try:
+            return _read(folder, path, text)
+        except PriorError as error:
+            before = text
+            with _refusals(path):
+                text = path.read_bytes()
+            if not isinstance(error.__cause__, FileNotFoundError) or text == before:
+                raise
+            # Another prior was saved meanwhile: the tensors are no longer those of the old one.
+
+
+def _read(folder: Path, path: Path, text: bytes) -> tuple[dict[str, Any], State]:
+    """The header, whose text is given, and its tensors."""
+    from safetensors import SafetensorError
+    from safetensors.numpy import load
+
     try:
         header = json.loads(text)
     except ValueError as error:

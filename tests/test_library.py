@@ -73,6 +73,22 @@ def test_inversion_goes_back_to_a_noise_of_the_images_own_bits(loaded, images):
     assert loaded.invert(images[:0]).shape == (0, 1, 8, 8)
     timesteps = loaded.config.diffusion.timesteps  # fewer than the usual 100 steps
     assert np.array_equal(loaded.invert(images[:1]), loaded.invert(images[:1], steps=timesteps))
+    with pytest.raises(UserError, match="--steps 0 does not fit"):
+        loaded.invert(images, steps=0)
+    leading = loaded.invert(images, bits, steps=7, spacing="leading")
+    assert not np.allclose(leading, loaded.invert(images, bits, steps=7, spacing="trailing"))
+
+
+@pytest.mark.parametrize(
+    ("timesteps", "spacing", "steps"),
+    [(150, "ddim", 75), (250, "ddim", 84), (1000, "ddim", 100), (150, "leading", 100), (40, "ddim", 40)],
+)
+def test_the_usual_inversion_takes_a_number_of_steps_that_there_is(timesteps, spacing, steps):
+    """No whole stride takes exactly 100 of 150 or of 250 timesteps."""
+    from dmzcli.config import DiffusionConfig
+    from dmzcli.diffusion.inversion import usual_steps
+
+    assert usual_steps(DiffusionConfig(timesteps=timesteps), spacing) == steps
 
 
 def test_what_it_says_of_itself(loaded):

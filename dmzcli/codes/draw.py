@@ -13,7 +13,6 @@ from dmzcli.codes.find import find_prior, load_prior, newest_by_class
 from dmzcli.codes.given import Conditions, given_draws, given_suffix
 from dmzcli.errors import UserError
 from dmzcli.runs import Run
-from dmzcli.system.files import sha256
 
 Array = np.ndarray
 
@@ -74,8 +73,9 @@ def draw_bits(
     fitted = load_prior(folder, run, dim)
     conditions = given_draws(fitted, count, given, classes)
     bits = fitted.sample(count, seed=seed, given=conditions.bits, temperature=temperature)
-    # The tensors alone: prior.json holds how long the fit took.
-    digests = [sha256(file) for file in sorted(folder.glob("*.safetensors"))]
+    # Of the tensors alone: prior.json holds how long the fit took.
+    assert fitted.sha256 is not None
+    digests = [fitted.sha256] if fitted.law == 1 else [fitted.sha256, f"law {fitted.law}"]
     if conditions.digest:
         digests.append(conditions.digest)
     if conditions.chosen:

@@ -20,8 +20,8 @@ from dmzcli.errors import UserError
 from dmzcli.model.autoencoder import Autoencoder
 from dmzcli.model.pixels import to_unit
 from dmzcli.system import processes
-from dmzcli.system.files import sweep
 from dmzcli.system.interrupts import Interrupted, collected
+from dmzcli.system.locks import hold_together
 from dmzcli.system.parts import Parts
 from dmzcli.system.progress import Silence, Talk
 from dmzcli.system.randomness import stream
@@ -111,11 +111,31 @@ def encode(
         talk: Receiver of messages and progress.
 
     Raises:
-        UserError: The model has no bits, the images do not fit it, or the disk is full.
+        UserError: The model has no bits, the images do not fit it, the disk is full, or another command writes the
+            table.
         Interrupted: SIGINT or SIGTERM came; finished parts are kept.
     """
     talk = talk or Silence()
     _check(model, dataset)
+    if not processes.agree(weights_hash):
+        raise UserError(
+            "the processes have loaded different weights: a training goes on", "run the same command again"
+        )
+    with hold_together(out):
+        return _encode(model, dataset, out, weights_hash, mode, seed, batch_size, talk)
+
+
+def _encode(
+    model: Autoencoder,
+    dataset: Dataset,
+    out: Path,
+    weights_hash: str,
+    mode: Mode,
+    seed: int,
+    batch_size: int,
+    talk: Talk,
+) -> Encoded:
+    """The same under the table's lock."""
     started = datetime.now(UTC)
     count, rows = len(dataset.images), part_rows(len(dataset.images))
     made = _made_before(out, dataset, weights_hash, mode, seed)
@@ -126,8 +146,8 @@ def encode(
     facts = {"dataset": dataset.identity, "model": weights_hash, "mode": mode, "seed": seed, "part": rows}
     parts, numbers = Parts(out), range((count + rows - 1) // rows)
     if processes.main():
-        parts.claim(facts)
-        sweep(out)
+        parts.claim(facts, talk.say)
+    parts.know(facts)
     processes.wait()
     resumed = sum(number in parts for number in numbers) * rows
     if resumed:
@@ -170,6 +190,7 @@ def encode(
     )
     table.write(out)
     parts.remove()
+    table = BitTable.read(out)  # as whoever comes next reads it
     processes.wait()
     return Encoded(table, (datetime.now(UTC) - started).total_seconds(), min(resumed, count))
 

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+import numpy as np
 
 import priors
 from dmzcli.codes.find import owner_of, priors_folder
@@ -14,6 +17,7 @@ from dmzcli.codes.table import BitTable
 from dmzcli.errors import UserError, did_you_mean
 from dmzcli.system.files import sha256
 from dmzcli.system.interrupts import Interrupted, collected
+from dmzcli.system.locks import hold
 from dmzcli.system.progress import Silence, Talk
 from dmzcli.version import __version__
 
@@ -110,7 +114,7 @@ def fit(
 
     Raises:
         UserError: The kind is unknown, the table has no training rows or labels, the other table does not fit, or
-            there is no run for the prior and no folder is named.
+            there is no run for the prior and no folder is named; or another command writes the prior.
         priors.PriorError: An option does not fit.
         Interrupted: SIGINT or SIGTERM came; long fits have left a checkpoint beside the prior's folder.
     """
@@ -131,14 +135,46 @@ def fit(
         noted = {**noted, "given_name": name_end}
     folders = {name: out or home / f"{name}{name_end}" for name in candidates}
     choice = {"auto": {"kinds": sorted(candidates), "settings": sorted(settings)}} if kind == "auto" else {}
-    if reuse:
-        for name in candidates:
+    with ExitStack() as stack:
+        for folder in sorted(set(folders.values())):  # in one order, so that no two wait for each other
+            stack.enter_context(hold(folder))
+        for name in candidates if reuse else ():
             there = fitted_before(table, path, name, options[name], seed, folders[name], {**noted, **choice})
             if there is not None:
                 return Fitted(there, folders[name], there.metadata.get("compared", {}), reused=True)
+        fitted = _fit_all(table, folders, options, seed, conditions, train, valid, talk)
+        compared = {name: prior.report.valid_bits_per_code for name, prior in fitted.items() if prior.report}
+        best = min(compared, key=lambda name: compared[name])
+        facts = {
+            "dmz": __version__,
+            "model": table.model,
+            "dataset": table.dataset,
+            "given": None,
+            "bits": str(path),
+            "bits_sha256": table.sha256 or sha256(path),
+            **noted,
+            **choice,
+            **({"compared": compared} if choice else {}),
+        }
+        fitted[best].save(folders[best], facts)
+        _drop_checkpoints(folders.values())
+    return Fitted(fitted[best], folders[best], compared if choice else {})
+
+
+def _fit_all(
+    table: BitTable,
+    folders: Mapping[str, Path],
+    options: Mapping[str, Sequence[str]],
+    seed: int,
+    conditions: np.ndarray | None,
+    train: np.ndarray,
+    valid: np.ndarray,
+    talk: Talk,
+) -> dict[str, priors.Prior]:
+    """A fitted prior of every kind that has a folder."""
     fitted: dict[str, priors.Prior] = {}
-    with collected() as signals, talk.task("fitting", 100 * len(candidates)) as advance:
-        for done, name in enumerate(candidates):
+    with collected() as signals, talk.task("fitting", 100 * len(folders)) as advance:
+        for done, name in enumerate(folders):
 
             def progress(share: float, message: str, done: int = done, name: str = name) -> None:
                 advance(100 * (done + share), f"{name} {message}")
@@ -157,22 +193,7 @@ def fit(
                 checkpoint=folders[name].parent / f".{folders[name].name}.fit",
             )
             fitted[name] = prior
-    compared = {name: prior.report.valid_bits_per_code for name, prior in fitted.items() if prior.report}
-    best = min(compared, key=lambda name: compared[name])
-    facts = {
-        "dmz": __version__,
-        "model": table.model,
-        "dataset": table.dataset,
-        "given": None,
-        "bits": str(path),
-        "bits_sha256": sha256(path),
-        **noted,
-        **choice,
-        **({"compared": compared} if choice else {}),
-    }
-    fitted[best].save(folders[best], facts)
-    _drop_checkpoints(folders.values())
-    return Fitted(fitted[best], folders[best], compared if kind == "auto" else {})
+    return fitted
 
 
 def _home(table: BitTable, path: Path, run: Path | None) -> Path:
@@ -211,8 +232,9 @@ def fitted_before(
     same = (prior.kind, prior.dim, prior.seed, prior.options) == (kind, table.dim, seed, fresh.options)
     if not same:  # before the table is read
         return None
-    facts = {"dmz": __version__, "bits_sha256": sha256(path), **(noted or {"given": None})}
-    return prior if facts.items() <= prior.metadata.items() else None
+    facts = {"dmz": __version__, "bits_sha256": table.sha256 or sha256(path), **(noted or {"given": None})}
+    same = facts.items() <= prior.metadata.items() and prior.saved_law == prior.law
+    return prior if same else None
 
 
 def _drop_checkpoints(folders: Iterable[Path]) -> None:

@@ -4,7 +4,8 @@
 (N, D), q(z_i = 1 | x); ``/labels`` int64 (N,) and ``/attributes`` uint8 (N, A), each with attribute ``names``;
 ``/names`` bytes (N,), the images' names at their source in UTF-8; ``/split`` uint8 (N,), 0 train, 1 valid, 2 test;
 ``/index`` int64 (N,), the row's position in the dataset.
-Root attributes: format, version, dim, family, cardinalities, dataset, model, created; further ones may follow.
+Root attributes: format, version, dim, family, cardinalities, dataset, model, created; further ones may follow. Columns
+and root have the attribute ``sha256``, see :mod:`dmzcli.system.hdf5`.
 """
 
 from __future__ import annotations
@@ -18,7 +19,8 @@ import numpy as np
 
 from dmzcli.data.dataset import SPLITS
 from dmzcli.errors import UserError
-from dmzcli.system.hdf5 import Column, Kind, opened, strings, whole_file
+from dmzcli.system.files import sha256_of
+from dmzcli.system.hdf5 import CHECKSUMS, Column, Kind, opened, strings, whole_file
 
 Array = np.ndarray
 
@@ -53,6 +55,7 @@ class BitTable:
         probs, labels, attributes: As in the file, or ``None``.
         names: The N names that the images have at their source; ``None`` where they have none.
         facts: Further root attributes.
+        sha256: SHA-256 of the file that it was read from, if it was.
     """
 
     bits: Array
@@ -70,6 +73,7 @@ class BitTable:
     attribute_names: tuple[str, ...] = ()
     facts: dict[str, Any] = field(default_factory=dict)
     names: tuple[str, ...] | None = None
+    sha256: str | None = None
 
     @property
     def dim(self) -> int:
@@ -88,13 +92,16 @@ class BitTable:
             UserError: The file is missing, truncated, of another kind, or inconsistent.
         """
         path = Path(path)
-        with opened(path, KIND) as stream:
-            facts = {name: value for name, value in stream.attrs.items() if name not in KIND.facts()}
+        with opened(path, KIND) as file:
+            stream = file.stream
+            facts = {
+                name: value for name, value in stream.attrs.items() if name not in (*KIND.facts(), *CHECKSUMS)
+            }
             columns = _columns(path, stream)
             names = {name: strings(stream[name]) for name in ("labels", "attributes") if name in stream}
             dim = int(facts.pop("dim"))
             _check(path, dim, columns, names)
-            return cls(
+            table = cls(
                 bits=np.unpackbits(columns["bits"].astype(np.uint8), axis=1, count=dim, bitorder="big"),
                 split=columns["split"],
                 index=columns["index"],
@@ -110,7 +117,10 @@ class BitTable:
                 attribute_names=names.get("attributes", ()),
                 facts=facts,
                 names=_decoded(columns.get("names")),
+                sha256=sha256_of(file.raw),
             )
+            file.check()
+            return table
 
     def write(self, path: str | Path) -> None:
         """Writes the table, whole or not at all.

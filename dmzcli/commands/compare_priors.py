@@ -16,6 +16,7 @@ _IMAGES = (
     "sampler",
     "precision",
     "split",
+    "margin",
     "features",
     "weights",
     "data_dir",
@@ -43,6 +44,15 @@ def compare_priors(
     split: Annotated[
         str, typer.Option("--split", help="The images' reference; train, as the held-out codes are of test.")
     ] = "train",
+    margin: Annotated[
+        float,
+        typer.Option(
+            "--margin",
+            min=0,
+            help="With --run: a prior is enough if its images' distance is above that of real codes by less than "
+            "this share of it. State it before you look.",
+        ),
+    ] = 0.2,
     features: common.FeaturesOption = None,
     weights: common.WeightsOption = None,
     data_dir: common.DataDirOption = None,
@@ -65,15 +75,21 @@ def compare_priors(
     Held-out bits per code, accuracy of telling samples from held-out codes (training codes in place of samples show
     what is ideal, about 0.5), copies of training codes, size and speed; saved as comparison.json, .md and .png, and
     every fitted prior beside them. With --run also the Fréchet distance of images that the run decodes from each
-    prior's samples; of no more images than there are held-out codes.
+    prior's samples, of no more images than there are held-out codes; beside them real codes, and as a control real
+    codes with 1%, 2% and 5% of their bits flipped. Differences from real codes are paired: image i has noise i.
     """
     talk = common.console(quiet, as_json)
+    import priors
     from dmzcli.codes.find import find_bits, owner_of, priors_folder
+    from dmzcli.codes.fit import share_settings
     from dmzcli.codes.table import BitTable
     from dmzcli.commands.console import table as make_table
     from dmzcli.errors import UserError
     from dmzcli.runs.find import find_run
-    from dmzcli.studies.prior_comparison import Images, compare, write
+    from dmzcli.studies.code_images import Images
+    from dmzcli.studies.prior_comparison import compare
+    from dmzcli.studies.prior_table import write
+    from dmzcli.system.locks import hold
 
     of_data = [setting for setting in settings or () if setting.startswith("data.")]
     of_priors = [setting for setting in settings or () if setting not in of_data]
@@ -97,22 +113,24 @@ def compare_priors(
         if count < FEWEST:
             raise UserError(f"--count {count} is too few for a score", f"at least {FEWEST} are needed, or 0")
         chosen, where = find_run(run), pick(device)
-        chosen.check_made(path, table.model)
         common.tell_stopped(talk, chosen)
         model = chosen.load_model(where)
-        recipe = recipe.on(where)
+        chosen.check_made(path, table.model)
+        recipe = recipe.on(where, model.config)
         sampler = recipe.create(model.config.diffusion)
         dataset = common.load_dataset(talk, reference_data(None, chosen, of_data, data_dir))
         dataset.rows(split)  # refuses a wrong name before the work
-        extractor = create(features or usual_features(dataset), dataset, where, weights, talk=talk)
+        share_settings(of_priors, kind or priors.available())
+        extractor = create(features or usual_features(dataset, split), dataset, where, weights, talk=talk)
         batch, precision = batch_size or usual_batch(model), recipe.precision
         images = Images(model, sampler, dataset, split, extractor, count, seed, batch, precision, talk)
-    comparison = compare(table, path, kind or (), seed, folder, talk, images, of_priors)
-    write(comparison, folder)
+    with hold(folder, folder=True):
+        comparison = compare(table, path, kind or (), seed, folder, talk, images, of_priors, margin)
+        write(comparison, folder)
     facts = {"comparison": str(folder / "comparison.json"), "bits": str(path), **comparison.facts()}
     sizes = f"{comparison.held_out:,} {comparison.split} codes, {comparison.samples:,} samples of each"
     title = f"{path}: {sizes}, seed {seed}"
     if images is not None:
         shown = f"{min(count, comparison.held_out):,} images of each, {recipe.sampler}, {recipe.steps} steps"
-        title += f"; {shown}, against {images.dataset.identity} {split}"
+        title += f"; {shown}, against {images.dataset.identity} {split}; margin {comparison.allowed:.3g}"
     talk.result(facts, make_table(title, comparison.table()))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import sys
 import time
+import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
@@ -24,6 +25,7 @@ from rich.progress import (
 from rich.table import Table
 from rich.text import Text
 
+from dmzcli.errors import Unchecked
 from dmzcli.system.progress import Advance
 
 LOG_SECONDS = 30.0
@@ -51,6 +53,18 @@ class Console:
         self.quiet, self.as_json, self.mute = quiet or mute, as_json, mute
         self.err = RichConsole(stderr=True, quiet=self.quiet, highlight=False)
         self._live: Progress | None = None
+
+    def listen(self) -> None:
+        """Says what is told of unchecked files; other warnings keep Python's form."""
+        usual = warnings.showwarning
+
+        def show(message: Warning | str, category: type[Warning], *rest: Any, **options: Any) -> None:
+            if issubclass(category, Unchecked):
+                self.say(f"note: {message}")
+            else:
+                usual(message, category, *rest, **options)
+
+        warnings.showwarning = show
 
     def say(self, message: str) -> None:
         """A line on stderr."""

@@ -89,7 +89,7 @@ def prepare(
     else:
         with talk.task(f"preparing {dataset}", 1) as advance:
             options = common.dataset_options(data, download)
-            done = prepare_pack(data.dataset, out, **options, progress=common.counting(advance))
+            done = prepare_pack(data.dataset, out, **options, progress=common.counting(advance), say=talk.say)
         images, file, resumed = done.dataset, out, done.resumed
         for note in images.notes:
             talk.say(note)

@@ -82,7 +82,6 @@ def evaluate(
     where = pick(device)
     if out is not None and (out.is_dir() or out.suffix == ".png"):
         raise UserError(f"--out {out} is no file for a card", "such as --out card.json")
-    recipe = recipe.on(where)
     if reconstructions:
         if samples is not None:
             raise UserError(f"--reconstructions takes a run, not the samples {samples}", "name it with --run")
@@ -93,7 +92,7 @@ def evaluate(
         from dmzcli.evaluation.reconstruction import evaluate_reconstructions
 
         ended = evaluate_reconstructions(
-            chosen, dataset, split, count, recipe, seed, where, batch_size, out, talk
+            chosen, dataset, split, count, recipe.on(where, chosen.config), seed, where, batch_size, out, talk
         )
         talk.result(ended.facts(), table(ended.title(), ended.table()))
         return
@@ -107,6 +106,7 @@ def evaluate(
     if samples is None:
         maker = find_run(run, fits=can_sample) if prior is None else find_run_for(prior, run)
         common.tell_stopped(talk, maker)
+        recipe = recipe.on(where, maker.config)
         reference = reference_data(against, maker, settings or (), data_dir)
         if count < FEWEST:
             raise UserError(f"--count {count} is too few for a score", f"at least {FEWEST} are needed")
@@ -117,7 +117,7 @@ def evaluate(
         reference = reference_data(against, owner, settings or (), data_dir)
     dataset = common.load_dataset(talk, reference)
     dataset.rows(split)  # refuses a wrong name before the work
-    extractor = create(features or usual_features(dataset), dataset, where, weights, talk=talk)
+    extractor = create(features or usual_features(dataset, split), dataset, where, weights, talk=talk)
     batch = batch_size or 64
     chosen_metrics = None if metrics is None else common.listed(metrics)
     names = cards.prepare(extractor, dataset, split, chosen_metrics, batch, talk)

@@ -131,7 +131,9 @@ def console(quiet: bool, as_json: bool) -> Console:
     from dmzcli.commands.console import Console
     from dmzcli.system import processes
 
-    return Console(quiet=quiet, as_json=as_json, mute=not processes.main())
+    talk = Console(quiet=quiet, as_json=as_json, mute=not processes.main())
+    talk.listen()
+    return talk
 
 
 def listed(text: str) -> list[str]:

@@ -63,7 +63,8 @@ def sample(
     where = join(device)
     common.tell_stopped(talk, chosen)
     samples, folder = sample_run(
-        *(chosen, prior, count, seed, recipe.on(where), where, temperature, given, out, batch_size, talk),
+        *(chosen, prior, count, seed, recipe.on(where, chosen.config), where, temperature, given, out),
+        *(batch_size, talk),
         classes or (),
     )
     talk.result(

@@ -86,7 +86,7 @@ def sweep_steps(
     chosen = find_run(run, fits=lambda found: found.config.model.dim > 0 and can_sample(found))
     where = pick(device)
     common.tell_stopped(talk, chosen)
-    recipe = recipe.on(where)
+    recipe = recipe.on(where, chosen.config)
     check(names, numbers, count, [chosen.config.diffusion] if kinds else [], recipe)
     model = chosen.load_model(where)
     if model.dim == 0:  # a plain model by itself
@@ -107,7 +107,7 @@ def sweep_steps(
             )
         else:
             sources.append(plain_source(other, other.load_model(where)))
-    extractor = create(features or usual_features(dataset), dataset, where, weights, talk=talk)
+    extractor = create(features or usual_features(dataset, split), dataset, where, weights, talk=talk)
     default = "steps" if recipe.spacing is None else f"steps-{recipe.spacing}"
     folder = out or chosen.path / "sweeps" / default
     talk.say(f"sweeping {', '.join(source.name for source in sources)} of {chosen.path} into {folder}")

@@ -14,9 +14,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from dmzcli.data.prepare import being_prepared, unchanged
+from dmzcli.data.prepare import unchanged
 from dmzcli.system.files import cache_root, user_errors
 from dmzcli.system.hdf5 import attributes
+from dmzcli.system.locks import hold, in_use
 
 DAYS = 30.0
 """A pack that no command has asked for in so many days is not asked for any longer."""
@@ -76,10 +77,10 @@ def _entries(root: Path, days: float) -> Iterator[Entry]:
                 continue  # listed with what it locks
             size, age = _size(path), (time.time() - _changed(path)) / (24 * HOUR)
             if path.name.startswith("."):
-                parts = path.name.endswith(".parts")  # .NAME.parts, else .NAME.RANDOM.tmp
-                out = path.with_name(path.name[1:].rsplit(".", 1 if parts else 2)[0])
-                busy = being_prepared(out) if top.name == "packs" else age * 24 < 1
-                why = "" if busy else "left over: no process works on it"
+                parts = path.name.endswith(".parts")
+                # .NAME.parts and .NAME.tmp are folders; earlier versions left files .NAME.RANDOM.tmp
+                out = path.with_name(path.name[1:].rsplit(".", 1 if path.is_dir() else 2)[0])
+                why = "" if in_use(out) else "left over: no process works on it"
                 yield Entry(path, "parts" if parts else "temporary file", out.name, size, age, why)
             elif top.name == "packs":
                 yield Entry(path, _KINDS["packs"], _identity(path), size, age, _why_not(path, age, days))
@@ -92,7 +93,7 @@ def _identity(pack: Path) -> str:
 
 
 def _why_not(pack: Path, age: float, days: float) -> str:
-    if being_prepared(pack):
+    if in_use(pack):
         return ""
     if "identity" not in attributes(pack):
         return "no whole image pack"
@@ -113,17 +114,14 @@ def _changed(path: Path) -> float:
 
 
 def remove(entry: Entry) -> None:
-    """Removes an entry, and the lock that a dead process left beside it.
+    """Removes an entry under its lock.
 
     Raises:
-        UserError: It cannot be removed.
+        UserError: A process works on it, or it cannot be removed.
     """
-    with user_errors(entry.path):
+    over = entry.kind in ("parts", "temporary file")
+    with hold(entry.path.with_name(entry.of) if over else entry.path), user_errors(entry.path):
         if entry.path.is_dir():
-            shutil.rmtree(entry.path)
+            shutil.rmtree(entry.path, ignore_errors=over)  # taking the lock has swept what was left over
         else:
             entry.path.unlink(missing_ok=True)
-        if entry.kind in ("parts", "temporary file"):
-            lock = entry.path.parent / f".{entry.of}.lock"
-            if not being_prepared(entry.path.parent / entry.of):
-                lock.unlink(missing_ok=True)

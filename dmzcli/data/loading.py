@@ -103,6 +103,7 @@ def prepare(
     download: bool = False,
     skip_bad: bool = False,
     progress: Callable[[int, int], None] | None = None,
+    say: Callable[[str], None] | None = None,
 ) -> Prepared:
     """Writes the image pack of a dataset; the arguments are those of :func:`load`.
 
@@ -119,7 +120,7 @@ def prepare(
             f"{out} is there already, and no image pack", "name another file with --out, or remove it"
         )
     with _better_hints(location.where):
-        return prepare_location(location, out, crop, skip_bad, progress or (lambda done, total: None))
+        return prepare_location(location, out, crop, skip_bad, progress or (lambda done, total: None), say)
 
 
 def _place(name: str, data_dir: str | Path | None, download: bool) -> Path:

@@ -2,7 +2,8 @@
 
 ``/images`` uint8 (N, S, S, C), in one piece; ``/labels`` int64 (N,) and ``/attributes`` uint8 (N, A), each with the
 attribute ``names``; ``/split`` uint8 (N,), 0 train, 1 valid, 2 test; ``/names``, those at the source, in UTF-8.
-Root attributes: format, version, name, identity, crop, side, lossy, notes, key, created.
+Root attributes: format, version, name, identity, crop, side, lossy, notes, key, created. Columns and root have the
+attribute ``sha256``, see :mod:`dmzcli.system.hdf5`.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ import numpy as np
 from dmzcli.data.crops import Crop
 from dmzcli.data.dataset import Content, Dataset
 from dmzcli.errors import UserError
-from dmzcli.system.hdf5 import Column, Kind, mapped, opened, strings, whole_file
+from dmzcli.system.hdf5 import Column, Kind, opened, strings, whole_file
 
 KIND = Kind("dmz-images", 1, "an image pack", "make a pack with dmz data prepare")
 _TYPES = {"labels": "i", "attributes": "u", "split": "u", "names": "S"}
@@ -84,12 +85,13 @@ def read(path: str | Path) -> Dataset:
         UserError: The file is missing, truncated, of another kind, or inconsistent.
     """
     path = Path(path)
-    with opened(path, KIND) as stream:
+    with opened(path, KIND) as file:
+        stream = file.stream
         facts = dict(stream.attrs)
         columns = {name: _column(path, stream, name) for name in _TYPES if name in stream}
         names = {name: strings(stream[name]) for name in ("labels", "attributes") if name in stream}
-        return Dataset(
-            images=mapped(path, "images"),
+        dataset = Dataset(
+            images=file.mapped("images"),
             split=columns["split"],
             labels=columns.get("labels"),
             label_names=names.get("labels", ()),
@@ -103,6 +105,8 @@ def read(path: str | Path) -> Dataset:
             fit=str(facts["crop"]),
             side=str(facts["side"]) or None,
         )
+        file.check()
+        return dataset
 
 
 def read_fitted(path: Path, crop: Crop) -> Dataset:

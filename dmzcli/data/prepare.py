@@ -9,9 +9,10 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import os
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -24,9 +25,10 @@ from dmzcli.data.decoding import Decoded, Pictures, Tally, decoded, lay_out
 from dmzcli.data.layout import Layout
 from dmzcli.data.locate import Location, PictureLocation, locate_path, locate_source
 from dmzcli.errors import UserError
-from dmzcli.system.files import cache_root, sweep, user_errors
+from dmzcli.system.files import cache_root, user_errors
 from dmzcli.system.hdf5 import attributes
 from dmzcli.system.interrupts import Interrupted, collected
+from dmzcli.system.locks import hold
 from dmzcli.system.parts import Parts
 
 PART = 1024
@@ -106,7 +108,7 @@ def cached(
     file = _cache_file(location, crop, skip_bad)
     say(f"{location.name}: preparing its images once, into {file}")
     try:
-        return prepare(location, file, crop, skip_bad, report).dataset
+        return prepare(location, file, crop, skip_bad, report, say).dataset
     except UserError as error:
         if str(file.parent) not in error.message:
             raise
@@ -127,8 +129,15 @@ def _ways(crop: Crop) -> Iterator[Crop]:
             yield replace(crop, size=size, channels=channels)
 
 
-def prepare(location: Location, out: Path, crop: Crop, skip_bad: bool, report: Progress) -> Prepared:
-    """Writes a dataset's pack; the same call goes on where a killed one stopped.
+def prepare(
+    location: Location,
+    out: Path,
+    crop: Crop,
+    skip_bad: bool,
+    report: Progress,
+    say: Callable[[str], None] | None = None,
+) -> Prepared:
+    """Writes a dataset's pack; the same call goes on where a killed one stopped, and waits where one goes on.
 
     Arguments:
         location: The dataset.
@@ -136,6 +145,7 @@ def prepare(location: Location, out: Path, crop: Crop, skip_bad: bool, report: P
         crop: The rule by which pictures become squares.
         skip_bad: Whether pictures that cannot be read are left out.
         report: Called with (images done, images in all).
+        say: Told whom it waits for, and what it throws away.
 
     Raises:
         UserError: A picture is bad or does not fit, or the disk is full.
@@ -144,17 +154,16 @@ def prepare(location: Location, out: Path, crop: Crop, skip_bad: bool, report: P
     key = key_of(location, crop, skip_bad)
     # A pack that is handed on tells nobody where its pictures lay.
     source = _source(location, crop, skip_bad) if out.parent == cache_root() / "packs" else ""
-    with _alone(out):
+    with hold(out, patience=math.inf, say=say):
         if attributes(out).get("key") == key:  # another process was faster
             whole = packs.read(out)
             return Prepared(whole, len(whole), len(whole))
-        sweep(out)
         if not isinstance(location, PictureLocation):
             dataset = location.load(crop, report)
             packs.write(out, dataset, key=key, source=source)
             return Prepared(packs.read(out), len(dataset), 0)
         parts = Parts(out)
-        parts.claim({"pictures": key, "part": PART})
+        parts.claim({"pictures": key, "part": PART}, say)
         store = _Store(parts)
         resumed = store.pictures
         with location.open() as pictures:
@@ -195,46 +204,6 @@ def _note_use(pack: Path) -> None:
     """Leaves the time of use on a pack, by which ``dmz cache clean`` knows what is asked for."""
     with suppress(OSError):  # a cache that others own is read, too
         os.utime(pack)
-
-
-def _lock_of(out: Path) -> Path:
-    return out.parent / f".{out.name}.lock"
-
-
-def being_prepared(out: Path) -> bool:
-    """Whether a living process prepares ``out``."""
-    import fcntl
-
-    lock = _lock_of(out)
-    if not lock.exists():
-        return False
-    with user_errors(lock), lock.open() as stream:
-        try:
-            fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            return True
-    return False
-
-
-@contextmanager
-def _alone(out: Path) -> Iterator[None]:
-    """One process at a time prepares ``out``; the others wait."""
-    import fcntl
-
-    lock = _lock_of(out)
-    while True:
-        with user_errors(lock):
-            out.parent.mkdir(parents=True, exist_ok=True)
-            stream = lock.open("w")
-        fcntl.flock(stream, fcntl.LOCK_EX)
-        if lock.exists() and lock.stat().st_ino == os.fstat(stream.fileno()).st_ino:
-            break
-        stream.close()  # whoever held it has removed it
-    with stream:
-        try:
-            yield
-        finally:
-            lock.unlink(missing_ok=True)
 
 
 class _Store:

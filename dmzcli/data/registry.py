@@ -7,11 +7,9 @@ asked for, so a broken package breaks only its own dataset; a built-in dataset c
 
 from __future__ import annotations
 
-import functools
 import inspect
 import re
 from collections.abc import Sequence
-from importlib import metadata
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -22,13 +20,12 @@ from dmzcli.data.sources.digits import Digits
 from dmzcli.data.sources.edges import Edges2Handbags, Edges2Shoes
 from dmzcli.data.sources.faces import CelebaHq, Ffhq
 from dmzcli.data.sources.fashion_mnist import FashionMnist
-from dmzcli.errors import UserError, did_you_mean
+from dmzcli.errors import UserError
 from dmzcli.system.files import cache_root
+from dmzcli.system.registry import Registry
 
-GROUP = "dmz.datasets"
 BUILT_IN = (CelebA, CelebaHq, Cifar10, Digits, Edges2Handbags, Edges2Shoes, FashionMnist, Ffhq)
 DEBIAN = Path("/usr/share/datasets")
-_SOURCES: dict[str, Source] = {}
 S = TypeVar("S", bound=Source | type[Source])
 
 
@@ -57,6 +54,10 @@ def check(source: Any) -> Source:
     return source
 
 
+SOURCES: Registry[Source] = Registry("dataset", check)
+names, source_of = SOURCES.names, SOURCES.get
+
+
 def register(source: S) -> S:
     """Adds a dataset to the registry; usable as a decorator of its class.
 
@@ -66,59 +67,12 @@ def register(source: S) -> S:
     Raises:
         TypeError, ValueError: As :func:`check`; or the name is taken.
     """
-    checked = check(source)
-    if checked.name in _SOURCES:
-        raise ValueError(f"the dataset {checked.name!r} is registered already")
-    _SOURCES[checked.name] = checked
+    SOURCES.add(source)
     return source
 
 
 for _source in BUILT_IN:
     register(_source)
-
-
-@functools.cache
-def _entry_points() -> dict[str, tuple[metadata.EntryPoint, ...]]:
-    entries: dict[str, tuple[metadata.EntryPoint, ...]] = {}
-    for entry in metadata.entry_points(group=GROUP):
-        entries[entry.name] = (*entries.get(entry.name, ()), entry)
-    return entries
-
-
-def names() -> list[str]:
-    """The registered names, sorted; other packages' among them."""
-    return sorted({*_SOURCES, *_entry_points()})
-
-
-def source_of(name: str) -> Source:
-    """The source of a registered dataset, loading its entry point where it comes from another package.
-
-    Raises:
-        UserError: There is none of this name, several packages have it, or its package is broken.
-    """
-    if name in _SOURCES:
-        return _SOURCES[name]
-    entries = _entry_points().get(name, ())
-    if not entries:
-        raise UserError(f"unknown dataset '{name}'", did_you_mean(name, names(), "datasets"))
-    values = sorted({entry.value for entry in entries})
-    if len(values) > 1:
-        raise UserError(
-            f"the dataset '{name}' comes from several packages: {', '.join(values)}", "keep one of them"
-        )
-    try:
-        source = check(entries[0].load())
-    except Exception as error:  # another package's code may raise anything
-        raise UserError(
-            f"the dataset '{name}' cannot be loaded from {values[0]}: {error}",
-            "repair or remove its package",
-        ) from error
-    if source.name != name:
-        raise UserError(
-            f"the entry point '{name}' gives the dataset '{source.name}'", "the two names must be the same"
-        )
-    _SOURCES[name] = source
-    return source
 
 
 def cache_folder() -> Path:

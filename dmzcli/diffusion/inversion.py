@@ -5,8 +5,28 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from dmzcli.config import DiffusionConfig
 from dmzcli.diffusion.process import Diffusion
+from dmzcli.diffusion.samplers import create
 from dmzcli.diffusion.samplers.base import Denoiser
+from dmzcli.diffusion.spacings import NoStride
+
+USUAL_STEPS = 100
+
+
+def usual_steps(config: DiffusionConfig, spacing: str | None = None) -> int:
+    """The T of an inversion where none is asked for: 100, or the most below that DDIM's spacing takes.
+
+    Raises:
+        UserError: The spacing is unknown.
+    """
+    for steps in range(min(USUAL_STEPS, config.timesteps), 1, -1):
+        try:
+            create("ddim", config, steps, spacing)
+        except NoStride:
+            continue
+        return steps
+    return 1
 
 
 @torch.no_grad()

@@ -26,10 +26,16 @@ import numpy as np
 
 from dmzcli.config import DiffusionConfig
 from dmzcli.diffusion.process import Diffusion
-from dmzcli.diffusion.registry import Registry, check_texts
 from dmzcli.errors import UserError
+from dmzcli.system.registry import Registry, check_texts
 
 Array = np.ndarray
+
+
+class NoStride(UserError):
+    """No whole stride gives a number of timesteps exactly."""
+
+
 LAMBDA_MIN = -5.1
 """x_t says nothing of x_0 below it, and a cosine schedule has much of λ there in few timesteps."""
 
@@ -47,10 +53,11 @@ class Spacing(NamedTuple):
     timesteps: Callable[[Diffusion, int], Array]
 
 
-def _check(entry: Any) -> str:
+def _check(entry: Any) -> Spacing:
     if not (isinstance(entry, Spacing) and callable(entry.timesteps)):
         raise ValueError(f"{entry!r} is no Spacing of a function")
-    return check_texts(entry, "Spacing")
+    check_texts(entry, "Spacing")
+    return entry
 
 
 SPACINGS: Registry[Spacing] = Registry("spacing", _check)
@@ -76,7 +83,7 @@ def _ddim(process: Diffusion, steps: int) -> Array:
         timesteps = np.arange(0, len(process), stride)
         if len(timesteps) == steps:
             return timesteps
-    raise UserError(
+    raise NoStride(
         f"no whole stride takes {steps} of {len(process)} timesteps",
         "use --spacing leading, --spacing uniform, or another --steps",
     )

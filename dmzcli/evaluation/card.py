@@ -14,7 +14,6 @@ import numpy as np
 import torch
 
 from dmzcli.data import Dataset
-from dmzcli.data.dataset import spread
 from dmzcli.errors import UserError, did_you_mean
 from dmzcli.evaluation import scores
 from dmzcli.evaluation.features import FEWEST, Extractor, reference_of
@@ -142,17 +141,19 @@ def evaluate(
     with talk.task("features of the samples", len(samples)) as advance:
         features, logits = extractor(samples.images, batch_size, lambda count: advance(count, ""))
     taken: list[Score] = []
+    strata, chosen = samples.strata, scores.subset(len(features), scores.KERNEL_IMAGES)
     if "fid" in metrics:
-        taken.append(scores.frechet(features, reference.moments, extractor.metric("fid")))
-    some = features[spread(np.arange(len(features)), scores.KERNEL_IMAGES)]
+        taken.append(scores.frechet(features, reference.moments, extractor.metric("fid"), strata))
+    some, some_strata = features[chosen], None if strata is None else strata[chosen]
     if "kid" in metrics:
-        taken.append(scores.kernel_distance(some, reference.features, seed, extractor.metric("kid")))
+        name = extractor.metric("kid")
+        taken.append(scores.kernel_distance(some, reference.features, seed, name, some_strata))
     if "is" in metrics:
         assert logits is not None
-        taken.append(scores.inception_score(logits, seed, _score_name(extractor)))
+        taken.append(scores.inception_score(logits, seed, _score_name(extractor), strata))
     if "prc" in metrics:
         names = (extractor.metric("precision"), extractor.metric("recall"))
-        taken += scores.precision_recall(some, reference.features, names)
+        taken += scores.precision_recall(some, reference.features, names, some_strata)
     return Card(
         scores=tuple(taken),
         generated={

@@ -1,8 +1,12 @@
 """A small convolutional classifier whose features compare images where Inception has nothing to say.
 
-It is trained once on a dataset's own labels, from its train split; the same seed on the same machine gives the same
-weights, and their hash stands on every card. Its scores are named ``fid-classifier`` and the like: they compare runs
-on one dataset, and never with published FIDs.
+It is trained once on a dataset's own labels (see :mod:`dmzcli.evaluation.classifier_training`); the same seed on the
+same machine gives the same weights, and their hash stands on every card. Its scores are named ``fid-classifier`` and
+the like: they compare runs on one dataset, and never with published FIDs.
+
+Features should not have seen the reference: a network knows its own training images better than any others. There are
+two, therefore: ``classifier`` learns from train, for references of test, and ``classifier-valid`` from valid, for
+references of train.
 """
 
 from __future__ import annotations
@@ -12,26 +16,17 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torch.optim.lr_scheduler import CosineAnnealingLR as Schedule
 
-from dmzcli.data import Dataset
 from dmzcli.errors import UserError
-from dmzcli.model.pixels import to_unit
-from dmzcli.system.files import cache_root, load_tensors, save_tensors
-from dmzcli.system.interrupts import Interrupted, collected
-from dmzcli.system.progress import Silence, Talk
-from dmzcli.system.randomness import derive
-from dmzcli.training.draws import batch_rows
+from dmzcli.system.files import load_tensors, save_tensors
 
 FEATURES = 64
-STEPS, BATCH, RATE = 2000, 128, 2e-3
-KEEP_EVERY = 250
-"""Steps after which training is kept, in case it is killed."""
-RECIPE = 1
+RECIPE = 2
 """Part of a classifier's identity: raise it when architecture or training change."""
+READABLE = (1, 2)
+"""Recipes of one architecture: their files can be given as weights."""
 
 
 class Classifier(nn.Module):
@@ -76,6 +71,8 @@ class Trained:
         dataset: Identity.
         seed: Seed of its training.
         split, accuracy: Where its accuracy was measured, and that; ``None`` without such images.
+        trained_split: The split of its training images.
+        steps: Steps of its training; 0 where a file does not say.
     """
 
     model: Classifier
@@ -83,36 +80,8 @@ class Trained:
     seed: int
     split: str | None
     accuracy: float | None
-
-
-def classifier_file(dataset: Dataset, seed: int) -> Path:
-    """Where a dataset's classifier is kept."""
-    key = derive("classifier file", RECIPE, dataset.identity, seed)
-    return cache_root() / "classifiers" / f"{dataset.name}-{key:016x}.safetensors"
-
-
-def classifier_for(
-    dataset: Dataset, seed: int = 0, device: torch.device | None = None, talk: Talk | None = None
-) -> Trained:
-    """A dataset's classifier: the cached one, or trained and cached.
-
-    Raises:
-        UserError: The dataset has no labels, or a single class, or its images are smaller than 8×8.
-    """
-    talk, file = talk or Silence(), classifier_file(dataset, seed)
-    if file.exists():
-        try:
-            return load(file, *dataset.images.shape[2:])
-        except UserError:  # damaged: trained again
-            talk.say(f"{file} is damaged")
-    begun = file.with_suffix(".part")
-    trained = train(dataset, seed, device or torch.device("cpu"), talk, begun=begun)
-    try:
-        save(file, trained)
-        begun.unlink(missing_ok=True)
-    except UserError as error:  # the next evaluation trains it again, and this one goes on
-        talk.say(f"the classifier is not cached: {error.message}")
-    return trained
+    trained_split: str = "train"
+    steps: int = 0
 
 
 def save(file: Path, trained: Trained) -> None:
@@ -121,7 +90,7 @@ def save(file: Path, trained: Trained) -> None:
     assert isinstance(first, nn.Conv2d)
     facts: dict[str, Any] = {"recipe": RECIPE, "channels": first.in_channels, "classes": last.out_features}
     facts |= {"size": trained.model.size}
-    facts |= {name: getattr(trained, name) for name in ("dataset", "seed", "split", "accuracy")}
+    facts |= {name: value for name, value in vars(trained).items() if name != "model"}
     save_tensors(file, trained.model.state_dict(), {"dmz-classifier": json.dumps(facts, sort_keys=True)})
 
 
@@ -134,7 +103,7 @@ def load(file: Path, size: int, channels: int) -> Trained:
     tensors, metadata = load_tensors(file)
     try:
         facts: dict[str, Any] = json.loads(metadata["dmz-classifier"])
-        if (facts["recipe"], facts["size"], facts["channels"]) != (RECIPE, size, channels):
+        if facts["recipe"] not in READABLE or (facts["size"], facts["channels"]) != (size, channels):
             raise ValueError("it is for other images")
         model = Classifier(channels, size, facts["classes"])
         model.load_state_dict(tensors)
@@ -143,107 +112,5 @@ def load(file: Path, size: int, channels: int) -> Trained:
             f"{file} is no classifier of dmz for {size}×{size} images of {channels} channels",
             "leave --weights out, and dmz trains one on the dataset's labels",
         ) from error
-    return Trained(model.eval(), facts["dataset"], facts["seed"], facts["split"], facts["accuracy"])
-
-
-def _keep(file: Path, model: Classifier, optimizer: torch.optim.Adam, schedule: Schedule) -> None:
-    """Writes training as it stands."""
-    tensors = {f"model.{name}": value for name, value in model.state_dict().items()}
-    for i, state in optimizer.state_dict()["state"].items():
-        tensors |= {f"optimiser.{i}.{name}": value for name, value in state.items()}
-    facts = {"schedule": schedule.state_dict(), "rate": optimizer.param_groups[0]["lr"]}
-    save_tensors(file, tensors, {"dmz-classifier-part": json.dumps(facts, sort_keys=True)})
-
-
-def _go_on(file: Path, model: Classifier, optimizer: torch.optim.Adam, schedule: Schedule) -> int:
-    """Takes training up where it was; the steps that are done."""
-    tensors, metadata = load_tensors(file)
-    facts = json.loads(metadata["dmz-classifier-part"])
-    model.load_state_dict({name: tensors[f"model.{name}"] for name in model.state_dict()})
-    states: dict[int, dict[str, Tensor]] = {}
-    for name, value in tensors.items():
-        if name.startswith("optimiser."):
-            _, i, key = name.split(".")
-            states.setdefault(int(i), {})[key] = value
-    optimizer.load_state_dict({**optimizer.state_dict(), "state": states})
-    schedule.load_state_dict(facts["schedule"])
-    optimizer.param_groups[0]["lr"] = facts["rate"]  # the schedule's next one follows from it
-    return int(schedule.last_epoch)
-
-
-def train(
-    dataset: Dataset,
-    seed: int,
-    device: torch.device,
-    talk: Talk | None = None,
-    steps: int | None = None,
-    begun: Path | None = None,
-) -> Trained:
-    """Trains a classifier on the train split and measures it on test (on valid, where there is no test).
-
-    Arguments:
-        dataset: A dataset with labels.
-        seed: Seed of initialization and order.
-        device: Where to compute.
-        talk: Receives progress.
-        steps: Steps of Adam (2,000 by default), with batches of 128 and a rate that falls to 0 by a cosine.
-        begun: Where an interrupted training is kept, and taken up again; ends with the weights of an undisturbed one.
-
-    Raises:
-        UserError: The dataset has no labels, or a single class, or its images are smaller than 8×8.
-        Interrupted: SIGINT or SIGTERM came; what was done is kept.
-    """
-    talk, steps = talk or Silence(), steps or STEPS
-    size, channels = dataset.images.shape[1], dataset.images.shape[3]
-    if dataset.labels is None or len(dataset.label_names) < 2:
-        raise UserError(
-            f"{dataset.name} has no labels to train a classifier on",
-            "use --features inception, or another one",
-        )
-    if size < 8:
-        raise UserError(f"{dataset.name} has images of {size}×{size}", "the classifier takes 8×8 and more")
-    rows = dataset.rows("train")
-    images = torch.from_numpy(dataset.images[rows]).to(device)
-    labels = torch.from_numpy(dataset.labels[rows]).to(device)
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(derive("classifier", seed))
-        model = Classifier(channels, size, len(dataset.label_names)).to(device)
-    optimizer = torch.optim.Adam(model.parameters(), lr=RATE)
-    schedule = Schedule(optimizer, steps)
-    done = 0
-    if begun is not None and begun.exists():
-        try:
-            done = _go_on(begun, model, optimizer, schedule)
-        except (UserError, KeyError, ValueError, RuntimeError) as error:
-            raise UserError(f"{begun} is no classifier in training: {error}", "delete it") from error
-    talk.say(f"training a classifier on {dataset.identity} for its features, once")
-    with collected() as signals, talk.task("classifier", steps, done) as advance:
-        for step in range(done, steps):
-            chosen = torch.from_numpy(batch_rows(seed, step, BATCH, len(rows))).to(device)
-            loss = F.cross_entropy(model(to_unit(images[chosen]))[1], labels[chosen])
-            optimizer.zero_grad(set_to_none=True)
-            loss.backward()
-            optimizer.step()
-            schedule.step()
-            if step % 20 == 19:
-                advance(step + 1, f"loss {loss.item():.3f}")
-            if begun is not None and (signals or step % KEEP_EVERY == KEEP_EVERY - 1):
-                _keep(begun, model, optimizer, schedule)
-            if signals:
-                raise Interrupted(signals[0], "the classifier so far is kept; run the same command to go on")
-    model.eval()
-    split = next((name for name in ("test", "valid") if len(dataset.rows(name))), None)
-    accuracy = None if split is None else _accuracy(model, dataset, split, device)
-    return Trained(model.cpu(), dataset.identity, seed, split, accuracy)
-
-
-@torch.no_grad()
-def _accuracy(model: Classifier, dataset: Dataset, split: str, device: torch.device) -> float:
-    assert dataset.labels is not None
-    rows = dataset.rows(split)
-    right = 0
-    for start in range(0, len(rows), 1000):
-        part = rows[start : start + 1000]
-        guess = model(to_unit(dataset.images[part], device))[1].argmax(1).cpu().numpy()
-        right += int((guess == dataset.labels[part]).sum())
-    return right / len(rows)
+    names = ("dataset", "seed", "split", "accuracy", "trained_split", "steps")
+    return Trained(model.eval(), **{name: facts[name] for name in names if name in facts})

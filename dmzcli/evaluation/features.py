@@ -20,10 +20,10 @@ from torch import Tensor
 
 from dmzcli.data import Dataset
 from dmzcli.data.crops import with_channels
-from dmzcli.data.dataset import spread
 from dmzcli.errors import UserError, did_you_mean
-from dmzcli.evaluation.classifier import classifier_for, load
-from dmzcli.evaluation.scores import KERNEL_IMAGES, Moments
+from dmzcli.evaluation.classifier import load
+from dmzcli.evaluation.classifier_training import check, classifier_for
+from dmzcli.evaluation.scores import KERNEL_IMAGES, Moments, subset
 from dmzcli.system.files import cache_root, load_tensors, save_tensors, user_errors
 from dmzcli.system.progress import Silence, Talk
 
@@ -34,11 +34,12 @@ SHORT = {
     "clip": "clip-vit-l-14",
 }
 """Our names of torch-fidelity's extractors."""
-
+CLASSIFIERS = {"classifier": "train", "classifier-valid": "valid"}
+"""Our classifiers, and the split that each learns from."""
 
 FEWEST = 20
 """Images of either set that a score needs."""
-RECIPE = 1
+RECIPE = 2
 """Part of a cached reference's identity: raise it when what is stored changes."""
 
 
@@ -47,7 +48,7 @@ class Extractor:
     """A frozen network.
 
     Attributes:
-        name: ``inception``, ``classifier``, … or a name of torch-fidelity's registry.
+        name: ``inception``, ``classifier``, ``classifier-valid``, … or a name of torch-fidelity's registry.
         layer: The features' name in it.
         logits: The name of its class logits; ``None`` where it has none.
         sha256: SHA-256 of its weights.
@@ -101,7 +102,7 @@ def extractor_names() -> list[str]:
     """What ``--features`` takes."""
     from torch_fidelity.registry import FEATURE_EXTRACTORS_REGISTRY
 
-    return ["classifier", *SHORT, *sorted(set(FEATURE_EXTRACTORS_REGISTRY) - set(SHORT.values()))]
+    return [*CLASSIFIERS, *SHORT, *sorted(set(FEATURE_EXTRACTORS_REGISTRY) - set(SHORT.values()))]
 
 
 def create(
@@ -125,19 +126,42 @@ def create(
     Raises:
         UserError: The name is unknown, the weights cannot be had, or are no weights of this network.
     """
-    if name not in extractor_names():
-        raise UserError(f"unknown features '{name}'", did_you_mean(name, extractor_names(), "features"))
-    if name == "classifier":
-        return _classifier(reference, device, weights, seed, talk)
+    check_name(name, reference, weights)
+    if name in CLASSIFIERS:
+        return _classifier(name, reference, device, weights, seed, talk)
     return _library(name, device, weights)
 
 
+def check_name(name: str, dataset: Dataset, weights: Path | None = None) -> None:
+    """What can be refused before a network is read or trained.
+
+    Raises:
+        UserError: The name is unknown, or a classifier cannot be trained on the dataset.
+    """
+    if name not in extractor_names():
+        raise UserError(f"unknown features '{name}'", did_you_mean(name, extractor_names(), "features"))
+    if name in CLASSIFIERS and weights is None:
+        check(dataset)
+        if not len(dataset.rows(CLASSIFIERS[name])):
+            raise UserError(
+                f"{dataset.name} has no {CLASSIFIERS[name]} images to train a classifier on",
+                "use --features classifier",
+            )
+
+
 def _classifier(
-    reference: Dataset, device: torch.device, weights: Path | None, seed: int, talk: Talk | None
+    name: str,
+    reference: Dataset,
+    device: torch.device,
+    weights: Path | None,
+    seed: int,
+    talk: Talk | None,
 ) -> Extractor:
     size, channels = reference.images.shape[2:]
     trained = (
-        classifier_for(reference, seed, device, talk) if weights is None else load(weights, size, channels)
+        classifier_for(reference, seed, device, talk, CLASSIFIERS[name])
+        if weights is None
+        else load(weights, size, channels)
     )
     model, gray = trained.model.to(device), channels == 1
 
@@ -146,9 +170,9 @@ def _classifier(
         features, logits = model(x[:, :1] if gray else x)
         return {"features": features, "logits": logits}
 
-    facts = {"trained_on": trained.dataset, "seed": trained.seed}
+    facts = {"trained_on": trained.dataset, "trained_split": trained.trained_split, "seed": trained.seed}
     facts |= {"accuracy": trained.accuracy, "accuracy_split": trained.split}
-    return Extractor("classifier", "features", "logits", _hash(model), run, device, facts)
+    return Extractor(name, "features", "logits", _hash(model), run, device, facts)
 
 
 def _library(name: str, device: torch.device, weights: Path | None) -> Extractor:
@@ -221,7 +245,7 @@ class Reference:
 
     Attributes:
         moments: Moments of all its images.
-        features: float32, of at most 10,000 of them, evenly spread.
+        features: float32, of at most 10,000 of them, one from each equal stretch.
     """
 
     moments: Moments
@@ -260,7 +284,7 @@ def reference_of(
         return cached
     with talk.task(f"features of {dataset.name} {split}", len(rows)) as advance:
         features, _ = extractor(dataset.images[rows], batch_size, lambda count: advance(count, ""))
-    reference = Reference(Moments.of(features), features[spread(np.arange(len(rows)), KERNEL_IMAGES)])
+    reference = Reference(Moments.of(features), features[subset(len(rows), KERNEL_IMAGES)])
     extractor.references[key] = reference
     arrays = {
         "mean": reference.moments.mean,

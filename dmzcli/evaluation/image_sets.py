@@ -34,6 +34,8 @@ class ImageSet:
         lossy: Whether any image went through lossy compression.
         made: What is known of their making (sampler, steps, prior, seed, weights); empty for foreign images.
         resized_from: The side before :func:`fitted_to` resampled them; ``None`` where it did not.
+        strata: int64 (N,): the class that each was asked for, where the asking was even; ``None`` where the classes,
+            if any, were left to chance.
     """
 
     images: Array
@@ -42,6 +44,7 @@ class ImageSet:
     lossy: bool = False
     made: Mapping[str, Any] = field(default_factory=dict)
     resized_from: int | None = None
+    strata: Array | None = None
 
     def __len__(self) -> int:
         return len(self.images)
@@ -80,8 +83,11 @@ def _own_samples(path: Path) -> ImageSet:
     if not (path / "samples.json").exists():
         raise UserError(f"{path} is unfinished", "run the same dmz sample again to complete it")
     card = read_json(path / "samples.json")
-    images = _as_images(_npz(path / "samples.npz"), path / "samples.npz")
-    return ImageSet(images, str(path), str(card.get("encoding", "png")), made=card)
+    arrays = _arrays(path / "samples.npz")
+    images = _as_images(_only(arrays, path / "samples.npz"), path / "samples.npz")
+    return ImageSet(
+        images, str(path), str(card.get("encoding", "png")), made=card, strata=arrays.get("labels")
+    )
 
 
 def _pictures(path: Path) -> ImageSet:
@@ -111,10 +117,14 @@ def _pictures(path: Path) -> ImageSet:
 
 
 def _npz(path: Path) -> Array:
+    return _only(_arrays(path), path)
+
+
+def _arrays(path: Path) -> dict[str, Array]:
     with user_errors(path):
         try:
             with np.load(path, allow_pickle=False) as file:
-                return _only({name: file[name] for name in file.files}, path)
+                return {name: file[name] for name in file.files}
         except (ValueError, KeyError, EOFError) as error:
             raise UserError(f"{path} is no whole .npz of arrays: {error}", "write it anew") from error
         except Exception as error:

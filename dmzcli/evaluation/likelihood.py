@@ -19,6 +19,7 @@ from dmzcli.model.autoencoder import Autoencoder
 from dmzcli.model.pixels import to_unit
 from dmzcli.runs import Run
 from dmzcli.system.files import atomic, write_json
+from dmzcli.system.locks import WHILE, hold
 from dmzcli.system.progress import Silence, Talk
 from dmzcli.system.randomness import stream
 
@@ -145,12 +146,10 @@ def measure(
         "model": run.weights_hash,
     }
     file = out / f"likelihood-{split}{'' if prior is None else '-' + str(priced['prior'])}.json"
-    write_json(file, card)
-    plot(
-        result,
-        file.with_suffix(".png"),
-        f"{run.path.name}, {len(rows):,} {split} images: {card['bounds']}",
-    )
+    title = f"{run.path.name}, {len(rows):,} {split} images: {card['bounds']}"
+    with hold(file, patience=WHILE):
+        write_json(file, card)
+        plot(result, file.with_suffix(".png"), title)
     return card, file
 
 

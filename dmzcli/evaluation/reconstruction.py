@@ -32,6 +32,7 @@ from dmzcli.generation.recipe import Recipe
 from dmzcli.model.autoencoder import Autoencoder
 from dmzcli.runs import Run
 from dmzcli.system.files import write_json
+from dmzcli.system.locks import WHILE, hold
 from dmzcli.system.png import labelled_rows, write_png
 from dmzcli.system.progress import Silence, Talk
 
@@ -292,7 +293,7 @@ def evaluate_reconstructions(
     picture = file.with_suffix(".png")
     shown = spread(np.arange(len(rows)), 10)
     sides = [("images", pairs.originals[shown]), ("reconstructions", pairs.decoded[shown])]
-    write_png(picture, labelled_rows(sides, len(shown)))
+    sheet = labelled_rows(sides, len(shown))
     card = ReconstructionCard(
         scores=pairs.scores,
         absent=pairs.absent,
@@ -309,5 +310,7 @@ def evaluate_reconstructions(
         versions=versions(),
         created=datetime.now(UTC).isoformat(timespec="seconds"),
     )
-    write_json(file, card.facts())
+    with hold(file, patience=WHILE):
+        write_png(picture, sheet)
+        write_json(file, card.facts())
     return card

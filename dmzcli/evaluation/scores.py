@@ -23,8 +23,8 @@ import torch
 Array = np.ndarray
 GROUPS = 20
 KERNEL_IMAGES = 10_000
-"""Images of either set at most, evenly spread, that kernel distance, precision and recall are computed from: their cost
-grows with the product of the counts."""
+"""Images of either set at most, one from each equal stretch, that kernel distance, precision and recall are computed
+from: their cost grows with the product of the counts."""
 SUBSET = 1000
 """Images of a kernel distance's subset, as published values have it; fewer where there are fewer."""
 NEIGHBORS = 3
@@ -38,11 +38,19 @@ class Score:
         metric: Name of the metric.
         value: The score.
         error: Standard error over generated images; the reference is taken as given.
+        left_out: The statistic without each group of images, (G,): what :func:`difference` pairs. Empty where it is
+            not known.
     """
 
     metric: str
     value: float
     error: float
+    left_out: tuple[float, ...] = ()
+
+    @classmethod
+    def jackknifed(cls, metric: str, value: float, left_out: Sequence[float]) -> Score:
+        """A score whose error follows from the statistic without each group, (G,)."""
+        return cls(metric, float(value), jackknife(left_out), tuple(float(v) for v in left_out))
 
     @property
     def interval(self) -> tuple[float, float]:
@@ -72,9 +80,34 @@ class Moments:
         return cls(len(exact), exact.mean(0), np.atleast_2d(np.cov(exact, rowvar=False)))
 
 
-def groups(count: int) -> Array:
-    """Which of :data:`GROUPS` groups each of ``count`` images is in: every G-th, so that sorted sets do no harm."""
-    return np.arange(count) % min(GROUPS, count)
+def groups(count: int, strata: Array | None = None) -> Array:
+    """Which of :data:`GROUPS` groups each of ``count`` images is in, at random; the same for every set of a size.
+
+    Every G-th would not do: of images whose classes take turns, each group would hold half of the classes only, and
+    the interval would be that of leaving classes out.
+
+    Arguments:
+        count: N.
+        strata: Integers (N,): the class that each image was asked for, if how many there are of each was not left to
+            chance. Every group then has its share of each class, as every such set has.
+    """
+    order = np.random.RandomState(0).permutation(count)
+    if strata is not None:
+        order = order[np.argsort(np.asarray(strata)[order], kind="stable")]
+    member = np.empty(count, np.int64)
+    member[order] = np.arange(count) % min(GROUPS, count)
+    return member
+
+
+def subset(count: int, most: int) -> Array:
+    """At most ``most`` of ``count`` positions, in order, one at random from each of as many equal stretches.
+
+    Sorted sets keep their mixture, and so do sets whose classes take turns.
+    """
+    if count <= most:
+        return np.arange(count)
+    bounds = np.arange(most + 1) * count // most
+    return bounds[:-1] + (np.random.RandomState(0).rand(most) * np.diff(bounds)).astype(np.int64)
 
 
 def jackknife(values: Sequence[float]) -> float:
@@ -84,8 +117,21 @@ def jackknife(values: Sequence[float]) -> float:
     return float(np.sqrt((count - 1) / count * ((left_out - left_out.mean()) ** 2).sum()))
 
 
-def frechet(generated: Array, reference: Moments, name: str = "fid") -> Score:
-    """‖μ₁ − μ₂‖² + tr(Σ₁ + Σ₂ − 2 (Σ₁ Σ₂)^½) of features (N, F)."""
+def difference(first: Score, second: Score) -> Score:
+    """First minus second, paired by groups: image i of both is in one group, and shares its noise.
+
+    Raises:
+        ValueError: The scores are of sets of different sizes, or do not know their groups.
+    """
+    if not first.left_out or len(first.left_out) != len(second.left_out):
+        raise ValueError("the scores have no groups in common")
+    without = np.subtract(first.left_out, second.left_out)
+    name = f"difference of {first.metric}"  # which may be below 0
+    return Score.jackknifed(name, first.value - second.value, without.tolist())
+
+
+def frechet(generated: Array, reference: Moments, name: str = "fid", strata: Array | None = None) -> Score:
+    """‖μ₁ − μ₂‖² + tr(Σ₁ + Σ₂ − 2 (Σ₁ Σ₂)^½) of features (N, F); for ``strata`` see :func:`groups`."""
     from torch_fidelity.metric_fid import KEY_METRIC_FID, fid_statistics_to_metric
 
     own = Moments.of(generated)
@@ -94,16 +140,16 @@ def frechet(generated: Array, reference: Moments, name: str = "fid") -> Score:
         {"mu": reference.mean, "sigma": reference.covariance},
         verbose=False,
     )[KEY_METRIC_FID]
-    return Score(name, float(value), jackknife(_frechet_left_out(generated, reference)))
+    return Score.jackknifed(name, value, _frechet_left_out(generated, reference, strata))
 
 
-def _frechet_left_out(generated: Array, reference: Moments) -> list[float]:
+def _frechet_left_out(generated: Array, reference: Moments, strata: Array | None = None) -> list[float]:
     """The distance without each group; from sums, and by symmetric matrices, which is many times faster."""
     values, vectors = np.linalg.eigh(reference.covariance)
     root = vectors * np.sqrt(np.clip(values, 0, None)) @ vectors.T
     center = reference.mean  # sums around it lose no digits
     shifted = generated.astype(np.float64) - center
-    total, product, member = shifted.sum(0), shifted.T @ shifted, groups(len(shifted))
+    total, product, member = shifted.sum(0), shifted.T @ shifted, groups(len(shifted), strata)
     left_out = []
     for group in range(int(member.max()) + 1):
         left = shifted[member == group]
@@ -120,7 +166,9 @@ def _frechet_left_out(generated: Array, reference: Moments) -> list[float]:
     return left_out
 
 
-def kernel_distance(generated: Array, reference: Array, seed: int = 0, name: str = "kid") -> Score:
+def kernel_distance(
+    generated: Array, reference: Array, seed: int = 0, name: str = "kid", strata: Array | None = None
+) -> Score:
     """Squared maximum mean discrepancy with the kernel (x·y / F + 1)³: the mean over 100 random subsets."""
     from torch_fidelity.metric_kid import KEY_METRIC_KID_MEAN, kid_features_to_metric
 
@@ -131,16 +179,16 @@ def kernel_distance(generated: Array, reference: Array, seed: int = 0, name: str
         rng_seed=seed % 2**32,
         verbose=False,
     )[KEY_METRIC_KID_MEAN]
-    return Score(name, float(value), jackknife(_mmd_left_out(generated, reference)))
+    return Score.jackknifed(name, value, _mmd_left_out(generated, reference, strata))
 
 
-def _mmd_left_out(generated: Array, reference: Array) -> list[float]:
+def _mmd_left_out(generated: Array, reference: Array, strata: Array | None = None) -> list[float]:
     """The unbiased estimate on all images, without each group, from sums of the kernel over pairs of groups."""
 
     def kernel(a: Array, b: Array) -> Array:
         return (a.astype(np.float64) @ b.astype(np.float64).T / a.shape[1] + 1) ** 3
 
-    member = groups(len(generated))
+    member = groups(len(generated), strata)
     parts = [generated[member == group] for group in range(int(member.max()) + 1)]
     within = np.array([[kernel(a, b).sum() for b in parts] for a in parts])
     diagonal = np.array(
@@ -163,7 +211,9 @@ def _mmd_left_out(generated: Array, reference: Array) -> list[float]:
     return left_out
 
 
-def inception_score(logits: Array, seed: int = 0, name: str = "inception-score") -> Score:
+def inception_score(
+    logits: Array, seed: int = 0, name: str = "inception-score", strata: Array | None = None
+) -> Score:
     """exp E KL(p(y | x) ‖ p(y)): the mean over ten parts of the shuffled images."""
     from torch_fidelity.metric_isc import KEY_METRIC_ISC_MEAN, isc_features_to_metric
 
@@ -172,14 +222,17 @@ def inception_score(logits: Array, seed: int = 0, name: str = "inception-score")
         return isc_features_to_metric(torch.from_numpy(rows), splits, False)[KEY_METRIC_ISC_MEAN]
 
     # Shuffled once: another shuffle for every set that is left out would add its own noise to the interval.
-    shuffled = logits[np.random.RandomState(seed % 2**32).permutation(len(logits))]
-    member = groups(len(logits))
+    order = np.random.RandomState(seed % 2**32).permutation(len(logits))
+    shuffled, member = logits[order], groups(len(logits), strata)[order]
     left_out = [score(shuffled[member != group]) for group in range(int(member.max()) + 1)]
-    return Score(name, score(shuffled), jackknife(left_out))
+    return Score.jackknifed(name, score(shuffled), left_out)
 
 
 def precision_recall(
-    generated: Array, reference: Array, names: tuple[str, str] = ("precision", "recall")
+    generated: Array,
+    reference: Array,
+    names: tuple[str, str] = ("precision", "recall"),
+    strata: Array | None = None,
 ) -> tuple[Score, Score]:
     """The shares of generated images within the reference's 3-nearest-neighbor balls, and the other way around."""
     from torch_fidelity.metric_prc import KEY_METRIC_PRECISION, KEY_METRIC_RECALL, prc_features_to_metric
@@ -188,16 +241,18 @@ def precision_recall(
     values = prc_features_to_metric(
         fake, real, prc_neighborhood=NEIGHBORS, prc_batch_size=1000, save_cpu_ram=True, verbose=False
     )
-    inside, covered = _balls_left_out(fake, real)
+    inside, covered = _balls_left_out(fake, real, strata)
     return (
-        Score(names[0], float(values[KEY_METRIC_PRECISION]), jackknife(inside)),
-        Score(names[1], float(values[KEY_METRIC_RECALL]), jackknife(covered)),
+        Score.jackknifed(names[0], values[KEY_METRIC_PRECISION], inside),
+        Score.jackknifed(names[1], values[KEY_METRIC_RECALL], covered),
     )
 
 
-def _balls_left_out(fake: torch.Tensor, real: torch.Tensor) -> tuple[list[float], list[float]]:
+def _balls_left_out(
+    fake: torch.Tensor, real: torch.Tensor, strata: Array | None = None
+) -> tuple[list[float], list[float]]:
     """Precision and recall without each group of generated images."""
-    member = torch.from_numpy(groups(len(fake)))
+    member = torch.from_numpy(groups(len(fake), strata))
     count = int(member.max()) + 1
     radius = torch.cat([torch.cdist(p, real).kthvalue(NEIGHBORS + 1).values for p in real.split(1000)])
     within = torch.cat([(torch.cdist(p, real) <= radius).any(1) for p in fake.split(1000)]).double()

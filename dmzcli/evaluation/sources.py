@@ -14,6 +14,8 @@ from dmzcli.runs.plan import locate
 from dmzcli.system.files import read_json
 
 INCEPTION_CHANNELS = 3
+ENOUGH_TO_LEARN = 1000
+"""Images of a valid split that make features worth having."""
 
 
 def run_of(samples: Path) -> Run | None:
@@ -52,6 +54,13 @@ def reference_data(
     return data if data_dir is None else data.model_copy(update={"data_dir": str(data_dir)})
 
 
-def usual_features(dataset: Dataset) -> str:
-    """The features for a dataset where none are asked for: Inception was trained on color photographs."""
-    return "inception" if dataset.images.shape[3] == INCEPTION_CHANNELS else "classifier"
+def usual_features(dataset: Dataset, split: str) -> str:
+    """The features for a reference where none are asked for.
+
+    Inception for color, as it was trained on color photographs; else the classifier that has not seen the split, where
+    there are enough images for it.
+    """
+    if dataset.images.shape[3] == INCEPTION_CHANNELS:
+        return "inception"
+    unseen = split == "train" and len(dataset.rows("valid")) >= ENOUGH_TO_LEARN
+    return "classifier-valid" if unseen else "classifier"

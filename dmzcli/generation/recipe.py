@@ -10,7 +10,7 @@ from dmzcli.diffusion.thresholds import KINDS, PERCENTILE
 if TYPE_CHECKING:
     import torch
 
-    from dmzcli.config import DiffusionConfig
+    from dmzcli.config import Config, DiffusionConfig
     from dmzcli.diffusion.samplers import Sampler
 
 
@@ -25,7 +25,8 @@ class Recipe:
         eta: Noise of a step, for samplers that let one choose.
         threshold: Bound of each estimate of the image.
         percentile: Percentile of the dynamic threshold.
-        precision: ``no`` (float32) or ``bf16`` for the network's evaluations; ``auto`` until a device is known.
+        precision: ``no`` (float32) or ``bf16`` for the network's evaluations; ``auto`` until device and network are
+            known.
     """
 
     sampler: str = "ancestral"
@@ -36,17 +37,30 @@ class Recipe:
     percentile: float = PERCENTILE
     precision: str = "no"
 
-    def on(self, device: torch.device) -> Recipe:
-        """The recipe whose precision is what ``auto`` means on a device.
+    def on(self, device: torch.device, config: Config) -> Recipe:
+        """The recipe whose precision is what ``auto`` means on a device: by timing a convolution of the network's.
+
+        Arguments:
+            device: Where images are made.
+            config: The model's resolved settings.
 
         Raises:
             UserError: The precision or the sampler is unknown.
         """
         from dmzcli.diffusion.samplers import sampler_class
-        from dmzcli.system.devices import computing_in
+        from dmzcli.generation.decode import usual_count
+        from dmzcli.system.precision import check, choose
 
         sampler_class(self.sampler)
-        return replace(self, precision=computing_in(self.precision, device))
+        check(self.precision)
+        if self.precision != "auto":
+            return self
+        _, size, _ = config.shape
+        channels = config.model.channels * config.model.multipliers[0]
+        count = usual_count(size, device)
+        return replace(
+            self, precision=choose("auto", device, channels, size, count, gradients=False).precision
+        )
 
     def resolved(self, diffusion: DiffusionConfig) -> Recipe:
         """The recipe with the spacing that it has for a model's diffusion."""
@@ -67,8 +81,11 @@ class Recipe:
         )
 
     def facts(self) -> dict[str, Any]:
-        """As JSON."""
-        return asdict(self)
+        """As JSON; with the sampler's law, where that has changed since the first."""
+        from dmzcli.diffusion.samplers import sampler_class
+
+        law = sampler_class(self.sampler).law
+        return asdict(self) | ({} if law == 1 else {"law": law})
 
 
 def choices() -> dict[str, dict[str, str]]:

@@ -22,6 +22,7 @@ from PIL import Image
 from dmzcli.codes.draw import draw_bits
 from dmzcli.codes.find import owner_of
 from dmzcli.codes.given import Conditions
+from dmzcli.diffusion.samplers import Sampler
 from dmzcli.errors import UserError
 from dmzcli.generation.decode import decode, usual_batch
 from dmzcli.generation.marks import arrays, file_names, labelled_grid, repetition, safe
@@ -31,6 +32,7 @@ from dmzcli.runs import Run
 from dmzcli.system import processes
 from dmzcli.system.files import atomic, read_json, user_errors, write_json
 from dmzcli.system.interrupts import Interrupted, collected
+from dmzcli.system.locks import hold_together, leftover
 from dmzcli.system.png import write_png
 from dmzcli.system.progress import Silence, Talk
 
@@ -118,6 +120,11 @@ def _claim(out: Path, samples: Samples) -> None:
     if card.exists():
         earlier = {**Samples("", "", "", 0, EARLIEST).facts(), **read_json(card)}
         names = {*facts, *({"classes"} & earlier.keys())} - {"count"}
+        if earlier.get("law", 1) != facts.get("law", 1):
+            raise UserError(
+                f"{out} holds images of an earlier {samples.recipe.sampler}, which makes others today",
+                "choose another --out, or delete the folder",
+            )
         differing = sorted(name for name in names if earlier.get(name) != facts.get(name))
         if differing:
             name = differing[0]
@@ -133,9 +140,17 @@ def _claim(out: Path, samples: Samples) -> None:
         if earlier["count"] < samples.count:  # until the end, the folder of more images is unfinished
             for name in ("samples.json", "samples.npz", "grid.png"):
                 (out / name).unlink(missing_ok=True)
-    elif out.exists() and (not out.is_dir() or any(out.iterdir())):
-        raise UserError(f"{out} is there already and holds no samples of dmz", "choose another --out")
+    else:
+        _check_free(out)
     write_json(card, facts)
+
+
+def _check_free(out: Path) -> None:
+    """Raises UserError where a folder without a plan holds anything but what a killed call has left."""
+    if out.exists() and not (
+        out.is_dir() and ((out / "plan.json").exists() or all(leftover(file.name) for file in out.iterdir()))
+    ):
+        raise UserError(f"{out} is there already and holds no samples of dmz", "choose another --out")
 
 
 def sample(
@@ -162,7 +177,8 @@ def sample(
         uint8 (N, H, W, C).
 
     Raises:
-        UserError: The recipe does not fit the model, the folder holds something else, the disk is full.
+        UserError: The recipe does not fit the model, the folder holds something else, the disk is full, or another
+            command writes the folder.
         Interrupted: SIGINT or SIGTERM came; finished images are kept.
     """
     talk, conditions = talk or Silence(), conditions or Conditions()
@@ -173,6 +189,26 @@ def sample(
             f"{sampler.name} adds no noise, which works poorly for models trained with input perturbation; "
             "prefer --sampler ancestral"
         )
+    _check_free(out)
+    if not processes.agree(samples.model):
+        raise UserError(
+            "the processes have loaded different weights: a training goes on", "run the same command again"
+        )
+    with hold_together(out, folder=True):
+        return _sample(model, bits, samples, sampler, out, conditions, batch_size, talk)
+
+
+def _sample(
+    model: Autoencoder,
+    bits: Array | None,
+    samples: Samples,
+    sampler: Sampler,
+    out: Path,
+    conditions: Conditions,
+    batch_size: int,
+    talk: Talk,
+) -> Array:
+    """The same under the folder's lock."""
     folder = out / "images"
     files = [folder / name for name in file_names(samples.count, conditions)]
     if processes.main():

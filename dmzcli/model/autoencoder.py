@@ -88,12 +88,24 @@ class Autoencoder(nn.Module):
         """The most probable bits of images (B, C, H, W), uint8 (B, D)."""
         return self.latent.bits(self.logits(x))
 
-    def remeasure(self, images: np.ndarray, batch_size: int = 512) -> None:
-        """Sets the encoder's batch-norm statistics to its own moments on uint8 images (N, H, W, C)."""
-        if self.encoder is not None:
-            # Equal parts: each counts alike, so that a short one would count its images many times over.
-            parts = np.array_split(np.arange(len(images)), max(1, -(-len(images) // batch_size)))
-            remeasure(self.encoder, (to_unit(images[rows], self.device) for rows in parts))
+    def remeasure(
+        self, images: np.ndarray, rows: np.ndarray | None = None, batch_size: int | None = None
+    ) -> None:
+        """Sets the encoder's batch-norm statistics to its own moments.
+
+        Arguments:
+            images: uint8 (N, H, W, C), in memory or mapped: a batch at a time is read.
+            rows: Positions of those to measure; by default all.
+            batch_size: Images at a time; by default as many as have the pixels of 512 images of 32×32, and no more
+                than 512.
+        """
+        if self.encoder is None:
+            return
+        rows = np.arange(len(images)) if rows is None else rows
+        most = batch_size or max(1, min(512, 512 * 32**2 // (self.shape[1] * self.shape[2])))
+        # Equal parts: each counts alike, so that a short one would count its images many times over.
+        parts = np.array_split(rows, max(1, -(-len(rows) // most)))
+        remeasure(self.encoder, (to_unit(images[part], self.device) for part in parts))
 
     def context(self, codes: Tensor) -> Any:
         """What the denoiser needs of codes (B, …), once for all steps."""

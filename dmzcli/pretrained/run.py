@@ -17,8 +17,8 @@ from dmzcli.model.autoencoder import build
 from dmzcli.pretrained.weights import EXPECTED, Weights
 from dmzcli.runs import Run
 from dmzcli.runs.plan import locate
-from dmzcli.runs.run import save_weights
 from dmzcli.system.files import sha256, write_json
+from dmzcli.system.locks import hold
 
 
 @dataclass(frozen=True)
@@ -122,11 +122,12 @@ def import_weights(foreign: Weights, config: Config, assumed: Mapping[str, Any],
         left_over=foreign.left_over,
         assumed=dict(assumed),
     )
-    write_json(run.imported, asdict(outcome))
-    save_weights(run.weights, model.state_dict(), 0, config)
-    run.save_config(
-        config
-    )  # the last file: without it, the directory is no run, and the import can be repeated
+    with hold(run.path, folder=True):
+        _check_free(run)
+        write_json(run.imported, asdict(outcome))
+        run.save_model(model.state_dict(), 0, config)
+        # The last file: without it, the directory is no run, and the import can be repeated.
+        run.save_config(config)
     return outcome
 
 

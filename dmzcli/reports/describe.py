@@ -123,6 +123,10 @@ def _prior(path: Path) -> dict[str, Any]:
     facts: dict[str, Any] = {"what": "prior", "path": str(path), "kind": prior.kind, "dim": prior.dim}
     facts |= {"given_dim": prior.given_dim, "exact": prior.exact, "memorises": prior.memorises}
     facts |= {"options": vars(prior.options), "report": prior.report.as_dict() if prior.report else None}
+    if prior.saved_law != prior.law:
+        facts["note"] = (
+            "an earlier version measured the report, and drew other codes; fit it again for new figures"
+        )
     return facts | {"metadata": prior.metadata}
 
 

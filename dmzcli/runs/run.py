@@ -14,7 +14,15 @@ from typing import TYPE_CHECKING
 
 from dmzcli.config import Config, parse
 from dmzcli.errors import UserError
-from dmzcli.system.files import load_tensors, read_json, read_metadata, save_tensors, sha256, write_json
+from dmzcli.system.files import (
+    load_signed,
+    load_tensors,
+    read_json,
+    read_metadata,
+    save_tensors,
+    sha256,
+    write_json,
+)
 
 if TYPE_CHECKING:
     import torch
@@ -104,7 +112,10 @@ class Run:
 
     @cached_property
     def weights_hash(self) -> str:
-        """SHA-256 of ``model.safetensors``."""
+        """SHA-256 of ``model.safetensors``: of those weights that :meth:`load_model` gave last, if it did.
+
+        So a command signs what it makes with the weights that made it, whatever training has written meanwhile.
+        """
         if not self.weights.exists():
             raise UserError(
                 f"{self.path} has no model.safetensors yet", f"train it with dmz train --run {self.path}"
@@ -163,8 +174,15 @@ class Run:
             raise UserError(
                 f"{self.path} has no model.safetensors yet", f"train it with dmz train --run {self.path}"
             )
-        load_into(model, self.weights)
+        tensors, _, digest = load_signed(self.weights)
+        _fill(model, self.weights, tensors)
+        self.__dict__["weights_hash"] = digest
         return model.to(device).eval()
+
+    def save_model(self, tensors: dict[str, torch.Tensor], step: int, config: Config) -> None:
+        """Writes ``model.safetensors``."""
+        save_weights(self.weights, tensors, step, config)
+        self.__dict__.pop("weights_hash", None)
 
 
 def load_into(model: torch.nn.Module, path: Path) -> dict[str, str]:
@@ -174,6 +192,11 @@ def load_into(model: torch.nn.Module, path: Path) -> dict[str, str]:
         The file's metadata.
     """
     tensors, metadata = load_tensors(path)
+    _fill(model, path, tensors)
+    return metadata
+
+
+def _fill(model: torch.nn.Module, path: Path, tensors: dict[str, torch.Tensor]) -> None:
     expected = {name: tuple(tensor.shape) for name, tensor in model.state_dict().items()}
     stored = {name: tuple(tensor.shape) for name, tensor in tensors.items()}
     if expected != stored:
@@ -184,11 +207,10 @@ def load_into(model: torch.nn.Module, path: Path) -> dict[str, str]:
             "weights and config.json must come from the same run",
         )
     model.load_state_dict(tensors)
-    return metadata
 
 
 def save_weights(path: Path, tensors: dict[str, torch.Tensor], step: int, config: Config) -> None:
-    """Writes a model's weights. One metadata entry only: their order in the file is not fixed, its bytes must be."""
+    """Writes a model's weights; the same bytes for the same ones."""
     facts = {
         "step": step,
         "experiment": config.experiment(),

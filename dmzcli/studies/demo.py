@@ -15,12 +15,15 @@ from dmzcli.analysis.probes.table import probe_table, write_probes
 from dmzcli.codes.draw import draw_bits
 from dmzcli.codes.encode import encode
 from dmzcli.codes.fit import fit
+from dmzcli.config import Config
 from dmzcli.generation.recipe import Recipe
 from dmzcli.generation.samples import Samples, sample
 from dmzcli.reports.gather import gather
 from dmzcli.reports.run_page import write_report
+from dmzcli.runs import Run
 from dmzcli.runs.plan import plan
 from dmzcli.system.devices import pick
+from dmzcli.system.locks import hold
 from dmzcli.system.progress import Talk
 from dmzcli.training import train
 
@@ -86,6 +89,14 @@ def run_demo(
     dataset = data.load("digits")
     config = draft.config.resolved(dataset.images.shape[1], dataset.images.shape[3])
     run = draft.directory(config, directory)
+    with hold(run.path, folder=True):
+        return _run(config, dataset, run, seed, device, talk, started)
+
+
+def _run(
+    config: Config, dataset: data.Dataset, run: Run, seed: int, device: str | None, talk: Talk, started: float
+) -> dict[str, Any]:
+    """The same under the run's lock."""
     talk.say(f"1/5 training on {dataset.identity}")
     outcome = train(config, dataset, run, device, None, talk)
     where = pick(device)

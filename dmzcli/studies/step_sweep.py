@@ -20,6 +20,7 @@ from dmzcli.codes.encode import bits_of
 from dmzcli.config import DiffusionConfig
 from dmzcli.data import Dataset
 from dmzcli.data.dataset import spread
+from dmzcli.diffusion.samplers import sampler_class
 from dmzcli.errors import UserError
 from dmzcli.evaluation.card import evaluate
 from dmzcli.evaluation.features import FEWEST, Extractor
@@ -31,6 +32,7 @@ from dmzcli.runs import Run
 from dmzcli.runs.find import ROOT, runs_in
 from dmzcli.system.files import atomic, read_json, write_json, write_markdown
 from dmzcli.system.interrupts import Interrupted, collected
+from dmzcli.system.locks import hold
 from dmzcli.system.png import grid, write_png
 from dmzcli.system.progress import Silence, Talk
 
@@ -177,7 +179,8 @@ def sweep(
         talk: Receives progress.
 
     Raises:
-        UserError: A sampler, number of steps or spacing does not fit; before any image is sampled.
+        UserError: A sampler, number of steps or spacing does not fit, or another command writes the folder; before any
+            image of a cell is sampled.
         Interrupted: SIGINT or SIGTERM came; finished cells are kept.
     """
     talk = talk or Silence()
@@ -193,7 +196,7 @@ def sweep(
     }
     real, real_count = _real(dataset, split, count, extractor, talk)
     cells: list[Cell] = []
-    with collected() as signals, talk.task("cells", len(cells_to_come)) as advance:
+    with hold(out, folder=True), collected() as signals, talk.task("cells", len(cells_to_come)) as advance:
 
         def stop() -> None:
             if signals:
@@ -286,6 +289,8 @@ def _cell(
         "seed": seed,
         "precision": recipe.precision,
     }
+    if (law := sampler_class(name).law) > 1:
+        origin["law"] = law
     file = out / "cards" / f"{source.name}-{name}-{t:03d}.json"
     if file.exists():
         card = read_json(file)

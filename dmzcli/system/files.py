@@ -1,30 +1,29 @@
 """Files that are whole or absent: atomic writes, and readers that name what is wrong with a file.
 
-Everything is written to a temporary file in the target's own folder, flushed to the disk and renamed
-over the target, so that no reader and no kill ever meets half a file.
+Everything is written to a temporary file, flushed to the disk and renamed over the target, so that no reader and no
+kill ever meets half a file.
 """
 
 from __future__ import annotations
 
-import errno
 import hashlib
 import json
 import os
-import tempfile
+import secrets
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from functools import lru_cache
-from glob import escape
+from io import BufferedReader
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from dmzcli.errors import UserError
+from dmzcli.system.locks import writing
+from dmzcli.system.refusals import user_errors
+from dmzcli.system.tensors import ENTRY, check, metadata_in
+from dmzcli.system.tensors import write as write_tensors
 
 if TYPE_CHECKING:
     import torch
-
-_FULL = {errno.ENOSPC, errno.EDQUOT}
-_DENIED = {errno.EACCES, errno.EPERM, errno.EROFS}
 
 
 def cache_root() -> Path:
@@ -34,57 +33,26 @@ def cache_root() -> Path:
 
 
 @contextmanager
-def user_errors(path: Path) -> Iterator[None]:
-    """Turns the file system's refusals about ``path`` into a :class:`UserError`."""
-    try:
-        yield
-    except OSError as error:
-        if error.errno in _FULL:
-            raise UserError(f"no space left to write {path}", "free some space and run it again") from error
-        if error.errno in _DENIED:
-            raise UserError(
-                f"no permission to use {path}", "choose another folder with --out or --run"
-            ) from error
-        if isinstance(error, FileNotFoundError):
-            raise UserError(f"{path} does not exist", "check the path") from error
-        if isinstance(error, (IsADirectoryError, NotADirectoryError, FileExistsError)):
-            raise UserError(f"{path} is not what was expected: {error.strerror}", "check the path") from error
-        reason = error.strerror or str(error)
-        raise UserError(f"{path} cannot be used: {reason}", "check the path and its disk") from error
-
-
-@contextmanager
 def atomic(path: str | Path) -> Iterator[Path]:
-    """Yields a temporary path beside ``path``; renames it onto ``path`` when the block succeeds.
+    """Yields a temporary file; renames it onto ``path`` when the block succeeds.
+
+    It lies in the temporary folder of the place that ``path`` is written in, see :mod:`dmzcli.system.locks`; where
+    none is held, ``path`` itself is the place for as long as the block lasts.
 
     Raises:
-        UserError: The disk is full, or the folder cannot be written.
+        UserError: The disk is full, the folder cannot be written, or another process is writing the file.
     """
     path = Path(path)
-    with user_errors(path):
-        path.parent.mkdir(parents=True, exist_ok=True)
-        handle, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".tmp", dir=path.parent)
-        os.close(handle)
-    temporary = Path(name)
-    try:
-        with user_errors(path):
+    with user_errors(path), writing(path) as folder:
+        temporary = folder / f"{secrets.token_hex(4)}{path.suffix}"
+        try:
+            temporary.touch(exist_ok=False)
             yield temporary
-            umask = os.umask(0)
-            os.umask(umask)
-            temporary.chmod(0o666 & ~umask)
             with temporary.open("rb") as stream:
                 os.fsync(stream.fileno())
             temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
-
-
-def sweep(path: str | Path) -> None:
-    """Removes the temporary files that killed writers of ``path`` left beside it."""
-    path = Path(path)
-    with user_errors(path):
-        for stale in path.parent.glob(f".{escape(path.name)}.*.tmp"):
-            stale.unlink(missing_ok=True)
+        finally:
+            temporary.unlink(missing_ok=True)
 
 
 def write_json(path: str | Path, value: Any) -> None:
@@ -122,35 +90,46 @@ def read_json(path: str | Path) -> dict[str, Any]:
 def save_tensors(
     path: str | Path, tensors: Mapping[str, torch.Tensor], metadata: Mapping[str, str] | None = None
 ) -> None:
-    """Writes tensors as safetensors, whole or not at all."""
-    from safetensors import SafetensorError
-    from safetensors.torch import save_file
-
-    with atomic(path) as temporary:
-        try:
-            save_file(
-                {k: v.detach().contiguous() for k, v in tensors.items()}, temporary, dict(metadata or {})
-            )
-        except SafetensorError as error:  # its I/O errors carry the system's code in their text only
-            if "No space left" in str(error) or "os error 28" in str(error):
-                raise OSError(errno.ENOSPC, str(error)) from error
-            raise
+    """Writes tensors as safetensors, with their checksums, whole or not at all."""
+    with atomic(path) as temporary, temporary.open("r+b") as stream:
+        write_tensors(stream, tensors, metadata or {})
 
 
 def load_tensors(path: str | Path) -> tuple[dict[str, torch.Tensor], dict[str, str]]:
     """Reads a safetensors file: its tensors on the CPU, and its metadata.
 
     Raises:
-        UserError: The file is missing, truncated, or not safetensors.
+        UserError: The file is missing, truncated, altered, or not safetensors.
     """
-    with _tensor_file(Path(path)) as stream:
-        return {name: stream.get_tensor(name) for name in stream.keys()}, dict(stream.metadata() or {})
+    path = Path(path)
+    with _tensor_file(path) as stream:
+        return check(path, list(stream.keys()), stream.get_tensor, stream.metadata() or {})
+
+
+def load_signed(path: str | Path) -> tuple[dict[str, torch.Tensor], dict[str, str], str]:
+    """The same with the SHA-256 of the very bytes that were read, whatever the path names by now.
+
+    The file lies in memory as a whole for a moment, beside its tensors.
+    """
+    from safetensors import SafetensorError
+    from safetensors.torch import load
+
+    path = Path(path)
+    with user_errors(path):
+        content = path.read_bytes()
+    try:
+        tensors = load(content)
+    except SafetensorError as error:
+        raise _not_whole(path, error) from error
+    found, metadata = check(path, list(tensors), tensors.__getitem__, metadata_in(content))
+    return found, metadata, hashlib.sha256(content).hexdigest()
 
 
 def read_metadata(path: str | Path) -> dict[str, str]:
     """The metadata of a safetensors file alone; raises as :func:`load_tensors`."""
     with _tensor_file(Path(path)) as stream:
-        return dict(stream.metadata() or {})
+        metadata = stream.metadata() or {}
+    return {name: text for name, text in metadata.items() if name != ENTRY}
 
 
 @contextmanager
@@ -163,19 +142,27 @@ def _tensor_file(path: Path) -> Iterator[Any]:
             with safe_open(path, framework="pt") as stream:
                 yield stream
         except SafetensorError as error:
-            raise UserError(
-                f"{path} is not a whole safetensors file: {error}", "restore the file or make it anew"
-            ) from error
+            raise _not_whole(path, error) from error
+
+
+def _not_whole(path: Path, error: Exception) -> UserError:
+    return UserError(f"{path} is not a whole safetensors file: {error}", "restore the file or make it anew")
 
 
 def sha256(path: str | Path) -> str:
     """The SHA-256 of a file's bytes, in hexadecimal."""
-    with user_errors(Path(path)):
-        facts = Path(path).stat()
-        return _sha256(str(Path(path).absolute()), facts.st_size, facts.st_mtime_ns)
+    with user_errors(Path(path)), open(path, "rb") as stream:
+        return sha256_of(stream)
 
 
-@lru_cache(maxsize=1024)
-def _sha256(path: str, size: int, modified: int) -> str:
-    with open(path, "rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()
+def sha256_of(stream: BufferedReader) -> str:
+    """The SHA-256 of an open file, whatever its path names by now; computed once while the file is as it is."""
+    facts = os.fstat(stream.fileno())
+    key = (facts.st_dev, facts.st_ino, facts.st_size, facts.st_mtime_ns, facts.st_ctime_ns)
+    if key not in _digests:
+        stream.seek(0)
+        _digests[key] = hashlib.file_digest(stream, "sha256").hexdigest()
+    return _digests[key]
+
+
+_digests: dict[tuple[int, ...], str] = {}

@@ -3,26 +3,37 @@
 HDF5 crashes the whole process where a disk is full, so it only lays the file out: groups, attributes, and columns of
 bytes that are allocated but not written. The space is reserved before, and the columns are written at their offsets
 by plain file operations, whose errors can be told to a user. A column that is stored in one piece can also be mapped
-into memory, so that its rows are read when they are used.
+into memory, so that its rows are read when they are used. Every column carries the SHA-256 of its values as they lie in
+the file, in the attribute ``sha256``, and the root that of the attributes; what others add is left alone.
 """
 
 from __future__ import annotations
 
+import hashlib
 import os
+import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from io import BufferedReader
 from pathlib import Path
 from typing import IO, Any
 
 import h5py
 import numpy as np
 
-from dmzcli.errors import UserError
+from dmzcli.errors import Unchecked, UserError
 from dmzcli.system.files import atomic, user_errors
 
 _STRUCTURE = 1 << 16
 """More bytes than a file's structure takes, names and attributes aside."""
+
+
+CHECKSUM, COVERED = CHECKSUMS = ("sha256", "checked")
+"""Attributes: the checksum; and, of the root alone, the names of those attributes that its own is of."""
+_BLANK = b"0" * 64
+_PIECE = 1 << 24
+"""Bytes that are hashed at a time."""
 
 
 @dataclass(frozen=True)
@@ -59,20 +70,77 @@ def attributes(path: Path) -> dict[str, Any]:
         return {}
 
 
+@dataclass(frozen=True)
+class Opened:
+    """A file of one kind: all that is read is of one file, whatever its path names by now.
+
+    Attributes:
+        path: Its name in errors.
+        kind: Its kind.
+        raw: Its bytes.
+        stream: The same for h5py.
+    """
+
+    path: Path
+    kind: Kind
+    raw: BufferedReader
+    stream: h5py.File
+
+    def check(self) -> None:
+        """Compares attributes and columns with their checksums; a file without them is told by a warning.
+
+        Raises:
+            UserError: One differs.
+        """
+        stored = self.stream.attrs.get(CHECKSUM)
+        if stored is None:
+            warnings.warn(
+                f"{self.path} carries no checksums, being of an earlier version or of others: it is read unchecked",
+                Unchecked,
+                stacklevel=3,
+            )
+            return
+        if _text(stored) != _of_attributes(self.stream):
+            raise self._altered("the attributes differ")
+        for name, dataset in _columns(self.stream).items():
+            if _text(dataset.attrs[CHECKSUM]) != self._digest(dataset):
+                raise self._altered(f"the SHA-256 of /{name} differs")
+
+    def mapped(self, name: str) -> np.ndarray:
+        """A column as a read-only array whose rows are read when they are used; a copy where it lies in pieces."""
+        dataset = self.stream[name]
+        offset, shape, dtype = dataset.id.get_offset(), dataset.shape, dataset.dtype
+        if offset is None or not dataset.size:
+            return np.asarray(dataset[()])
+        return np.memmap(self.raw, dtype, "r", offset, shape)
+
+    def _digest(self, dataset: h5py.Dataset) -> str:
+        digest, rows = (
+            hashlib.sha256(),
+            max(1, _PIECE // max(1, dataset.dtype.itemsize * int(np.prod(dataset.shape[1:])))),
+        )
+        for start in range(0, len(dataset), rows):
+            digest.update(np.ascontiguousarray(dataset[start : start + rows]).data)
+        return digest.hexdigest()
+
+    def _altered(self, how: str) -> UserError:
+        return UserError(f"{self.path} is altered: {how} from what was written", self.kind.hint)
+
+
 @contextmanager
-def opened(path: Path, kind: Kind) -> Iterator[h5py.File]:
+def opened(path: Path, kind: Kind) -> Iterator[Opened]:
     """Opens a file of one kind, and says so where the block finds it damaged.
 
     In the block, a :class:`KeyError` tells of a column or attribute that is missing; errors of type and value, and all
     that h5py raises where bytes are damaged, tell of a file that is not whole.
 
     Raises:
-        UserError: The file is missing, truncated, damaged, of another kind or of another version.
+        UserError: The file is missing, truncated, damaged, altered, of another kind or of another version.
     """
     with user_errors(path):
-        path.open("rb").close()  # HDF5's own errors do not tell a folder, or one that may not be read
+        raw = path.open("rb")  # HDF5's own errors do not tell a folder, or one that may not be read
     try:
-        with h5py.File(path, "r") as stream:
+        with raw, h5py.File(raw, "r") as stream:
             if str(stream.attrs.get("format")) != kind.format:
                 raise UserError(f"{path} is an HDF5 file, but not {kind.called}", kind.hint)
             version = stream.attrs.get("version")
@@ -81,7 +149,7 @@ def opened(path: Path, kind: Kind) -> Iterator[h5py.File]:
                     f"{path} is {kind.called} of version {version}, not {kind.version}",
                     f"update dmz, or {kind.hint}",
                 )
-            yield stream
+            yield Opened(path, kind, raw, stream)
     except KeyError as error:
         raise UserError(f"{path} lacks {error} of {kind.called}", kind.hint) from error
     except (OSError, RuntimeError, TypeError, ValueError) as error:
@@ -114,16 +182,33 @@ class Writer:
 
     def __init__(self, stream: IO[bytes], columns: Mapping[str, Column], offsets: Mapping[str, int]) -> None:
         self._stream, self._columns, self._offsets = stream, columns, offsets
+        self._digests = {name: hashlib.sha256() for name in columns}
+        self._rows = dict.fromkeys(columns, 0)
 
     def write(self, name: str, rows: np.ndarray, start: int = 0) -> None:
-        """Writes rows of one column from row ``start`` on."""
+        """Writes rows of one column, which begin at row ``start``: the one after those written before."""
         column = self._columns[name]
         data = np.ascontiguousarray(rows, column.dtype)
         if data.shape[1:] != column.shape[1:] or start + len(data) > column.shape[0]:
             raise ValueError(f"rows {data.shape} from {start} on do not fit /{name} of shape {column.shape}")
+        if start != self._rows[name]:
+            raise ValueError(f"the next row of /{name} is {self._rows[name]}, not {start}")
+        self._rows[name] += len(data)
         if data.size:
             self._stream.seek(self._offsets[name] + start * data[0].nbytes)
             self._stream.write(data.data)
+            self._digests[name].update(data.data)
+
+    def digests(self) -> dict[str, str]:
+        """The checksums of the columns.
+
+        Raises:
+            ValueError: Rows are missing.
+        """
+        for name, rows in self._rows.items():
+            if rows != self._columns[name].shape[0]:
+                raise ValueError(f"{rows} rows of /{name}, which has {self._columns[name].shape[0]}")
+        return {name: digest.hexdigest() for name, digest in self._digests.items()}
 
 
 @contextmanager
@@ -141,7 +226,9 @@ def whole_file(path: Path, attributes: Mapping[str, Any], columns: Mapping[str, 
         offsets = _lay_out(temporary, attributes, columns)
         with temporary.open("r+b") as stream:
             reserve(stream, temporary.stat().st_size)
-            yield Writer(stream, columns, offsets)
+            writer = Writer(stream, columns, offsets)
+            yield writer
+        _sign(temporary, writer.digests())
 
 
 def reserve(stream: IO[bytes], size: int) -> None:
@@ -163,7 +250,8 @@ def _lay_out(path: Path, attributes: Mapping[str, Any], columns: Mapping[str, Co
     """Writes everything but the columns' values; gives the offset of each column."""
     offsets = {}
     with h5py.File(path, "w") as out:
-        _set(out, attributes)
+        _set(out, {**attributes, COVERED: (*attributes, COVERED)})
+        out.attrs.create(CHECKSUM, np.bytes_(_BLANK))
         for name, column in columns.items():
             plan = h5py.h5p.create(h5py.h5p.DATASET_CREATE)
             plan.set_layout(h5py.h5d.CONTIGUOUS)
@@ -172,6 +260,7 @@ def _lay_out(path: Path, attributes: Mapping[str, Any], columns: Mapping[str, Co
             kind, space = h5py.h5t.py_create(np.dtype(column.dtype)), h5py.h5s.create_simple(column.shape)
             dataset = h5py.Dataset(h5py.h5d.create(out.id, name.encode(), kind, space, dcpl=plan))
             _set(dataset, column.attributes)
+            dataset.attrs.create(CHECKSUM, np.bytes_(_BLANK))
             offsets[name] = dataset.id.get_offset() or 0
     return offsets
 
@@ -184,14 +273,35 @@ def _set(thing: Any, attributes: Mapping[str, Any]) -> None:
             thing.attrs[name] = value
 
 
-def mapped(path: Path, name: str) -> np.ndarray:
-    """A column as a read-only array whose rows are read when they are used; a copy where it lies in pieces."""
-    with h5py.File(path, "r") as stream:
-        dataset = stream[name]
-        offset, shape, dtype = dataset.id.get_offset(), dataset.shape, dataset.dtype
-        if offset is None or not dataset.size:
-            return np.asarray(dataset[()])
-    return np.memmap(path, dtype, "r", offset, shape)
+def _sign(path: Path, digests: Mapping[str, str]) -> None:
+    """Fills the checksums in, whose space is there."""
+    with h5py.File(path, "r+") as out:
+        for name, digest in digests.items():
+            out[name].attrs.modify(CHECKSUM, np.bytes_(digest))
+        out.attrs.modify(CHECKSUM, np.bytes_(_of_attributes(out)))
+
+
+def _columns(stream: h5py.File) -> dict[str, h5py.Dataset]:
+    """The columns with a checksum; others are of whoever has added them."""
+    columns = {name: stream[name] for name in sorted(stream) if isinstance(stream[name], h5py.Dataset)}
+    return {name: column for name, column in columns.items() if CHECKSUM in column.attrs}
+
+
+def _of_attributes(stream: h5py.File) -> str:
+    """The SHA-256 of the attributes that were written, and of the columns' names, shapes, types and attributes."""
+    digest = hashlib.sha256()
+    for name, thing in {"": stream, **_columns(stream)}.items():
+        if name:
+            digest.update(f"{name} {thing.shape} {thing.dtype}\n".encode())
+        for key in sorted(thing.attrs if name else strings(stream, COVERED)):
+            value = np.asarray(thing.attrs[key])
+            text = f"{name} {key} {value.dtype.kind} {value.tolist()!r}\n"
+            digest.update(text.encode("utf-8", "surrogateescape"))
+    return digest.hexdigest()
+
+
+def _text(value: Any) -> str:
+    return value.decode("ascii", "replace") if isinstance(value, bytes) else str(value)
 
 
 def strings(thing: Any, name: str = "names") -> tuple[str, ...]:

@@ -39,7 +39,13 @@ def check(precision: str) -> None:
 
 
 def choose(
-    precision: str, device: torch.device, channels: int, size: int, images: int, before: str | None = None
+    precision: str,
+    device: torch.device,
+    channels: int,
+    size: int,
+    images: int,
+    before: str | None = None,
+    gradients: bool = True,
 ) -> Choice:
     """Settles ``no``, ``bf16`` or ``auto`` for a network on a device.
 
@@ -48,6 +54,7 @@ def choose(
         device: The device.
         channels, size, images: Shape of the network's largest convolutions: channels, height and width, batch.
         before: What the run has computed in until now, if anything; ``auto`` keeps to it unless that costs much.
+        gradients: Whether gradients are computed, too.
 
     Raises:
         UserError: The precision is none of these.
@@ -56,11 +63,14 @@ def choose(
     if precision == "no":
         return Choice("no")
     images = max(1, min(images, int(_WORK / (54 * channels**2 * size**2))))
-    slowness = bf16_slowness(device, channels, size, images)
+    slowness = bf16_slowness(device, channels, size, images, gradients)
     if precision == "bf16":
-        note = f"bf16 takes {slowness:.1f} times as long as float32 on this {device.type}; precision no is faster"
+        how = (
+            "cannot be computed" if math.isinf(slowness) else f"takes {slowness:.1f} times as long as float32"
+        )
+        note = f"bf16 {how} on this {device.type}; precision no is faster"
         return Choice("bf16", note if slowness > 1 else None)
-    if before is not None:
+    if before in ("no", "bf16"):
         faster = slowness if before == "bf16" else 1 / slowness
         if faster < CHANGE:
             return Choice(before)
@@ -68,22 +78,42 @@ def choose(
 
 
 @lru_cache
-def bf16_slowness(device: torch.device, channels: int, size: int, images: int) -> float:
-    """How many times as long as in float32 a convolution and its gradients take in bfloat16."""
+def bf16_slowness(
+    device: torch.device, channels: int, size: int, images: int, gradients: bool = True
+) -> float:
+    """How many times as long as in float32 a convolution, and its gradients, take in bfloat16.
+
+    Infinite where the device has no such convolution.
+    """
     best: dict[torch.dtype, float] = {}
-    with torch.enable_grad(), torch.autocast(device.type, enabled=False):
+    with torch.set_grad_enabled(gradients), torch.autocast(device.type, enabled=False):
         for _ in range(4):  # they alternate, and the fastest of each counts: the first one warms up
             for dtype in (torch.float32, torch.bfloat16):
-                x = torch.ones(images, channels, size, size, device=device, dtype=dtype, requires_grad=True)
-                weight = torch.ones(channels, channels, 3, 3, device=device, dtype=dtype, requires_grad=True)
-                _finish(device)
-                start = time.perf_counter()
-                F.conv2d(x, weight, padding=1).sum().backward()
-                _finish(device)
-                best[dtype] = min(time.perf_counter() - start, best.get(dtype, math.inf))
+                try:
+                    seconds = _seconds(device, dtype, channels, size, images, gradients)
+                except (RuntimeError, NotImplementedError):
+                    if dtype is torch.float32:
+                        raise
+                    return math.inf
+                best[dtype] = min(seconds, best.get(dtype, math.inf))
             if best[torch.bfloat16] > 10 * best[torch.float32]:
                 break  # no need to wait for three more
     return best[torch.bfloat16] / best[torch.float32]
+
+
+def _seconds(
+    device: torch.device, dtype: torch.dtype, channels: int, size: int, images: int, gradients: bool
+) -> float:
+    """What one convolution takes."""
+    x = torch.ones(images, channels, size, size, device=device, dtype=dtype, requires_grad=gradients)
+    weight = torch.ones(channels, channels, 3, 3, device=device, dtype=dtype, requires_grad=gradients)
+    _finish(device)
+    start = time.perf_counter()
+    total = F.conv2d(x, weight, padding=1).sum()
+    if gradients:
+        total.backward()
+    _finish(device)
+    return time.perf_counter() - start
 
 
 def _finish(device: torch.device) -> None:

@@ -48,7 +48,10 @@ def settled_precision(config: Config, device: str | None, before: str | None = N
     """
     where, model, training = processes.join(device), config.model, config.training
     channels, images = model.channels * model.multipliers[0], training.batch_size // processes.ranks()
-    choice = precision.choose(training.precision, where, channels, config.shape[1], images, before)
-    if processes.largest(choice.precision == "bf16" and processes.main())[0]:
-        return choice if choice.precision == "bf16" else precision.Choice("bf16")
-    return precision.Choice("no")
+    precision.check(training.precision)
+    choice = precision.Choice("no")
+    if processes.main():  # the others would measure while it does
+        choice = precision.choose(training.precision, where, channels, config.shape[1], images, before)
+    return (
+        choice if not processes.largest(choice.precision == "bf16")[0] else choice._replace(precision="bf16")
+    )

@@ -16,8 +16,9 @@ from dmzcli.data import Dataset
 from dmzcli.errors import UserError
 from dmzcli.runs import Run
 from dmzcli.system import processes
-from dmzcli.system.files import read_metadata, sweep
+from dmzcli.system.files import read_metadata
 from dmzcli.system.interrupts import Interrupted, collected
+from dmzcli.system.locks import hold_together
 from dmzcli.system.progress import Silence, Talk
 from dmzcli.training.engine import accelerator, settled_precision
 from dmzcli.training.metrics import Metrics
@@ -80,11 +81,13 @@ def train(
         talk: Receiver of messages and progress.
 
     Raises:
-        UserError: The loss is not finite, the checkpoint is damaged, the disk is full.
+        UserError: The loss is not finite, the checkpoint is damaged, the disk is full, or another training writes
+            the run.
         Interrupted: SIGINT or SIGTERM came; the checkpoint is saved.
     """
     talk = talk or Silence()
-    with torch.random.fork_rng():
+    processes.join(device)
+    with hold_together(run.path, folder=True), torch.random.fork_rng():
         choice = settled_precision(config, device, checkpoint_facts(run).get("precision"))
         if choice.note:
             talk.say(choice.note)
@@ -99,7 +102,7 @@ def train(
         with collected() as signals:
             trainer.check_agreement(imported)
             if processes.main():
-                _tidy(trainer, resumed)
+                _heal(trainer, resumed)
             return _loop(trainer, max_hours, talk, signals)
 
 
@@ -114,14 +117,11 @@ def checkpoint_facts(run: Run) -> dict[str, Any]:
     return facts if isinstance(facts, dict) else {}
 
 
-def _tidy(trainer: Trainer, resumed: bool) -> None:
-    """Writes the settings, and heals what a kill has left behind."""
-    run = trainer.run
-    run.save_config(trainer.config)
-    for file in (run.state, run.weights):
-        sweep(file)
-    if resumed and trainer.step >= trainer.config.training.steps:
-        trainer.save_average()  # a kill between the two files of a checkpoint may have left an older one
+def _heal(trainer: Trainer, resumed: bool) -> None:
+    """Writes the settings, and what a kill has kept from being written."""
+    trainer.run.save_config(trainer.config)
+    if resumed and trainer.step >= trainer.config.training.steps and not trainer.average_is_saved():
+        trainer.save_average()  # a kill between the two files of a checkpoint has left an older one
 
 
 class _Journal:

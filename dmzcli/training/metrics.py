@@ -31,6 +31,11 @@ def settings_text(config: Config) -> str:
     return "\n".join(rows)
 
 
+def training_pictures(run: Run) -> Path:
+    """The folder of the grids that training draws, ``step-0000012.png`` and on."""
+    return run.samples / "training"
+
+
 class Metrics:
     """Appends rows to a run's metrics.
 
@@ -50,16 +55,30 @@ class Metrics:
         with atomic(self.file) as temporary:
             temporary.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
         self.latest = {name: value for row in rows for name, value in row.items()}
-        self.board = SummaryWriter(str(run.path / "tensorboard"), purge_step=step + 1 if step else None)
+        folder = run.path / "tensorboard"
+        with user_errors(folder):
+            for earlier in folder.glob("events.out.tfevents.*"):
+                earlier.unlink()  # one file a run, however often it was stopped: all is written anew
+            self.board = SummaryWriter(str(folder))
         if run.settings.exists():
             self.board.add_text("settings", settings_text(run.config), step)
+        for row in rows:
+            self._show(int(row["step"]), row)
+        for file in sorted(training_pictures(run).glob("step-*.png")):
+            shown = int(file.stem.removeprefix("step-"))
+            if shown <= step:
+                self.picture(shown, file)
 
     def write(self, step: int, row: dict[str, float]) -> None:
         """Adds one row."""
         with user_errors(self.file), self.file.open("a", encoding="utf-8") as out:
             out.write(json.dumps({"step": step, **row}) + "\n")
+        self._show(step, row)
+
+    def _show(self, step: int, row: dict[str, float]) -> None:
         for name, value in row.items():
-            self.board.add_scalar(grouped(name), value, step)
+            if name != "step":
+                self.board.add_scalar(grouped(name), value, step)
 
     def picture(self, step: int, file: Path) -> None:
         """Shows a grid on the board."""

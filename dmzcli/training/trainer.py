@@ -26,7 +26,7 @@ from dmzcli.errors import UserError
 from dmzcli.model.autoencoder import Autoencoder, build
 from dmzcli.model.pixels import to_unit
 from dmzcli.runs import Run
-from dmzcli.runs.run import load_into, save_weights
+from dmzcli.runs.run import load_into
 from dmzcli.system import processes
 from dmzcli.system.files import load_tensors, save_tensors
 from dmzcli.system.png import write_png
@@ -34,13 +34,16 @@ from dmzcli.system.randomness import derive
 from dmzcli.training.draws import Draw, draw
 from dmzcli.training.ema import Average
 from dmzcli.training.feed import Feed
+from dmzcli.training.metrics import training_pictures
 from dmzcli.training.preview import preview
 
 if TYPE_CHECKING:
     from accelerate import Accelerator
 
 VALID_IMAGES = 1024
+"""Validation images whose loss is measured, and training images whose bits' marginals the pictures are drawn from."""
 MOMENT_IMAGES = 4096
+"""Training images that batch-norm moments are measured on; they are read when they are, a batch at a time."""
 
 
 class Trainer:
@@ -88,7 +91,8 @@ class Trainer:
             config.data.feed,
         )
         self.valid_images = dataset.images[spread(dataset.rows("valid"), VALID_IMAGES)]
-        self.some_images = dataset.images[spread(dataset.rows("train"), MOMENT_IMAGES)]
+        self.images = dataset.images
+        self.some_rows = spread(dataset.rows("train"), MOMENT_IMAGES)
         self._measured_at: int | None = None
         chosen = config.diffusion.timestep_sampling == "loss-second-moment"
         self.timesteps = LossSecondMoment(config.diffusion.timesteps) if chosen else None
@@ -145,13 +149,24 @@ class Trainer:
     def averaged(self) -> Autoencoder:
         """The averaged model, in evaluation mode; its batch-norm statistics are its own on some training images."""
         if self._measured_at != self.step:
-            self.average.model.remeasure(self.some_images)
+            self.average.model.remeasure(self.images, self.some_rows)
             self._measured_at = self.step
         return self.average.model
 
     def save_average(self) -> None:
         """Writes ``model.safetensors``."""
-        save_weights(self.run.weights, self.averaged().state_dict(), self.step, self.config)
+        self.run.save_model(self.averaged().state_dict(), self.step, self.config)
+
+    def average_is_saved(self) -> bool:
+        """Whether ``model.safetensors`` has the averaged weights, in whatever form an earlier version wrote them."""
+        if not self.run.weights.exists():
+            return False
+        try:
+            stored, average = load_tensors(self.run.weights)[0], self.averaged().state_dict()
+        except UserError:  # damaged: they are written anew
+            return False
+        same = stored.keys() == average.keys()
+        return same and all(torch.equal(stored[name], value.cpu()) for name, value in average.items())
 
     def resume(self) -> bool:
         """Goes back to the run's checkpoint.
@@ -322,7 +337,8 @@ class Trainer:
 
     def pictures(self) -> Path:
         """Writes the grid of this step; see :func:`~dmzcli.training.preview.preview`."""
-        file = self.run.samples / "training" / f"step-{self.step:07d}.png"
-        shown = self.valid_images if len(self.valid_images) else self.some_images
-        write_png(file, preview(self.averaged(), shown, self.some_images))
+        file = training_pictures(self.run) / f"step-{self.step:07d}.png"
+        some = self.images[spread(self.some_rows, VALID_IMAGES)]
+        shown = self.valid_images if len(self.valid_images) else some
+        write_png(file, preview(self.averaged(), shown, some))
         return file

@@ -229,7 +229,10 @@ class NetworkTrainer:
         self._checkpoint = self._fit.load()
         if self._checkpoint is None:
             return
-        state, self._facts = self._checkpoint[0], dict(self._checkpoint[1])
+        state, facts = self._checkpoint
+        for name in ("least", "mark"):  # JSON holds no number for a loss that was none
+            facts = {**facts, name: float("inf") if facts[name] is None else facts[name]}
+        self._facts = dict(facts)
         self._network.load_state_dict(tensors(state, "now."))
         self._average, self._best = tensors(state, "average."), tensors(state, "best.")
         moments: dict[int, dict[str, Tensor]] = {}

@@ -64,7 +64,8 @@ with h5py.File("t.h5", "r") as f:
         "bits": bits.tolist(),
         "types": {name: [str(f[name].dtype), list(f[name].shape)] for name in f},
         "names": {name: [str(n) for n in f[name].attrs["names"]] for name in ("labels", "attributes")},
-        "root": {k: v.tolist() if hasattr(v, "tolist") else v for k, v in f.attrs.items()},
+        "root": {k: v.tolist() if hasattr(v, "tolist") else v
+                 for k, v in f.attrs.items() if k not in ("sha256", "checked")},
         "columns": {name: f[name][:].tolist() for name in ("split", "index", "labels", "attributes")},
     }))
 """)

@@ -8,8 +8,8 @@ import pytest
 
 from dmzcli.data import load, prepare
 from dmzcli.data.cache import entries, remove
-from dmzcli.data.prepare import _alone
 from dmzcli.system.files import cache_root
+from dmzcli.system.locks import hold
 from dmzcli.system.parts import Parts
 
 
@@ -63,7 +63,7 @@ def test_what_killed_commands_left(pack):
     parts.write(0, {"images": np.zeros((3, 8, 8, 1), np.uint8)})
     temporary = pack.with_name(f".{other.name}.abc_1.tmp")
     temporary.write_bytes(bytes(100))
-    with _alone(other):
+    with hold(other):
         assert reasons() == {pack.name: "", parts.folder.name: "", temporary.name: ""}
     other.with_name(f".{other.name}.lock").touch()  # of a process that was killed
     left = "left over: no process works on it"

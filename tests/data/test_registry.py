@@ -57,13 +57,12 @@ def installed(monkeypatch, tmp_path):
     """A package with good and bad datasets; afterwards nobody knows of it."""
     (tmp_path / "striped_squares.py").write_text(PACKAGE)
     monkeypatch.syspath_prepend(tmp_path)
-    entries = [metadata.EntryPoint(name, value, registry.GROUP) for name, value in ENTRIES.items()]
-    entries += [metadata.EntryPoint("twice", f"striped_squares:{name}", registry.GROUP) for name in "AB"]
-    monkeypatch.setattr(metadata, "entry_points", lambda group: entries)
-    monkeypatch.setattr(registry, "_SOURCES", dict(registry._SOURCES))
-    registry._entry_points.cache_clear()
-    yield
-    registry._entry_points.cache_clear()
+    group = registry.SOURCES.group
+    entries = [metadata.EntryPoint(name, value, group) for name, value in ENTRIES.items()]
+    entries += [metadata.EntryPoint("twice", f"striped_squares:{name}", group) for name in "AB"]
+    points = metadata.EntryPoints(entries)
+    monkeypatch.setattr(metadata, "entry_points", lambda **query: points.select(**query))
+    monkeypatch.setattr(registry.SOURCES, "entries", dict(registry.SOURCES.entries))
 
 
 def test_an_entry_point_is_a_dataset(dmz):
@@ -86,7 +85,7 @@ def test_a_built_in_dataset_cannot_be_replaced():
         ("absent", "the dataset 'absent' cannot be loaded from package_that_is_not_there:Source: No module"),
         ("half", "'half' cannot be loaded from striped_squares:Half: Half does not define find, read"),
         ("not-one", "'not-one' cannot be loaded from striped_squares:not_one: 3 is not a dmzcli.data.Source"),
-        ("misnamed", "the entry point 'misnamed' gives the dataset 'other'"),
+        ("misnamed", "'misnamed' cannot be loaded from striped_squares:Other: it is named 'other'"),
         ("twice", "'twice' comes from several packages: striped_squares:A, striped_squares:B"),
         ("lost", "the dataset 'lost' cannot be looked for: no such drive"),
     ],
@@ -113,7 +112,7 @@ def test_a_class_can_be_decorated():
             return Content(np.zeros((1, 4, 4, 1), np.uint8), np.zeros(1, np.uint8))
 
     assert Mine.name in names() and load("mine").images.shape == (1, 4, 4, 1)
-    with pytest.raises(ValueError, match="'mine' is registered already"):
+    with pytest.raises(ValueError, match="a dataset named 'mine' is registered already"):
         registry.register(Mine())
 
 

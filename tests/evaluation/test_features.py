@@ -10,7 +10,7 @@ import torch
 
 from dmzcli.data.registry import cache_folder
 from dmzcli.errors import UserError
-from dmzcli.evaluation import classifier, features
+from dmzcli.evaluation import classifier_training, features
 
 CPU = torch.device("cpu")
 
@@ -110,11 +110,11 @@ def test_weights_that_cannot_be_had_or_trusted(few, tmp_path, monkeypatch):
 
 
 def test_the_classifier_as_features(digits, monkeypatch):
-    monkeypatch.setattr(classifier, "STEPS", 5)
+    monkeypatch.setattr(classifier_training, "STEPS", 5)
     extractor = features.create("classifier", digits, CPU)
     found, logits = extractor(digits.images[:3])
     assert found.shape == (3, 64) and logits.shape == (3, 10)
     assert extractor.metric("fid") == "fid-classifier"
     assert extractor.facts["trained_on"] == digits.identity
-    same = features.create("classifier", digits, CPU, classifier.classifier_file(digits, 0))
+    same = features.create("classifier", digits, CPU, classifier_training.classifier_file(digits, 0))
     assert same.sha256 == extractor.sha256

@@ -114,6 +114,63 @@ def test_jackknife_of_a_mean_is_its_standard_error():
     assert jackknife(left_out) == pytest.approx(values.std(ddof=1) / np.sqrt(40))
 
 
+CLASSES = 10
+
+
+def of_classes(seed, count, drawn):
+    """Images of ten far classes: in turns, or as chance has it; and the classes."""
+    rng = np.random.default_rng(seed)
+    labels = rng.integers(0, CLASSES, count) if drawn else np.arange(count) % CLASSES
+    centers = np.random.default_rng(99).normal(size=(CLASSES, WIDTH)) * 4
+    return (centers[labels] + rng.normal(size=(count, WIDTH))).astype(np.float32), labels
+
+
+@pytest.mark.parametrize(("drawn", "told"), [(True, False), (False, True)])
+def test_intervals_hold_the_expected_value_with_and_without_classes(drawn, told):
+    """95% of intervals should hold it; of 100 sets, 88 or fewer would be a chance of one in a hundred."""
+    reference = Moments.of(of_classes(5, 4000, False)[0])
+
+    def score(seed):
+        made, labels = of_classes(1000 + seed, 600, drawn)
+        return frechet(made, reference, strata=labels if told else None)
+
+    found = [score(seed) for seed in range(100)]
+    expected, spread = np.mean([s.value for s in found]), np.std([s.value for s in found])
+    inside = sum(s.interval[0] <= expected <= s.interval[1] for s in found)
+    assert inside >= 89
+    assert np.mean([s.error for s in found]) < 2 * spread  # no interval that holds all and says nothing
+
+
+@pytest.mark.parametrize("count", [600, 601])
+def test_groups_hold_every_class_even_where_classes_take_turns(count):
+    labels = np.arange(count) % CLASSES
+    chance, even = scores.groups(count), scores.groups(count, labels)
+    for member in (chance, even):
+        assert np.bincount(member).max() - np.bincount(member).min() <= 1
+        assert all(len(set(labels[member == g])) >= CLASSES - 2 for g in range(scores.GROUPS))
+    counts = np.array([np.bincount(labels[even == g], minlength=CLASSES) for g in range(scores.GROUPS)])
+    assert counts.max() - counts.min() <= 1
+
+
+def test_a_subset_keeps_classes_that_take_turns_and_classes_in_blocks():
+    for labels in (np.arange(20_000) % CLASSES, np.arange(20_000) * CLASSES // 20_000):
+        counts = np.bincount(labels[scores.subset(20_000, 10_000)], minlength=CLASSES)
+        assert counts.sum() == 10_000 and abs(counts - 1000).max() < 100
+    rows = scores.subset(1003, 50)
+    assert len(set(rows)) == 50 and (np.diff(rows) > 0).all() and rows[-1] < 1003
+
+
+def test_a_paired_difference_is_tighter_than_the_two_scores_apart():
+    reference = Moments.of(normal(20, 500))
+    pairs = [(normal(50 + i, 400, 0.30), normal(50 + i, 400, 0.25)) for i in range(40)]
+    found = [scores.difference(frechet(a, reference), frechet(b, reference)) for a, b in pairs]
+    spread = np.std([f.value for f in found])
+    assert spread / 1.6 < np.mean([f.error for f in found]) < 1.6 * spread
+    assert found[0].error < frechet(pairs[0][0], reference).error / 2
+    with pytest.raises(ValueError, match="groups"):
+        scores.difference(frechet(pairs[0][0], reference), scores.Score("fid", 1.0, 0.1))
+
+
 @pytest.mark.parametrize(
     ("metric", "low"), [("fid", 0.0), ("fid-classifier", 0.0), ("kid", 1 - 1.96), ("psnr", 1 - 1.96)]
 )

@@ -1,10 +1,12 @@
 """What an evaluation compares with is read as training would read it, without asking a U-Net."""
 
 from pathlib import Path
+from types import SimpleNamespace
 
+import numpy as np
 import pytest
 
-from dmzcli.evaluation.sources import reference_data
+from dmzcli.evaluation.sources import reference_data, usual_features
 
 
 @pytest.mark.parametrize(("against", "size"), [("cifar10", 28), ("celeba", 128)])
@@ -17,3 +19,17 @@ def test_a_reference_has_any_size(against, size):
 def test_a_reference_by_its_path(tmp_path):
     (tmp_path / "pets").mkdir()
     assert reference_data(str(tmp_path / "pets"), None, (), None).dataset == str(tmp_path / "pets")
+
+
+@pytest.mark.parametrize(
+    ("channels", "valid", "split", "features"),
+    [
+        (3, 2000, "train", "inception"),
+        (1, 2000, "train", "classifier-valid"),
+        (1, 2000, "test", "classifier"),
+        (1, 20, "train", "classifier"),  # too few to learn from
+    ],
+)
+def test_usual_features_have_not_seen_the_reference(channels, valid, split, features):
+    dataset = SimpleNamespace(images=np.zeros((1, 8, 8, channels)), rows=lambda name: np.arange(valid))
+    assert usual_features(dataset, split) == features

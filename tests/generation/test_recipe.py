@@ -62,16 +62,22 @@ def test_a_recipe_makes_its_sampler():
             wrong.create(config)
 
 
-def test_precision_is_chosen_for_a_device():
+@pytest.mark.parametrize(("slowness", "chosen"), [(16.0, "no"), (0.5, "bf16"), (float("inf"), "no")])
+def test_auto_is_what_a_convolution_without_gradients_shows(tiny, monkeypatch, slowness, chosen):
     import torch
 
-    cpu = torch.device("cpu")
-    assert Recipe(precision="auto").on(cpu).precision in ("no", "bf16")
-    assert Recipe(precision="bf16").on(cpu) == Recipe(precision="bf16")
+    from dmzcli.system import precision
+
+    seen = []
+    monkeypatch.setattr(precision, "bf16_slowness", lambda *shape: seen.append(shape) or slowness)
+    cpu, config = torch.device("cpu"), tiny()
+    assert Recipe(precision="auto").on(cpu, config).precision == chosen
+    assert seen[0][0] == cpu and seen[0][2] == 8 and seen[0][-1] is False
+    assert Recipe(precision="bf16").on(cpu, config) == Recipe(precision="bf16")
     with pytest.raises(UserError, match="unknown precision 'fp8'"):
-        Recipe(precision="fp8").on(cpu)
+        Recipe(precision="fp8").on(cpu, config)
     with pytest.raises(UserError, match="unknown sampler 'dimd'"):
-        Recipe("dimd").on(cpu)
+        Recipe("dimd").on(cpu, config)
 
 
 def test_the_command_lists_what_the_registries_hold(dmz):

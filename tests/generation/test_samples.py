@@ -191,6 +191,19 @@ def test_a_folder_of_another_plan_is_refused(model, change, told):
     assert {file: file.read_bytes() for file in Path("out").rglob("*") if file.is_file()} == before
 
 
+def test_a_folder_of_an_earlier_solver_is_not_mixed_with_todays(model):
+    """The second-order solvers make other images of the same recipe since they end in first order."""
+    recipe = changed(PLAN, sampler="dpm++", steps=5)
+    sample(model, BITS, recipe, Path("out"))
+    plan = json.loads(Path("out/plan.json").read_text())
+    assert plan.pop("law") == 2
+    Path("out/plan.json").write_text(json.dumps(plan))
+    with pytest.raises(
+        UserError, match=r"^out holds images of an earlier dpm\+\+, which makes others today$"
+    ):
+        sample(model, BITS, recipe, Path("out"))
+
+
 def test_a_folder_with_more_images_is_refused(model):
     sample(model, BITS, PLAN, Path("out"))
     with pytest.raises(UserError, match=r"^out holds 12 images already, more than 5$"):

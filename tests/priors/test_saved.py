@@ -52,3 +52,13 @@ def test_a_prior_with_a_negative_seed_still_loads(tmp_path: Path) -> None:
 def test_every_kind_has_a_saved_prior_with_and_without_given_bits() -> None:
     kinds = {kind for kind in priors.available() if kind_class(kind).__module__.startswith("priors.")}
     assert {folder.name for folder in SAVED} == kinds | {f"{kind}-given" for kind in kinds - {"uniform"}}
+
+
+def test_a_prior_knows_by_which_law_it_was_saved(tmp_path: Path) -> None:
+    """A masked diffusion of earlier code draws other codes today, and its report is of its own time."""
+    folder = Path(__file__).parent / "saved" / "masked-diffusion"
+    earlier = priors.load(folder)
+    assert (earlier.saved_law, earlier.law) == (1, 2)
+    earlier.save(tmp_path)
+    assert priors.load(tmp_path).saved_law == 2
+    assert {priors.load(other).saved_law for other in SAVED if "masked" not in other.name} == {1}

@@ -9,7 +9,9 @@ import priors
 from dmzcli.codes.table import BitTable
 from dmzcli.errors import UserError
 from dmzcli.evaluation.scores import Score
-from dmzcli.studies.prior_comparison import Images, compare, write
+from dmzcli.studies.code_images import FLIPS, Images, Judged, flipped
+from dmzcli.studies.prior_comparison import compare
+from dmzcli.studies.prior_table import write
 from dmzcli.system.progress import Silence
 from priors.measures import nearest_distances, two_sample_accuracy
 
@@ -86,7 +88,7 @@ def test_no_held_out_code_is_shown_twice(table, tmp_path):
     class Counting(Images):
         def score(self, codes, name):
             seen.append((name, len(codes), codes))
-            return Score("fid", 1.0, 0.1)
+            return Judged(Score.jackknifed("fid", 1.0, [1.0, 1.1]), 0.5)
 
         def facts(self):
             return {"metric": "fid-made", "count": self.count}
@@ -96,12 +98,18 @@ def test_no_held_out_code_is_shown_twice(table, tmp_path):
             said.append(text)
 
     table.write(tmp_path / "bits.h5")
-    images = Counting(*[None] * 5, count=500, seed=0, batch_size=1, precision="no", talk=Listening())
+    images = Counting(
+        None, None, None, "train", None, count=500, seed=0, batch_size=1, precision="no", talk=Listening()
+    )
     result = compare(
         table, tmp_path / "bits.h5", ["uniform"], folder=tmp_path, images=images, talk=Listening()
     )
-    assert [(name, count) for name, count, _ in seen] == [("uniform", 200), ("held-out codes", 200)]
-    assert sorted(map(bytes, seen[1][2])) == sorted(map(bytes, table.bits[table.rows("test")]))
+    assert [(name, count) for name, count, _ in seen] == [
+        ("held-out codes", 200),
+        *((f"held-out codes, {share} flipped", 200) for share in ("1%", "2%", "5%")),
+        ("uniform", 200),
+    ]
+    assert sorted(map(bytes, seen[0][2])) == sorted(map(bytes, table.bits[table.rows("test")]))
     assert result.image_facts["count"] == 200
     assert "200 images of each instead of 500: there are 200 test codes" in said
 
@@ -162,7 +170,13 @@ def test_with_a_run_images_are_scored_too(dmz, workshop, tiny_extractor):
     )
     facts = dmz("compare-priors", "--run", "runs/tiny", *options, "--device", "cpu").json
     assert facts["image_facts"]["metric"] == "fid-tiny" and facts["image_facts"]["steps"] == 2
-    assert facts["reference_images"] > 0 and all(row["images"] > 0 for row in facts["rows"])
+    real, *controls = facts["real_codes"]
+    assert real["images"] > 0 and real["images_error"] > 0 and "images_worse" not in real
+    assert [control["flipped"] for control in controls] == list(FLIPS)
+    assert facts["margin_in_score"] == pytest.approx(0.2 * real["images"])
+    for row in facts["rows"]:
+        assert row["images_worse"] == pytest.approx(row["images"] - real["images"])
+        assert row["images_worse_error"] > 0 and row["verdict"] in ("enough", "worse", "undecided")
     by_kind = {row["kind"]: row["images"] for row in facts["rows"]}
     # The same codes, noise, sampler and reference as a sweep's: the same number.
     sweep = (
@@ -179,7 +193,30 @@ def test_with_a_run_images_are_scored_too(dmz, workshop, tiny_extractor):
     (cell,) = dmz(*sweep, "--steps", "2", "-n", "24", "--features", "tiny", "--json").json["cells"]
     assert by_kind["bernoulli"] == pytest.approx(cell["value"], abs=1e-9)
     table = (workshop / "runs/tiny/priors/comparison.md").read_text()
-    assert table.splitlines()[0].endswith("| fid-tiny |")
+    assert table.splitlines()[0].endswith("| fid-tiny | beyond real | verdict | commonest |")
+    assert "uniform (the paper's)" in table and "(test codes, 5% of bits flipped)" in table
+    generous = dmz("compare-priors", "--run", "runs/tiny", *options, "--margin", "1e6").json
+    assert {row["verdict"] for row in generous["rows"]} == {"enough"}
     none = dmz("compare-priors", "--run", "runs/tiny", "--kind", "uniform", "--count", "0", "--json").json
     assert none["image_facts"] is None
     assert "--steps means nothing without --run" in dmz("compare-priors", "--steps", "3").mistake()[0]
+
+
+def test_flipping_flips_that_share_of_bits_the_same_ones_each_time():
+    codes = np.random.default_rng(0).integers(0, 2, (2000, 50), dtype=np.uint8)
+    changed = flipped(codes, 0.05, 3) ^ codes
+    assert abs(changed.mean() - 0.05) < 4 * (0.05 * 0.95 / codes.size) ** 0.5
+    assert (flipped(codes, 0.05, 3) ^ codes == changed).all()
+    assert not (changed < (flipped(codes, 0.01, 3) ^ codes)).any()  # few flips are among the many
+
+
+@pytest.mark.parametrize(
+    ("worse", "verdict"), [(0.1, "enough"), (0.5, "undecided"), (2.0, "worse"), (-3.0, "enough")]
+)
+def test_a_verdict_is_what_the_whole_interval_says(worse, verdict):
+    """The margin is 0.5 and the interval ± 0.2: enough below, worse above, and nothing where it holds the margin."""
+    left_out = np.random.default_rng(0).normal(size=20)
+    left_out *= 0.1 / Score.jackknifed("fid", 0.0, left_out).error
+    judged = Judged(Score("fid", 5.0 + worse, 0.1), None, Score.jackknifed("fid", worse, left_out))
+    assert judged.verdict(0.5) == verdict
+    assert Judged(Score("fid", 5.0, 0.1), None).verdict(0.5) == ""

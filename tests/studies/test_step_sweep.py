@@ -67,6 +67,21 @@ def test_again_takes_what_is_there_and_nothing_else(dmz, both, tiny_extractor, m
     assert len(made) == 2  # other noise is another cell
 
 
+def test_cells_of_an_earlier_solver_are_made_again(dmz, both, tiny_extractor):
+    """A card of before the second-order solvers ended in first order says no law."""
+    command = ("--samplers", "ancestral,dpm++", "--bits", "encoded", "--steps", "4")
+    first = sweep(dmz, *command).json
+    cards = Path(first["sweep"]).parent / "cards"
+    for name in ("ancestral", "dpm++"):
+        file = cards / f"encoded-{name}-004.json"
+        card = json.loads(file.read_text())
+        assert card["sweep"].pop("law", 1) == (2 if name == "dpm++" else 1)
+        card["scores"][0]["value"] = -1.0
+        file.write_text(json.dumps(card))
+    values = {cell["sampler"]: cell["value"] for cell in sweep(dmz, *command).json["cells"]}
+    assert values["ancestral"] == -1.0 and values["dpm++"] == first["cells"][1]["value"]
+
+
 def test_another_spacing_is_another_sweep(dmz, both, tiny_extractor):
     options = ("--steps", "3", "--samplers", "ancestral", "--bits", "encoded")
     usual, same, other = (

@@ -18,7 +18,6 @@ from dmzcli.system.files import (
     read_json,
     save_tensors,
     sha256,
-    sweep,
     user_errors,
     write_json,
 )
@@ -107,19 +106,20 @@ def test_an_exception_leaves_nothing_behind():
 def test_the_target_is_untouched_until_the_end():
     with atomic("file") as temporary:
         temporary.write_text("new")
-        assert not Path("file").exists() and temporary.parent.samefile(".")
-    assert Path("file").read_text() == "new"
+        assert not Path("file").exists() and temporary.parent.samefile(".file.tmp")
+    assert Path("file").read_text() == "new" and os.listdir() == ["file"]
 
 
 def test_what_killed_writers_left_is_swept():
-    for stale in (".file.x8_a.tmp", ".file.abc.tmp"):
+    """Of this version, in the file's temporary folder; of earlier ones, next to it."""
+    Path(".file.tmp").mkdir()
+    for stale in (".file.tmp/1234.json", ".file.x8_abcde.tmp", ".file.abcdefgh.tmp", ".file.lock"):
         Path(stale).write_text("half")
-    kept = ["file", ".file.tmp.txt", ".other.abc.tmp", "file.abc.tmp"]
+    kept = ["file", ".file.tmp.txt", ".other.abcdefgh.tmp", "file.abc.tmp"]
     for other in kept:
         Path(other).write_text("whole")
-    sweep("file")
+    write_json("file", {})
     assert sorted(os.listdir()) == sorted(kept)
-    sweep("nowhere/file")
 
 
 @pytest.fixture

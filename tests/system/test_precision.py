@@ -45,6 +45,24 @@ def test_a_run_keeps_its_type_unless_that_costs_much(slowness, measured, before,
     assert choose("auto", before).precision == chosen
 
 
+def test_a_device_without_such_convolutions_computes_in_float32(monkeypatch):
+    def missing(device, dtype, *shape):
+        if dtype is torch.bfloat16:
+            raise RuntimeError("not implemented for 'BFloat16'")
+        return 1.0
+
+    monkeypatch.setattr(precision, "_seconds", missing)
+    precision.bf16_slowness.cache_clear()
+    assert choose("auto") == ("no", None)
+    assert "cannot be computed on this cpu" in choose("bf16").note
+    precision.bf16_slowness.cache_clear()
+
+
+def test_what_a_checkpoint_says_is_taken_only_if_it_is_a_type(slowness):
+    slowness(1.2)
+    assert choose("auto", before="fp8").precision == "no"
+
+
 def test_an_unknown_type_is_refused():
     with pytest.raises(UserError, match=r"^unknown precision 'bf61'$") as refusal:
         choose("bf61")
@@ -53,8 +71,8 @@ def test_an_unknown_type_is_refused():
 
 def test_the_measurement_is_a_ratio_and_leaves_global_randomness():
     before = torch.get_rng_state()
-    ratio = precision.bf16_slowness(CPU, 4, 8, 2)
-    assert 0 < ratio < math.inf
+    for gradients in (True, False):
+        assert 0 < precision.bf16_slowness(CPU, 4, 8, 2, gradients) < math.inf
     assert torch.equal(torch.get_rng_state(), before)
 
 

@@ -96,7 +96,7 @@ def test_averaged_weights_have_moments_of_their_own(tiny, few):
     trainer = Trainer(config, few, Run(Path("unused")), accelerator("cpu", "no"))
     for _ in range(30):
         trainer.train_step()
-    encoder, x = trainer.averaged().encoder, to_unit(trainer.some_images)
+    encoder, x = trainer.averaged().encoder, to_unit(few.images[trainer.some_rows])
     with torch.no_grad():
         for layer in encoder.convolutions:
             x = layer(x)
@@ -133,3 +133,18 @@ def test_no_image_counts_more_than_another(tiny):
         means.append(layer.running_mean / layer.running_var.sqrt())
     # By its share alone it moves a mean by its own distance / 65; as half of the average by half of that distance.
     assert (means[1] - means[0]).abs().max() < 0.2
+
+
+def test_moments_of_large_images_are_measured_few_at_a_time(tiny):
+    """A mapped file of large images is never in memory whole: no more pixels than 512 images of 32×32 have."""
+
+    class Mapped(np.ndarray):
+        def __getitem__(self, rows):
+            seen.append(len(rows))
+            return np.asarray(self)[rows]
+
+    seen = []
+    model = build(tiny(data__size=64, model__attention=(32,), model__cross_attention=(32,))).eval()
+    images = np.zeros((300, 64, 64, 1), np.uint8).view(Mapped)
+    model.remeasure(images, np.arange(0, 300, 2))
+    assert sum(seen) == 150 and max(seen) <= 128

@@ -30,7 +30,7 @@ def untrained_bits(config: Config, dataset: Dataset, device: torch.device, batch
     encoder's bits are nearly constant and the baseline is a straw man.
     """
     model = build(config).to(device).eval()
-    model.remeasure(dataset.images[dataset.rows("train")], batch_size)
+    model.remeasure(dataset.images, dataset.rows("train"), batch_size)
     return bits_of(model, dataset.images, batch_size)
 
 

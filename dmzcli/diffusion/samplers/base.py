@@ -13,10 +13,10 @@ from torch import Tensor
 
 from dmzcli.config import DiffusionConfig
 from dmzcli.diffusion.process import Diffusion, Level, Prediction
-from dmzcli.diffusion.registry import Registry, check_texts
 from dmzcli.diffusion.spacings import spaced_timesteps
 from dmzcli.diffusion.thresholds import PERCENTILE, bounded
 from dmzcli.errors import UserError
+from dmzcli.system.registry import Registry, check_texts
 
 Denoiser = Callable[[Tensor, Tensor], Tensor]
 """(x_t (B, C, H, W), t (B,) on the training scale) → network output (B, C or 2C, H, W)."""
@@ -74,6 +74,7 @@ class Sampler(ABC):
     spacing: ClassVar[str] = "uniform"  # for networks that predict ε, unless one is chosen
     adds_noise: ClassVar[bool] = False  # whatever eta is
     takes_eta: ClassVar[bool] = False
+    law: ClassVar[int] = 1  # raised when the same recipe makes other images than it did
 
     def __init__(
         self,
@@ -147,11 +148,11 @@ class Sampler(ABC):
         return x
 
 
-def _check(entry: Any) -> str:
-    name = check_texts(entry, getattr(entry, "__name__", repr(entry)))
+def _check(entry: Any) -> type[Sampler]:
+    check_texts(entry, getattr(entry, "__name__", repr(entry)))
     if not (isinstance(entry, type) and issubclass(entry, Sampler)) or isabstract(entry):
         raise ValueError(f"{entry.__name__} is no Sampler with a step of its own")
-    return name
+    return entry
 
 
 SAMPLERS: Registry[type[Sampler]] = Registry("sampler", _check)

@@ -45,6 +45,7 @@ class DPMSolver(Sampler):
 
     name = "dpm++"
     summary = "DPM-Solver++ 2M; second order, deterministic given x_T"
+    law = 2  # it ends in first order
     spacing = "leading-quadratic"  # early for the reason that DDIM has, dense where λ is steep
 
     def step(self, at: Step) -> Tensor:
@@ -60,6 +61,7 @@ class StochasticDPMSolver(Sampler):
 
     name = "dpm++-sde"
     summary = "SDE-DPM-Solver++ 2M; as dpm++, with fresh noise at every step"
+    law = 2
     spacing = "leading-quadratic"
     adds_noise = True
 

@@ -60,6 +60,7 @@ class MaskedDiffusion(Prior):
     codes.
     """
 
+    law = 2  # a code is drawn in one of K orders; before, each in an order of its own
     kind = "masked-diffusion"
     summary = "bits revealed in a few parallel steps by a network, in one of a few orders"
     Options = MaskedDiffusionOptions

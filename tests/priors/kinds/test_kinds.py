@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import itertools
+import json
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -151,3 +153,24 @@ def test_masked_diffusion_with_a_step_per_bit_learns_the_distribution() -> None:
     weights = 1 << np.arange(3, -1, -1)
     seen, truth = (np.bincount(x @ weights, minlength=16) / len(x) for x in (prior.sample(5000), bits))
     assert 0.5 * np.abs(seen - truth).sum() < 0.06
+
+
+def test_a_fit_goes_on_from_a_loss_that_was_no_number(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """JSON has no infinity and no NaN: a checkpoint holds null in their place."""
+    monkeypatch.setattr("priors.parts.training.SAVE_SECONDS", 0.0)
+    monkeypatch.setattr("priors.parts.training.FEWEST", 5)
+    options = {"hidden": 16, "layers": 1, "epochs": 20, "steps": 4}
+    interrupted("masked-diffusion", 0.5, str(tmp_path), two_groups(300, 8), **options)
+    (file,) = tmp_path.rglob("checkpoint.json")
+    text = json.loads(file.read_text())
+    holder = next(value for value in (text, *text.values()) if isinstance(value, dict) and "least" in value)
+    holder["least"] = holder["mark"] = None
+    file.write_text(json.dumps(text))
+    prior = priors.create("masked-diffusion", dim=8, **options)
+    first: list[float] = []
+    report = prior.fit(
+        two_groups(300, 8), checkpoint=tmp_path, progress=lambda done, message: first.append(done)
+    )
+    assert np.isfinite(report.valid_nats) and first[1] > 0.2

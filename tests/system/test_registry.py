@@ -8,9 +8,10 @@ import numpy as np
 import pytest
 
 from dmzcli.config import DiffusionConfig
-from dmzcli.diffusion import registry, samplers, spacings
+from dmzcli.diffusion import samplers, spacings
 from dmzcli.diffusion.spacings import SPACINGS, Spacing, spaced_timesteps
 from dmzcli.errors import UserError
+from dmzcli.system import registry
 
 
 class Foreign(samplers.ddim.DDIM):

@@ -39,20 +39,22 @@ class Registry(Generic[T]):
 
     Arguments:
         noun: What an entry is, ``sampler``; its plural ends the name of the entry points' group.
-        check: Returns an entry's name, and raises ValueError for what is no entry.
+        check: Returns a well-formed entry with a ``name``, made of what is registered; raises TypeError or ValueError
+            for what is none.
     """
 
-    def __init__(self, noun: str, check: Callable[[Any], str]) -> None:
+    def __init__(self, noun: str, check: Callable[[Any], T]) -> None:
         self.noun, self.group, self.check = noun, f"dmz.{noun}s", check
         self.entries: dict[str, T] = {}
 
-    def add(self, entry: T) -> T:
+    def add(self, given: Any) -> T:
         """Makes an entry known by its name.
 
         Raises:
-            ValueError: It is no entry, or the name is taken.
+            TypeError, ValueError: It is no entry, or the name is taken.
         """
-        name = self.check(entry)
+        entry = self.check(given)
+        name: str = getattr(entry, "name")  # noqa: B009
         if self.entries.get(name, entry) is not entry:
             raise ValueError(f"a {self.noun} named {name!r} is registered already")
         self.entries[name] = entry
@@ -82,10 +84,11 @@ class Registry(Generic[T]):
                 "keep one of them",
             )
         try:
-            entry = next(iter(points)).load()
-            if self.check(entry) != name:
-                raise ValueError(f"it is named {self.check(entry)!r}")
-            return self.add(entry)
+            entry = self.check(next(iter(points)).load())
+            if (own := getattr(entry, "name")) != name:  # noqa: B009
+                raise ValueError(f"it is named {own!r}")
+            self.entries[name] = entry
+            return entry
         except Exception as error:  # another package's code may raise anything
             raise UserError(
                 f"the {self.noun} '{name}' cannot be loaded from {values[0]}: {error}",
