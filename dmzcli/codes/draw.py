@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from dmzcli.codes.find import find_prior, load_prior
+from dmzcli.codes.find import find_prior, load_prior, newest_by_class
 from dmzcli.codes.given import Conditions, given_draws, given_suffix
 from dmzcli.errors import UserError
 from dmzcli.runs import Run
@@ -49,7 +49,7 @@ def draw_bits(
     Arguments:
         run: The prior's run.
         dim: The model's D; 0 without a latent.
-        prior: A kind, a folder, or ``None`` for the newest.
+        prior: A kind, a folder, or ``None`` for the newest; with ``classes``, the newest that is given labels.
         count: Number of codes.
         seed: Seed of the draw.
         temperature: Temperature of the prior.
@@ -69,7 +69,7 @@ def draw_bits(
                 f"a model with latent 'none' takes no prior, but '{prior}' was given", "leave it out"
             )
         return Codes(None, "none", "")
-    folder = find_prior(run, prior)
+    folder = (newest_by_class(run) if classes and prior is None else None) or find_prior(run, prior)
     fitted = load_prior(folder, run, dim)
     conditions = given_draws(fitted, count, given, classes)
     bits = fitted.sample(count, seed=seed, given=conditions.bits, temperature=temperature)

@@ -14,7 +14,7 @@ from typing import Literal
 import numpy as np
 import torch
 
-from dmzcli.codes.table import BitTable
+from dmzcli.codes.table import BitTable, is_bit_table
 from dmzcli.data import Dataset
 from dmzcli.errors import UserError
 from dmzcli.model.autoencoder import Autoencoder
@@ -36,11 +36,12 @@ Mode = Literal["mode", "sample"]
 
 @dataclass(frozen=True)
 class Encoded:
-    """How encoding ended."""
+    """How encoding ended; ``reused`` where the table was there already, and nothing was encoded."""
 
     table: BitTable
     seconds: float
     resumed_rows: int
+    reused: bool = False
 
 
 def bits_of(model: Autoencoder, images: np.ndarray, batch_size: int = 512) -> np.ndarray:
@@ -142,6 +143,11 @@ def _encode(
     """The same under the table's lock."""
     started = datetime.now(UTC)
     count, rows = len(dataset.images), part_rows(len(dataset.images))
+    made = _made_before(out, dataset, weights_hash, mode, seed)
+    if made is not None:
+        talk.say(f"{out} holds these bits already, encoded at {made.created}: nothing to do")
+        processes.wait()
+        return Encoded(made, 0.0, count, reused=True)
     facts = {"dataset": dataset.identity, "model": weights_hash, "mode": mode, "seed": seed, "part": rows}
     parts, numbers = Parts(out), range((count + rows - 1) // rows)
     if processes.main():
@@ -192,6 +198,26 @@ def _encode(
     table = BitTable.read(out)  # as whoever comes next reads it
     processes.wait()
     return Encoded(table, (datetime.now(UTC) - started).total_seconds(), min(resumed, count))
+
+
+def _made_before(out: Path, dataset: Dataset, weights_hash: str, mode: Mode, seed: int) -> BitTable | None:
+    """The table in a file, if it is what encoding would write; what is damaged is encoded anew."""
+    if not out.exists() or not is_bit_table(out):
+        return None
+    try:
+        table = BitTable.read(out)
+    except UserError:
+        return None
+    drawn = None if mode == "mode" else seed
+    of = (
+        table.model,
+        table.dataset,
+        table.facts.get("mode"),
+        None if mode == "mode" else table.facts.get("seed"),
+    )
+    same = of == (weights_hash, dataset.identity, mode, drawn)
+    whole = table.names == dataset.names and table.attribute_names == dataset.attribute_names
+    return table if same and whole else None
 
 
 def _check(model: Autoencoder, dataset: Dataset) -> None:

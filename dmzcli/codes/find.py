@@ -2,19 +2,87 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
 
 import priors
 from dmzcli.codes.table import BitTable
 from dmzcli.errors import UserError, did_you_mean
-from dmzcli.runs.find import ROOT, find_run, find_run_of, newest
+from dmzcli.runs.find import ROOT, find_run, find_run_of, newest, runs_in, same_dataset
 from dmzcli.runs.run import Run
+from dmzcli.system.files import read_json, write_json
+
+
+@dataclass(frozen=True)
+class Owner:
+    """The run that a bit table belongs to.
+
+    Attributes:
+        run: The run whose weights made it; or the one that keeps it, though its weights are others by now; or ``None``.
+        stale: Whether the run's weights are others than those that made it.
+    """
+
+    run: Run | None
+    stale: bool
+
+    def remark(self, path: Path, dataset: str) -> str:
+        """What to say of a stale table; empty where it is of the run's weights, or of no known run.
+
+        Arguments:
+            path: The table's file.
+            dataset: Identity of the dataset that was encoded.
+        """
+        if self.run is None or not self.stale:
+            return ""
+        out = "" if path.resolve() == self.run.bits.resolve() else f" --out {path}"
+        name = dataset.partition("/")[0]
+        of = "" if same_dataset(self.run.config.data.dataset, name) else f" {name}"
+        return (
+            f"{path} holds the bits of other weights than {self.run.weights} has now; "
+            f"dmz encode{of} --run {self.run.path}{out} makes it anew"
+        )
+
+
+def tables_of(run: Run) -> list[Path]:
+    """The bit tables of a run that are there: its own, then those that ``dmz encode --out`` wrote elsewhere."""
+    known = read_json(run.other_tables)["tables"] if run.other_tables.exists() else []
+    return [path for path in [run.bits, *map(Path, known)] if path.exists()]
+
+
+def remember_table(run: Run, path: Path) -> None:
+    """Notes in a run that a table of it lies elsewhere."""
+    if path.resolve() in [known.resolve() for known in tables_of(run)]:
+        return
+    others = [str(known) for known in tables_of(run) if known != run.bits]
+    write_json(run.other_tables, {"tables": [*others, str(path.resolve())]})
+
+
+def owner_of(path: Path, model: str) -> Owner:
+    """The run of a bit table, by the weights that made it, else by where it lies or which run notes it.
+
+    Arguments:
+        path: The table's file.
+        model: SHA-256 of the weights that made it.
+    """
+    beside = Run(path.parent) if (path.parent / "config.json").exists() else None
+    if beside is not None and beside.weights.exists() and beside.weights_hash == model:
+        return Owner(beside, False)
+    maker = find_run_of(model)
+    if maker is not None:
+        return Owner(maker, False)
+    if beside is None:
+        noted = (
+            run for run in runs_in(ROOT) if path.resolve() in [known.resolve() for known in tables_of(run)]
+        )
+        beside = next(noted, None)
+    return Owner(beside, beside is not None)
 
 
 def find_bits(path: Path | None = None, run: Path | None = None, root: Path = ROOT) -> Path:
     """The bit table that a command works on: the named one, a run's, or the newest in sight.
 
-    In sight are ``runs/*/bits.h5`` and the tables in the working folder.
+    A run's is its ``bits.h5``, or the newest that ``dmz encode --out`` wrote elsewhere. In sight are the tables of the
+    runs, and those in the working folder.
 
     Raises:
         UserError: There is none.
@@ -24,17 +92,21 @@ def find_bits(path: Path | None = None, run: Path | None = None, root: Path = RO
     if path is not None:
         return path
     if run is not None:
-        if not Run(run).bits.exists():
+        own = Run(run).bits if Run(run).bits.exists() else newest(tables_of(Run(run)))
+        if own is None:
             raise UserError(f"{run} has no bits.h5", f"make it with dmz encode --run {run}")
-        return Run(run).bits
-    latest = newest([*root.glob("*/bits.h5"), *filter(is_bit_table, Path().glob("*.h5"))])
+        return own
+    elsewhere = [table for known in runs_in(root) for table in tables_of(known) if table != known.bits]
+    here = [*root.glob("*/bits.h5"), *filter(is_bit_table, Path().glob("*.h5"))]
+    there = {table.resolve() for table in here}
+    latest = newest([*here, *(table for table in elsewhere if table.resolve() not in there)])
     if latest is None:
         raise UserError(f"there is no bit table in {root}/ or here", "make one with dmz encode, or name it")
     return latest
 
 
 def priors_folder(table: BitTable, path: Path, run: Path | None = None) -> Path:
-    """Where the priors of a table belong: in the named run, in the run whose weights made it, or beside the table.
+    """Where the priors of a table belong: in the named run, in the table's own run, or beside the table.
 
     Raises:
         UserError: The named run's weights did not make the table.
@@ -43,9 +115,16 @@ def priors_folder(table: BitTable, path: Path, run: Path | None = None) -> Path:
         named = find_run(run)
         named.check_made(path, table.model)
         return named.priors
-    beside = Run(path.parent) if (path.parent / "config.json").exists() else None
-    owner = beside or find_run_of(table.model)
+    owner = owner_of(path, table.model).run
     return owner.priors if owner else path.parent / f"{path.stem}-priors"
+
+
+def newest_by_class(run: Run) -> Path | None:
+    """The folder of the run's newest prior that is given labels; ``None`` where there is none."""
+    cards = (file for file in run.priors.glob("*/prior.json"))
+    by_class = (file for file in cards if read_json(file).get("metadata", {}).get("given") == "labels")
+    latest = newest(by_class)
+    return None if latest is None else latest.parent
 
 
 def find_prior(run: Run, name: str | None) -> Path:
@@ -66,12 +145,15 @@ def find_prior(run: Run, name: str | None) -> Path:
         return folders[name].parent
     if Path(name).is_dir():
         return Path(name)
+    has = f"{run.path} has {', '.join(sorted(folders)) or 'none'}"
     if name in priors.available():
         raise UserError(
-            f"{run.path} has no prior '{name}'", f"fit it with dmz fit-prior --run {run.path} --kind {name}"
+            f"{run.path} has no prior '{name}'",
+            f"{has}; fit it with dmz fit-prior --run {run.path} --kind {name}",
         )
-    hint = did_you_mean(name, {*folders, *priors.available()}, "kinds")
-    raise UserError(f"there is no prior '{name}'", f"name a prior of the run, or a prior's folder; {hint}")
+    close = did_you_mean(name, {*folders, *priors.available()}, "kinds")
+    meant = f"; {close}" if close.startswith("did you mean") else ""
+    raise UserError(f"there is no prior '{name}'", f"{has}, or name a prior's folder{meant}")
 
 
 def can_sample(run: Run) -> bool:

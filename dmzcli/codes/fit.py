@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 import priors
-from dmzcli.codes.find import priors_folder
+from dmzcli.codes.find import owner_of, priors_folder
 from dmzcli.codes.given import given_rows, suffix
 from dmzcli.codes.table import BitTable
 from dmzcli.errors import UserError, did_you_mean
@@ -30,11 +30,13 @@ class Fitted:
         prior: The prior.
         folder: Folder that it was saved in.
         compared: Held-out bits per code of every kind that ``auto`` tried.
+        reused: Whether it was there already, fitted in the same way.
     """
 
     prior: priors.Prior
     folder: Path
     compared: dict[str, float]
+    reused: bool = False
 
 
 def kinds() -> dict[str, Any]:
@@ -66,15 +68,15 @@ def check(kind: str, settings: Sequence[str] = ()) -> None:
     """Refuses what needs no table to be seen as wrong.
 
     Raises:
-        UserError: The kind is unknown, or a setting is given to ``auto``, or not written as ``name=value``.
+        UserError: The kind is unknown, no kind that ``auto`` tries has an option, or a setting is not written as
+            ``name=value``.
         priors.PriorError: An option is unknown, or its value does not fit.
     """
     if kind != "auto" and kind not in priors.available():
         raise UserError(f"unknown kind '{kind}'", did_you_mean(kind, ["auto", *priors.available()], "kinds"))
-    if kind == "auto" and settings:
-        raise UserError("--set needs one kind, not auto", "name it with --kind")
-    if kind != "auto":
-        priors.parse_options(kind, _pairs(settings))
+    shared = share_settings(settings, priors.automatic()) if kind == "auto" else {kind: list(settings)}
+    for name, own in shared.items():
+        priors.parse_options(name, _pairs(own))
 
 
 def share_settings(settings: Sequence[str], kinds: Sequence[str]) -> dict[str, list[str]]:
@@ -108,6 +110,7 @@ def fit(
     out: Path | None = None,
     talk: Talk | None = None,
     run: Path | None = None,
+    reuse: bool = False,
 ) -> Fitted:
     """Fits a prior to a table's train split, makes its choices on the valid split, and saves it.
 
@@ -115,17 +118,18 @@ def fit(
         table: The codes.
         path: The table's file.
         kind: A registered kind, or ``auto``: the best held-out likelihood of the automatic ones.
-        settings: Options as ``name=value``; not with ``auto``.
+        settings: Options as ``name=value``; with ``auto`` each is for the kinds that have it.
         given: ``labels`` for p(bits | class), the file of a bit table of the same images for p(bits | its bits), or
             ``None``.
         seed: Seed of the fit's randomness.
         out: The prior's folder; by default one named after the kind, and what it is given, in the table's run.
         talk: Receiver of messages and progress.
         run: The run that the prior belongs to, where the table alone does not tell.
+        reuse: Take a prior that is there and was fitted in the same way to what is in the table's file.
 
     Raises:
         UserError: The kind is unknown, the table has no training rows or labels, the other table does not fit, or
-            another command writes the prior.
+            there is no run for the prior and no folder is named; or another command writes the prior.
         priors.PriorError: An option does not fit.
         Interrupted: SIGINT or SIGTERM came; long fits have left a checkpoint beside the prior's folder.
     """
@@ -137,12 +141,22 @@ def fit(
     rows = None if given is None else given_rows(given, table)
     conditions = None if rows is None else rows.bits
     candidates = priors.automatic() if kind == "auto" else [kind]
-    home = priors_folder(table, path, run) if out is None else out.parent
-    folders = {name: out or home / f"{name}{suffix(given)}" for name in candidates}
+    options = share_settings(settings, candidates) if kind == "auto" else {kind: list(settings)}
+    home = _home(table, path, run) if out is None else out.parent
+    noted = {"given": None} if rows is None else rows.facts
+    name_end = suffix(given, home, candidates, noted)
+    if given is not None and out is None:
+        noted = {**noted, "given_name": name_end}
+    folders = {name: out or home / f"{name}{name_end}" for name in candidates}
+    choice = {"auto": {"kinds": sorted(candidates), "settings": sorted(settings)}} if kind == "auto" else {}
     with ExitStack() as stack:
         for folder in sorted(set(folders.values())):  # in one order, so that no two wait for each other
             stack.enter_context(hold(folder))
-        fitted = _fit_all(table, folders, settings, seed, conditions, train, valid, talk)
+        for name in candidates if reuse else ():
+            there = fitted_before(table, path, name, options[name], seed, folders[name], {**noted, **choice})
+            if there is not None:
+                return Fitted(there, folders[name], there.metadata.get("compared", {}), reused=True)
+        fitted = _fit_all(table, folders, options, seed, conditions, train, valid, talk)
         compared = {name: prior.report.valid_bits_per_code for name, prior in fitted.items() if prior.report}
         best = min(compared, key=lambda name: compared[name])
         facts = {
@@ -152,17 +166,19 @@ def fit(
             "given": None,
             "bits": str(path),
             "bits_sha256": table.sha256 or sha256(path),
-            **({} if rows is None else rows.facts),
+            **noted,
+            **choice,
+            **({"compared": compared} if choice else {}),
         }
         fitted[best].save(folders[best], facts)
         _drop_checkpoints(folders.values())
-    return Fitted(fitted[best], folders[best], compared if kind == "auto" else {})
+    return Fitted(fitted[best], folders[best], compared if choice else {})
 
 
 def _fit_all(
     table: BitTable,
     folders: Mapping[str, Path],
-    settings: Sequence[str],
+    options: Mapping[str, Sequence[str]],
     seed: int,
     conditions: np.ndarray | None,
     train: np.ndarray,
@@ -180,7 +196,7 @@ def _fit_all(
                     raise Interrupted(signals[0], "the fit so far is kept; run the same command to go on")
 
             prior = priors.create(
-                name, dim=table.dim, seed=seed, **priors.parse_options(name, _pairs(settings))
+                name, dim=table.dim, seed=seed, **priors.parse_options(name, _pairs(options[name]))
             )
             prior.fit(
                 table.bits[train],
@@ -194,14 +210,31 @@ def _fit_all(
     return fitted
 
 
+def _home(table: BitTable, path: Path, run: Path | None) -> Path:
+    """The folder of a table's priors: that of its run, where all commands look for them."""
+    if run is None and owner_of(path, table.model).run is None:
+        raise UserError(
+            f"no run has the weights that made {path}",
+            "name the run with --run, or the prior's folder with --out, and give that to the commands that need it",
+        )
+    return priors_folder(table, path, run)
+
+
 def fitted_before(
-    table: BitTable, path: Path, kind: str, settings: Sequence[str], seed: int, folder: Path
+    table: BitTable,
+    path: Path,
+    kind: str,
+    settings: Sequence[str],
+    seed: int,
+    folder: Path,
+    noted: Mapping[str, Any] | None = None,
 ) -> priors.Prior | None:
     """The prior in a folder, if it is what :func:`fit` would make again: of this version, table, options and seed.
 
     Arguments:
         table, path, kind, settings, seed: As for :func:`fit`.
         folder: The prior's.
+        noted: What its metadata has to say besides; by default that it is given nothing.
 
     Raises:
         priors.PriorError: The folder is damaged.
@@ -213,7 +246,7 @@ def fitted_before(
     same = (prior.kind, prior.dim, prior.seed, prior.options) == (kind, table.dim, seed, fresh.options)
     if not same:  # before the table is read
         return None
-    facts = {"dmz": __version__, "bits_sha256": table.sha256 or sha256(path), "given": None}
+    facts = {"dmz": __version__, "bits_sha256": table.sha256 or sha256(path), **(noted or {"given": None})}
     same = facts.items() <= prior.metadata.items() and prior.saved_law == prior.law
     return prior if same else None
 

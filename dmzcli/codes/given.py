@@ -6,7 +6,7 @@ The other table is, for instance, that of the other side of a dataset of pairs: 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -16,7 +16,7 @@ import numpy as np
 import priors
 from dmzcli.codes.table import BitTable
 from dmzcli.errors import UserError, did_you_mean
-from dmzcli.system.files import sha256
+from dmzcli.system.files import read_json, sha256
 
 LABELS = "labels"
 Array = np.ndarray
@@ -28,7 +28,7 @@ class Given:
 
     Attributes:
         bits: uint8 (N, G).
-        facts: Facts to note with the prior: ``given``, and the other table's ``given_model``.
+        facts: Facts to note with the prior: ``given``, and the other table's ``given_model`` and ``given_sha256``.
     """
 
     bits: Array
@@ -67,17 +67,46 @@ def given_rows(given: str, table: BitTable) -> Given:
                 f"{path} holds the bits of other images: its {name} are not those of the table",
                 "its rows must be the same images in the same order",
             )
-    return Given(other.bits, {"given": str(path.absolute()), "given_model": other.model})
+    digest = hashlib.sha256(f"{other.dataset} {other.model}".encode() + other.bits.tobytes()).hexdigest()
+    return Given(
+        other.bits,
+        {"given": str(path.absolute()), "given_model": other.model, "given_sha256": digest},
+    )
 
 
-def suffix(given: str | None) -> str:
-    """What a prior's name says of what it is given; nothing where it is given nothing."""
-    return "" if given is None else f"-given-{Path(given).stem}"
+def suffix(given: str | None, home: Path, kinds: Iterable[str], facts: Mapping[str, Any]) -> str:
+    """What a prior's name says of what it is given: the table's name, a run's for its ``bits.h5``; nothing for nothing.
+
+    Where another table has taken the name, a digest of the table's follows.
+
+    Arguments:
+        given: ``labels``, a table's file, or ``None``.
+        home: The folder of the priors.
+        kinds: The kinds to be fitted.
+        facts: What is noted of the table.
+    """
+    if given is None:
+        return ""
+    path = Path(given)
+    in_run = given != LABELS and path.name == "bits.h5" and (path.parent / "config.json").exists()
+    name = f"-given-{path.absolute().parent.name if in_run else path.stem}"
+    for kind in kinds:
+        card = home / f"{kind}{name}" / "prior.json"
+        if card.exists():
+            there = read_json(card).get("metadata", {})
+            if there.get("given") != facts["given"] and there.get("given_sha256") != facts.get(
+                "given_sha256"
+            ):
+                return f"{name}-{facts.get('given_sha256', '')[:6]}"
+    return name
 
 
 def given_suffix(prior: priors.Prior) -> str:
     """The same of a fitted prior."""
-    return suffix((prior.metadata.get("given") or LABELS) if prior.given_dim else None)
+    if not prior.given_dim:
+        return ""
+    named = prior.metadata.get("given_name")  # of those before: the file's name
+    return str(named or f"-given-{Path(prior.metadata.get('given') or LABELS).stem}")
 
 
 def one_hot_labels(table: BitTable) -> Array:
@@ -214,6 +243,7 @@ def _rows_in_turn(prior: priors.Prior, count: int, source: Path | None) -> Condi
         facts={
             "given_table": str(path),
             "given_dataset": table.dataset,
+            "given_model": table.model,
             "given_split": split,
             "given_rows": len(rows),
         },

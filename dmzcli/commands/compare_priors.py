@@ -93,7 +93,7 @@ def compare_priors(
     codes with 1%, 2% and 5% of their bits flipped. Differences from real codes are paired: image i has noise i.
     """
     talk = common.console(quiet, as_json)
-    from dmzcli.codes.find import find_bits, priors_folder
+    from dmzcli.codes.find import find_bits, owner_of, priors_folder
     from dmzcli.codes.table import BitTable
     from dmzcli.commands.console import table as make_table
     from dmzcli.errors import UserError
@@ -123,6 +123,8 @@ def compare_priors(
     from dmzcli.studies.prior_table import write
     from dmzcli.system.locks import hold
 
+    if remark := owner_of(path, table.model).remark(path, table.dataset):
+        talk.say(remark)
     images = None
     if run is not None and count:
         from dmzcli.evaluation.features import create
@@ -131,6 +133,7 @@ def compare_priors(
         from dmzcli.system.devices import pick
 
         chosen, where = find_run(run), pick(device)
+        common.tell_stopped(talk, chosen)
         model = chosen.load_model(where)
         chosen.check_made(path, table.model)
         recipe = recipe.on(where, model.config)

@@ -50,17 +50,24 @@ def encode(
     if data.side is None and chosen.config.data.side is not None:
         talk.say(f"{data.dataset} is taken whole, as side {chosen.config.data.side} of the run's pairs")
     from dmzcli.codes.encode import encode as encode_images
-    from dmzcli.system.processes import join
+    from dmzcli.codes.find import remember_table
+    from dmzcli.system import processes
 
-    model = chosen.load_model(join(device))
+    common.tell_stopped(talk, chosen)
+    model = chosen.load_model(processes.join(device))
     images = common.load_dataset(talk, data, download)
     file = out or chosen.bits
     talk.say(f"encoding {images.identity} with {chosen.path} into {file}")
     done = encode_images(model, images, file, chosen.weights_hash, mode, seed, batch_size or 512, talk)  # type: ignore[arg-type]
     table = done.table
+    if file != chosen.bits and processes.main():
+        try:
+            remember_table(chosen, file)
+        except UserError as error:  # a run that others own is read, too
+            talk.say(f"the run does not note where this table is: {error.message}")
     facts = {"bits": str(file), "run": str(chosen.path), "rows": len(table.bits), "dim": table.dim}
     facts |= {"dataset": table.dataset, "mode": mode, "mean_bit": float(table.bits.mean())}
-    facts |= {"seconds": done.seconds, "resumed_rows": done.resumed_rows}
+    facts |= {"seconds": done.seconds, "resumed_rows": done.resumed_rows, "reused": done.reused}
     talk.result(
         facts, f"{file}: {len(table.bits):,} codes of {table.dim} bits, {table.bits.mean():.3f} of them 1"
     )

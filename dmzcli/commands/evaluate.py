@@ -104,6 +104,7 @@ def evaluate(
 
     if reconstructions:
         chosen = find_run(run, fits=lambda found: found.config.model.dim > 0)
+        common.tell_stopped(talk, chosen)
         reference = reference_data(against, chosen, settings or (), data_dir)
         from dmzcli.system.devices import pick
 
@@ -121,6 +122,7 @@ def evaluate(
 
     if samples is None:
         maker = find_run(run, fits=can_sample) if prior is None else find_run_for(prior, run)
+        common.tell_stopped(talk, maker)
         if maker.config.model.dim:
             find_prior(maker, prior)  # complains here and now
         reference = reference_data(against, maker, settings or (), data_dir)

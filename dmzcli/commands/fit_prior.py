@@ -55,15 +55,24 @@ def fit_prior(
         talk.result(kinds(), listing())
         return
     check(kind, settings or ())
-    from dmzcli.codes.find import find_bits
+    from dmzcli.codes.find import find_bits, owner_of
     from dmzcli.codes.table import BitTable
+    from dmzcli.runs.find import find_run
 
     path = find_bits(bits, run)
     table = BitTable.read(path)
     talk.say(f"fitting to {path}: {len(table.rows('train')):,} training codes of {table.dim} bits")
-    fitted = fit(table, path, kind, settings or [], given, seed, out, talk, run)
+    owner = owner_of(path, table.model)
+    if remark := owner.remark(path, table.dataset):
+        talk.say(remark)
+    keeper = find_run(run) if run is not None else owner.run
+    if keeper is not None:
+        common.tell_stopped(talk, keeper)
+    fitted = fit(table, path, kind, settings or [], given, seed, out, talk, run, reuse=True)
+    if fitted.reused:
+        talk.say(f"{fitted.folder} was fitted in this way before: taken as it is")
     report = fitted.prior.report.as_dict() if fitted.prior.report else {}
-    facts = {"prior": str(fitted.folder), "bits": str(path), **report}
+    facts = {"prior": str(fitted.folder), "bits": str(path), "reused": fitted.reused, **report}
     if fitted.compared:
         facts["compared"] = fitted.compared
     held_out = report["valid_bits_per_code"]

@@ -63,6 +63,7 @@ def likelihood(
 
     check_split(split)
     chosen = find_run(run)
+    common.tell_stopped(talk, chosen)
     if prior is not None and chosen.config.model.dim:
         from dmzcli.codes.find import find_prior
 

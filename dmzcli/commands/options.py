@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from dmzcli.commands.console import Console
     from dmzcli.config import DataConfig
     from dmzcli.data import Dataset
+    from dmzcli.runs import Run
     from dmzcli.system.progress import Advance
 
 Command = TypeVar("Command", bound=Callable[..., None])
@@ -209,6 +210,13 @@ def data_flags(data_dir: Path | None, skip_bad: bool) -> dict[str, Any]:
     """The flags that were given, as settings."""
     place = {} if data_dir is None else {"data_dir": str(data_dir.expanduser().absolute())}
     return {**place, "skip_bad": True} if skip_bad else place
+
+
+def tell_stopped(talk: Console, run: Run) -> None:
+    """Says in one line that a run's training has not come to its end."""
+    if run.stopped is not None:
+        step, steps = run.stopped
+        talk.say(f"{run.path} stopped at step {step:,} of {steps:,}; dmz train --run {run.path} goes on")
 
 
 def counting(advance: Advance) -> Callable[[int, int], None]:

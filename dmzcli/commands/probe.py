@@ -29,10 +29,11 @@ def probe(
     Beside it stand two baselines: the pixels, and the bits of the same encoder untrained.
     """
     talk = common.console(quiet, as_json)
-    from dmzcli.codes.find import find_bits
+    from dmzcli.codes.find import find_bits, owner_of
     from dmzcli.codes.table import BitTable
     from dmzcli.data import SPLITS
-    from dmzcli.runs.find import find_run, find_run_of
+    from dmzcli.errors import UserError
+    from dmzcli.runs.find import find_run
     from dmzcli.runs.plan import images_for
 
     path = find_bits(bits, run)
@@ -42,7 +43,13 @@ def probe(
     from dmzcli.analysis.probes.table import probe_table, write_probes
     from dmzcli.system.devices import pick
 
-    source = (find_run(run) if run else find_run_of(table.model)) if baselines else None
+    owner = owner_of(path, table.model)
+    if remark := owner.remark(path, table.dataset):
+        talk.say(remark)
+    keeper = find_run(run) if run else owner.run
+    source = keeper if baselines else None
+    if keeper is not None:
+        common.tell_stopped(talk, keeper)
     dataset = config = None
     if source is not None:
         config = source.config
@@ -54,8 +61,11 @@ def probe(
     probes = probe_table(table, dataset, config, pick(device), talk)
     rows = {split: len(table.rows(split)) for split in SPLITS}
     facts = {"bits": str(path), "dataset": table.dataset, "rows": rows, "probes": [p.facts() for p in probes]}
-    if (owner := source or find_run_of(table.model)) is not None:
-        write_probes(owner.path / "evaluation" / f"probe-{path.stem}.json", table, facts)
+    if keeper is not None:
+        try:
+            write_probes(keeper.path / "evaluation" / f"probe-{path.stem}.json", table, facts)
+        except UserError as error:  # a run that others own is read, too
+            talk.say(f"the run does not keep this result: {error.message}")
     from dmzcli.commands.console import table as make_table
 
     shown = [

@@ -43,6 +43,7 @@ def report(
     from dmzcli.system.devices import pick
 
     chosen, where = find_run(run), pick(device)
+    common.tell_stopped(talk, chosen)
     dataset = model = None
     if chosen.weights.exists() and chosen.config.model.dim:
         data = images_for(chosen, None, settings or (), common.data_flags(data_dir, False))

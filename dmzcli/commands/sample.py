@@ -70,6 +70,7 @@ def sample(
     from dmzcli.system.processes import join
 
     where = join(device)
+    common.tell_stopped(talk, chosen)
     samples, folder = sample_run(
         *(chosen, prior, count, seed, recipe.on(where, chosen.config), where, temperature, given, out),
         *(batch_size, talk),

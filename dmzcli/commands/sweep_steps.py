@@ -101,6 +101,7 @@ def sweep_steps(
     from dmzcli.system.devices import pick
 
     where = pick(device)
+    common.tell_stopped(talk, chosen)
     recipe = recipe.on(where, chosen.config)
     check(names, numbers, count, [chosen.config.diffusion] if kinds else [], recipe)
     model = chosen.load_model(where)

@@ -153,13 +153,15 @@ def prepare(
         Interrupted: SIGINT or SIGTERM came; finished parts are kept.
     """
     key = key_of(location, crop, skip_bad)
+    # A pack that is handed on tells nobody where its pictures lay.
+    source = _source(location, crop, skip_bad) if out.parent == cache_root() / "packs" else ""
     with hold(out, patience=math.inf, say=say):
         if attributes(out).get("key") == key:  # another process was faster
             whole = packs.read(out)
             return Prepared(whole, len(whole), len(whole))
         if not isinstance(location, PictureLocation):
             dataset = location.load(crop, report)
-            packs.write(out, dataset, key=key, source=_source(location, crop, skip_bad))
+            packs.write(out, dataset, key=key, source=source)
             return Prepared(packs.read(out), len(dataset), 0)
         parts = Parts(out)
         parts.claim({"pictures": key, "part": PART}, say)
@@ -169,7 +171,7 @@ def prepare(
             store.fill(pictures, crop, skip_bad, report)
             layout = lay_out(pictures, store.names, store.tally)
             dataset = store.dataset(location, layout, crop, pictures.notes)
-        packs.write(out, dataset, store.images(layout.order), key, _source(location, crop, skip_bad))
+        packs.write(out, dataset, store.images(layout.order), key, source)
         parts.remove()
         return Prepared(packs.read(out), store.pictures, resumed)
 

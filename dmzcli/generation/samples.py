@@ -19,6 +19,7 @@ import numpy as np
 import torch
 
 from dmzcli.codes.draw import draw_bits
+from dmzcli.codes.find import owner_of
 from dmzcli.codes.given import Conditions
 from dmzcli.data.formats.picture import decode as decode_picture
 from dmzcli.diffusion.samplers import Sampler
@@ -334,5 +335,9 @@ def sample_run(
     talk.say(f"sampling {count:,} images from {run.path} with bits from {source.name} into {folder}")
     if remark := repetition(count, of):
         talk.say(remark)
+    if "given_table" in of.facts:
+        table = Path(of.facts["given_table"])
+        if remark := owner_of(table, of.facts["given_model"]).remark(table, of.facts["given_dataset"]):
+            talk.say(remark)
     sample(model, source.bits, samples, folder, batch_size or usual_batch(model), talk, of)
     return samples, folder

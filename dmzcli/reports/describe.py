@@ -43,6 +43,8 @@ def describe(path: Path) -> dict[str, Any]:
 
 
 def _run(path: Path) -> dict[str, Any]:
+    from dmzcli.codes.find import tables_of
+
     run = Run(path)
     config = run.config
     facts: dict[str, Any] = {"what": "run", "path": str(path), "dataset": config.data.dataset}
@@ -63,6 +65,7 @@ def _run(path: Path) -> dict[str, Any]:
     latest: dict[str, float] = {name: value for row in rows for name, value in row.items()}
     facts |= {name: latest[name] for name in ("loss", "valid_loss", "images_per_second") if name in latest}
     facts["bit_table"] = str(run.bits) if run.bits.exists() else None
+    facts["other_tables"] = [str(table) for table in tables_of(run) if table != run.bits]
     facts["priors"] = sorted(file.parent.name for file in run.priors.glob("*/prior.json"))
     facts["samples"] = sorted(file.parent.name for file in run.samples.glob("*/samples.json"))
     facts["config"] = config.model_dump(mode="json")
@@ -70,6 +73,7 @@ def _run(path: Path) -> dict[str, Any]:
 
 
 def _table(path: Path) -> dict[str, Any]:
+    from dmzcli.codes.find import owner_of
     from dmzcli.codes.table import BitTable
     from dmzcli.data import SPLITS
 
@@ -86,6 +90,9 @@ def _table(path: Path) -> dict[str, Any]:
         "model": table.model,
         "created": table.created,
     }
+    owner = owner_of(path, table.model)
+    facts["run"] = None if owner.run is None else str(owner.run.path)
+    facts["stale"] = owner.stale
     facts["splits"] = {split: len(table.rows(split)) for split in SPLITS}
     if len(table.bits):
         facts["mean_bit"] = float(table.bits.mean())

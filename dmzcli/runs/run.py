@@ -19,6 +19,7 @@ from dmzcli.system.files import (
     load_signed,
     load_tensors,
     read_json,
+    read_metadata,
     save_tensors,
     sha256,
     write_json,
@@ -73,6 +74,11 @@ class Run:
         return self.path / "bits.h5"
 
     @property
+    def other_tables(self) -> Path:
+        """Where the tables lie that ``dmz encode --out`` wrote: JSON, ``tables``, a list of paths."""
+        return self.path / "tables.json"
+
+    @property
     def priors(self) -> Path:
         """One folder per fitted kind."""
         return self.path / "priors"
@@ -117,6 +123,15 @@ class Run:
                 f"{self.path} has no model.safetensors yet", f"train it with dmz train --run {self.path}"
             )
         return sha256(self.weights)
+
+    @property
+    def stopped(self) -> tuple[int, int] | None:
+        """The weights' step, and that of the settings, where training has not come to its end yet."""
+        if self.untrained or not self.weights.exists():
+            return None
+        facts = json.loads(read_metadata(self.weights).get("dmz", "{}"))
+        step, steps = int(facts.get("step", 0)), self.config.training.steps
+        return (step, steps) if 0 < step < steps else None
 
     def check_made(self, path: Path, model: str) -> None:
         """Raises UserError unless the run's weights made the bit table ``path``, by what it says of its ``model``."""

@@ -158,6 +158,17 @@ class Trainer:
         """Writes ``model.safetensors``."""
         self.run.save_model(self.averaged().state_dict(), self.step, self.config)
 
+    def average_is_saved(self) -> bool:
+        """Whether ``model.safetensors`` has the averaged weights, in whatever form an earlier version wrote them."""
+        if not self.run.weights.exists():
+            return False
+        try:
+            stored, average = load_tensors(self.run.weights)[0], self.averaged().state_dict()
+        except UserError:  # damaged: they are written anew
+            return False
+        same = stored.keys() == average.keys()
+        return same and all(torch.equal(stored[name], value.cpu()) for name, value in average.items())
+
     def resume(self) -> bool:
         """Goes back to the run's checkpoint.
 

@@ -117,7 +117,10 @@ def test_a_table_whose_run_is_gone_keeps_its_priors_beside_it(table, run):
     ("arguments", "sentence"),
     [
         ({"kind": "bernouli"}, "unknown kind 'bernouli'"),
-        ({"kind": "auto", "settings": ["smoothing=1"]}, "--set needs one kind, not auto"),
+        (
+            {"kind": "auto", "settings": ["smothing=1"]},
+            "none of the kinds compared has the option 'smothing'",
+        ),
         ({"kind": "bernoulli", "given": "label"}, "unknown --given 'label'"),
         ({"kind": "bernoulli", "settings": ["smoothing"]}, "--set smoothing has no '='"),
     ],
@@ -146,6 +149,32 @@ def test_no_valid_rows_hold_out_a_part_of_train(table, run):
     assert report.valid_from == "held out" and report.n_train + report.n_valid == 1197
 
 
+def test_settings_reach_the_kinds_of_auto_that_have_them(table, run, dmz):
+    made = dmz("fit-prior", "--set", "components=2", "--set", "minutes=0.5", "--json")
+    assert made.code == 0, made.err
+    assert set(made.json["compared"]) == set(priors.automatic())
+    mixture = fit(table, run.bits, "mixture", ["components=2", "minutes=0.5"], out=Path("two")).prior
+    assert made.json["compared"]["mixture"] == mixture.report.valid_bits_per_code
+
+
+def test_work_that_is_done_is_taken_as_it_is(dmz, run, table):
+    """Of the same table, kind, options and seed; and auto remembers what it chose."""
+    for options in (("--kind", "chow-liu"), ("--kind", "chow-liu", "--given", "labels"), ()):
+        first = dmz("fit-prior", *options, "--json")
+        assert first.code == 0, first.err
+        card = Path(first.json["prior"]) / "prior.json"
+        before = card.stat().st_mtime_ns
+        again = dmz("fit-prior", *options, "--json")
+        assert again.json["reused"] and not first.json["reused"], options
+        assert f"{card.parent} was fitted in this way before: taken as it is" in again.err
+        assert card.stat().st_mtime_ns == before
+        assert {**again.json, "reused": False} == first.json
+    for options in (("--seed", "1"), ("--set", "smoothing=2")):
+        assert not dmz("fit-prior", "--kind", "chow-liu", *options, "--json").json["reused"]
+    dataclasses.replace(table, bits=1 - table.bits).write(run.bits)
+    assert not dmz("fit-prior", "--kind", "chow-liu", "--set", "smoothing=2", "--json").json["reused"]
+
+
 # Finding and loading ------------------------------------------------------------------------------------------
 
 
@@ -162,10 +191,11 @@ def test_priors_by_kind_folder_and_age(run):
 def test_priors_that_are_not_there(run):
     with pytest.raises(UserError, match=r"^runs/tiny has no prior 'mixture'$") as error:
         find_prior(run, "mixture")
-    assert error.value.hint == "fit it with dmz fit-prior --run runs/tiny --kind mixture"
+    there = "runs/tiny has bernoulli, empirical, uniform"
+    assert error.value.hint == f"{there}; fit it with dmz fit-prior --run runs/tiny --kind mixture"
     with pytest.raises(UserError, match=r"^there is no prior 'mixtur'$") as error:
         find_prior(run, "mixtur")
-    assert error.value.hint == "name a prior of the run, or a prior's folder; did you mean 'mixture'?"
+    assert error.value.hint == f"{there}, or name a prior's folder; did you mean 'mixture'?"
     shutil.rmtree(run.priors)
     with pytest.raises(UserError, match=r"^runs/tiny has no prior$"):
         find_prior(run, None)

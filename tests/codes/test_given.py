@@ -70,9 +70,8 @@ def test_classes_are_chosen_by_name_or_number(table, run):
 
 
 def test_a_prior_from_before_class_names_takes_its_tables(table, run):
-    named = dataclasses.replace(table, label_names=tuple("abcdefghij"), sha256=None)
-    named.write(run.bits)
-    prior = fit(named, run.bits, "bernoulli", given="labels").prior
+    dataclasses.replace(table, label_names=tuple("abcdefghij")).write(run.bits)
+    prior = fit(BitTable.read(run.bits), run.bits, "bernoulli", given="labels").prior
     del prior.metadata["label_names"]
     assert given_draws(prior, 2).label_names == tuple("abcdefghij")
     table.write(run.bits)  # another table now

@@ -374,6 +374,9 @@ def test_a_class_is_chosen(dmz, by_class):
         assert archive["labels"].tolist() == [7] * 4
     again = dmz(*options, "--class", "8", "--out", folder)
     assert "holds other samples: classes is ['7'] there, ['8'] here" in again.mistake()[0]
+    assert dmz("fit-prior", "--kind", "uniform").code == 0  # the newest prior knows no classes
+    unnamed = dmz("sample", "-n", "4", "--steps", "2", "--json", "--class", "7")
+    assert unnamed.json["samples"] == sevens.json["samples"]
     error, hint = dmz(*options, "--class", "seven").mistake()
     assert error == "error: there is no class 'seven'" and "classes: 0, 1" in hint
     error, hint = dmz("sample", "uniform", "--class", "7").mistake()

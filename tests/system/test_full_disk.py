@@ -52,8 +52,8 @@ COMMANDS = {
     "encode at the table": (("encode", "--out", "runs/tiny/bits.h5", "--mode", "sample"), 48 * KIB),
     "data prepare": (("data", "prepare", "digits", "--out", "pack.h5"), 48 * KIB),
     "data prepare at nothing": (("data", "prepare", "digits", "--out", "pack.h5"), 0),
-    "fit-prior": (("fit-prior", "runs/tiny/bits.h5", "--kind", "empirical"), 0),
-    "fit-prior bernoulli": (("fit-prior", "runs/tiny/bits.h5", "--kind", "bernoulli"), 0),
+    "fit-prior": (("fit-prior", "runs/tiny/bits.h5", "--kind", "empirical", "--seed", "1"), 0),
+    "fit-prior bernoulli": (("fit-prior", "runs/tiny/bits.h5", "--kind", "bernoulli", "--seed", "1"), 0),
     "sample": (("sample", "bernoulli", "-n", "64", "--steps", "2"), 16 * KIB),
     "sample at once": (("sample", "bernoulli", "-n", "4", "--steps", "2"), 0),
 }
