@@ -103,7 +103,9 @@ def test_files_of_earlier_versions_are_read_and_told(dmz):
 def other_weights(run):
     """Replaces a run's weights, as a training next door does."""
     tensors, metadata = load_tensors(run.weights)
-    save_tensors(run.weights, {k: v + 1 if v.is_floating_point() else v for k, v in tensors.items()}, metadata)
+    save_tensors(
+        run.weights, {k: v + 1 if v.is_floating_point() else v for k, v in tensors.items()}, metadata
+    )
 
 
 def test_a_run_signs_with_the_weights_that_it_loaded(run):
