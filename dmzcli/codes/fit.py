@@ -20,6 +20,7 @@ from dmzcli.system.interrupts import Interrupted, collected
 from dmzcli.system.locks import hold
 from dmzcli.system.progress import Silence, Talk
 from dmzcli.version import __version__
+from priors import storage
 
 
 @dataclass(frozen=True)
@@ -193,6 +194,7 @@ def fitted_before(
 
     Raises:
         priors.PriorError: The folder is damaged.
+        UserError: Another command writes it.
     """
     if not (folder / "prior.json").exists():
         return None
@@ -202,7 +204,12 @@ def fitted_before(
     if not same:  # before the table is read
         return None
     facts = {"dmz": __version__, "bits_sha256": table.sha256 or sha256(path), "given": None}
-    return prior if facts.items() <= prior.metadata.items() else None
+    if not facts.items() <= prior.metadata.items():
+        return None
+    with hold(folder):
+        storage.tidy(folder)
+        _drop_checkpoints([folder])
+    return prior
 
 
 def _drop_checkpoints(folders: Iterable[Path]) -> None:

@@ -25,6 +25,7 @@ from dmzcli.errors import UserError, did_you_mean
 from dmzcli.evaluation.classifier import classifier_for, load
 from dmzcli.evaluation.scores import KERNEL_IMAGES, Moments
 from dmzcli.system.files import cache_root, load_tensors, save_tensors, user_errors
+from dmzcli.system.locks import tidy
 from dmzcli.system.progress import Silence, Talk
 
 Array = np.ndarray
@@ -256,6 +257,7 @@ def reference_of(
     file = folder / f"{dataset.name}-{split}-{extractor.name}-{key}.safetensors"
     cached = _cached(file, len(rows))
     if cached is not None:
+        tidy(file)
         extractor.references[key] = cached
         return cached
     with talk.task(f"features of {dataset.name} {split}", len(rows)) as advance:

@@ -99,7 +99,8 @@ def import_weights(foreign: Weights, config: Config, assumed: Mapping[str, Any],
     Raises:
         UserError: The tensors are not those of the U-Net that they seemed to be, or the directory holds something.
     """
-    _check_free(run)
+    with hold(run.path, folder=True):
+        _check_free(run)
     model = build(config)
     state = model.backbone.state_dict()
     expected = {name: tuple(value.shape) for name, value in state.items() if not name.startswith("cross.")}

@@ -145,6 +145,17 @@ def hold(path: Path, folder: bool = False, patience: float = 0.0, say: Say | Non
                 empty.rmdir()
 
 
+def tidy(path: Path, folder: bool = False) -> None:
+    """Removes what a killed writer has left of a place whose contents are whole, so that nothing is to be written.
+
+    Where another command writes it, or the folder cannot be written, it stays as it is.
+    """
+    place = Place.of(path, folder)
+    if place.lock.exists() or place.temporary.exists():
+        with suppress(UserError), hold(path, folder):
+            pass
+
+
 @contextmanager
 def hold_together(path: Path, folder: bool = False, say: Say | None = None) -> Iterator[None]:
     """Holds the lock of a place for all processes of a command: the main one takes it, and all fail together.

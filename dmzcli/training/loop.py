@@ -120,7 +120,7 @@ def checkpoint_facts(run: Run) -> dict[str, Any]:
 def _heal(trainer: Trainer, resumed: bool) -> None:
     """Writes the settings, and what a kill has kept from being written."""
     trainer.run.save_config(trainer.config)
-    if resumed and trainer.step >= trainer.config.training.steps:
+    if resumed and trainer.step >= trainer.config.training.steps and not trainer.average_is_saved():
         trainer.save_average()  # a kill between the two files of a checkpoint may have left an older one
 
 

@@ -154,6 +154,15 @@ class Trainer:
         """Writes ``model.safetensors``."""
         self.run.save_model(self.averaged().state_dict(), self.step, self.config)
 
+    def average_is_saved(self) -> bool:
+        """Whether ``model.safetensors`` holds these weights; tables and priors know them by the bytes of that file."""
+        try:
+            saved, _ = load_tensors(self.run.weights)
+        except UserError:
+            return False
+        own = self.averaged().state_dict()
+        return saved.keys() == own.keys() and all(torch.equal(own[name].cpu(), saved[name]) for name in own)
+
     def resume(self) -> bool:
         """Goes back to the run's checkpoint.
 
