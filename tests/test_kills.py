@@ -113,6 +113,7 @@ def test_killed_anywhere_ends_as_undisturbed(
     if arguments[0] == "train":
         arguments += tiny_settings
     places = (".", os.environ["DMZ_CACHE"])
+    Path(places[1]).mkdir(parents=True)
     shutil.copytree(".", tmp_path / "before")
     done = forked(arguments)
     assert done.code == 0, done.err
