@@ -135,4 +135,4 @@ def test_killed_anywhere_ends_as_undisturbed(
         imported = "new holds config.json already" in done.err  # killed after its last word
         assert done.code == 0 or (imported and arguments[0] == "import-weights"), (number, done.err)
         assert contents(*places) == expected, number
-    print(f"{name}: {len(places_of_kills)} kills")
+    print(f"{name}: {len(places_of_kills)} kills at {count} places")
