@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
@@ -44,9 +45,12 @@ class Metrics:
         for row in rows:
             self._show(int(row["step"]), row)
         for file in sorted(training_pictures(run).glob("step-*.png")):
-            shown = int(file.stem.removeprefix("step-"))
-            if shown <= step:
-                self.picture(shown, file)
+            number = file.stem.removeprefix("step-")
+            if number.isdecimal() and int(number) <= step:
+                with suppress(
+                    OSError
+                ):  # a picture that somebody has damaged is missing on the board, no more
+                    self.picture(int(number), file)
 
     def write(self, step: int, row: dict[str, float]) -> None:
         """Adds one row."""
