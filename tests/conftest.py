@@ -344,8 +344,9 @@ class Fork:
             code = end.code or 0
         except BaseException as error:
             print(repr(error), file=sys.stderr)
-        finally:
+        try:
             os.write(answer, json.dumps([code, count, sys.stderr.getvalue()[-4000:]]).encode())
+        finally:
             os._exit(0)
 
 
