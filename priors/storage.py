@@ -110,10 +110,26 @@ def write(
             _write_bytes(
                 folder / f"{name}.json", text.encode("utf-8", "backslashreplace")
             )  # paths that are not UTF-8
-            for stale in folder.glob(f"{name}-????????????.safetensors"):
-                if stale.name != tensors:
-                    stale.unlink(missing_ok=True)
+            _drop_others(folder, name, tensors)
     return digest
+
+
+def tidy(folder: Path, name: str = "prior") -> None:
+    """Removes what a writer that was killed after its last word left in a folder whose prior is whole.
+
+    Raises:
+        PriorError: The folder cannot be read or written, or its prior is damaged.
+    """
+    with _refusals(folder), alone(folder):
+        _sweep(folder)
+        _drop_others(folder, name, read(folder, name)[0]["tensors"])
+
+
+def _drop_others(folder: Path, name: str, tensors: str) -> None:
+    """Removes the tensors of priors that were there before."""
+    for stale in folder.glob(f"{name}-????????????.safetensors"):
+        if stale.name != tensors:
+            stale.unlink(missing_ok=True)
 
 
 def read(folder: Path, name: str = "prior") -> tuple[dict[str, Any], State]:

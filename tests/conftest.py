@@ -6,6 +6,7 @@ import io
 import json
 import os
 import shutil
+import signal
 import subprocess
 import sys
 from dataclasses import dataclass
@@ -274,6 +275,91 @@ def dmz_process(spawn):
         return Ended(process.returncode, out, err)
 
     return call
+
+
+CHANGES = {"os.rename", "os.remove", "os.mkdir", "os.rmdir", "os.truncate", "os.link", "os.symlink"}
+
+
+def changes(event, arguments, roots):
+    """Whether an audit event is of a change to a file below one of some folders."""
+    if event == "open":
+        if not isinstance(arguments[0], str | os.PathLike) or not arguments[2] & (os.O_WRONLY | os.O_RDWR):
+            return False
+    elif event not in CHANGES:
+        return False
+    if isinstance(arguments[0], int):  # an open file
+        return True
+    name = os.path.abspath(os.fspath(arguments[0]))
+    return any(name.startswith(root) for root in roots)
+
+
+class Fork:
+    """The command line in a fork of this process, which has all imported already.
+
+    Arguments:
+        arguments: Of the command.
+        kill_at: Number of the change to a file, from 0, that it is killed before; ``None`` lets it end.
+    """
+
+    def __init__(self, arguments, kill_at=None):
+        read, write = os.pipe()
+        self.process = os.fork()
+        if self.process == 0:
+            os.close(read)
+            self._run(arguments, kill_at, write)
+        os.close(write)
+        self._answer = read
+
+    def wait(self):
+        """How it ended; ``changes`` counts its changes to files."""
+        with os.fdopen(self._answer, "rb") as stream:
+            said = stream.read()
+        code = os.waitstatus_to_exitcode(os.waitpid(self.process, 0)[1])
+        ended = Ended(code, "", "")
+        if said:
+            ended.code, ended.changes, ended.err = json.loads(said)
+        return ended
+
+    def _run(self, arguments, kill_at, answer):
+        from dmzcli.__main__ import main
+
+        code, count = 1, 0
+        roots = (os.getcwd(), os.environ["DMZ_CACHE"])
+        sys.stdout, sys.stderr = io.StringIO(), io.StringIO()
+
+        def hook(event, values):
+            nonlocal count
+            if changes(event, values, roots):
+                if count == kill_at:
+                    os.kill(os.getpid(), signal.SIGKILL)
+                count += 1
+
+        os.fsync = lambda handle: None  # a kill leaves what the system has; fsync is for power cuts
+        sys.addaudithook(hook)
+        sys.argv = ["dmz", *map(str, arguments)]
+        try:
+            main()
+            code = 0
+        except SystemExit as end:
+            code = end.code or 0
+        except BaseException as error:
+            print(repr(error), file=sys.stderr)
+        try:
+            os.write(answer, json.dumps([code, count, sys.stderr.getvalue()[-4000:]]).encode())
+        finally:
+            os._exit(0)
+
+
+@pytest.fixture
+def fork():
+    """Starts the command line in a fork, see :class:`Fork`."""
+    return Fork
+
+
+@pytest.fixture
+def forked(fork):
+    """Runs the command line in a fork, to its end."""
+    return lambda *arguments: fork(*arguments).wait()
 
 
 @pytest.fixture

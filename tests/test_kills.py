@@ -12,6 +12,8 @@ import h5py
 import numpy as np
 import pytest
 
+from dmzcli.system.png import write_png
+
 CPU = ("--device", "cpu")
 COMMANDS = {
     "train": ("train", "--run", "new", "--max-steps", 4, *CPU),
@@ -20,12 +22,18 @@ COMMANDS = {
     "encode again": ("encode", "--run", "runs/tiny", "--mode", "sample", *CPU),
     "fit-prior": ("fit-prior", "runs/tiny/bits.h5", "--kind", "bernoulli"),
     "fit-prior with checkpoints": (
-        *("fit-prior", "runs/tiny/bits.h5", "--kind", "mixture", "--set", "components=2"),
-        *("--set", "iterations=3", "--out", "new/mixture"),
+        *("fit-prior", "runs/tiny/bits.h5", "--kind", "mixture", "--set", "components=2", "--set", "steps=4"),
+        *("--set", "restarts=2", "--out", "new/mixture"),
     ),
     "sample": ("sample", "bernoulli", "-n", 3, "--steps", 2, "--run", "runs/tiny", "--out", "new", *CPU),
     "compare-priors": ("compare-priors", "runs/tiny/bits.h5", "--kind", "bernoulli", "--out", "new"),
+    "import-weights": (
+        *("import-weights", Path(__file__).parent / "iddpm" / "unet.safetensors", "--size", 16),
+        *("--heads", 4, "--run", "new"),
+    ),
     "data prepare": ("data", "prepare", "digits", "--out", "new/pack.h5"),
+    "data prepare of pictures": ("data", "prepare", "pets", "--out", "new/pack.h5"),
+    "data show of pictures": ("data", "show", "pets", "--out", "new/sheet.png"),
     "data show": ("data", "show", "digits", "--out", "new/sheet.png"),
     "likelihood": ("likelihood", "--run", "runs/tiny", "--count", 8, "--every", 25, *CPU),
     "reconstructions": (
@@ -33,87 +41,18 @@ COMMANDS = {
         *("--out", "new/card.json", *CPU),
     ),
     "evaluate": (
-        *("evaluate", "--run", "runs/tiny", "--prior", "bernoulli", "--count", 16, "--steps", 2),
+        *("evaluate", "--run", "runs/tiny", "--prior", "bernoulli", "--count", 20, "--steps", 2),
         *("--features", "tiny", "--metrics", "fid", *CPU),
     ),
     "sweep-steps": (
         *("sweep-steps", "--run", "runs/tiny", "--prior", "bernoulli", "--bits", "prior", "--steps", "2,3"),
-        *("--samplers", "ddim", "--count", 16, "--features", "tiny", "--out", "new", *CPU),
+        *("--samplers", "ddim", "--count", 20, "--features", "tiny", "--out", "new", *CPU),
     ),
 }
 
 
-CHANGES = {"os.rename", "os.remove", "os.mkdir", "os.rmdir", "os.truncate", "os.link", "os.symlink"}
 CLOCK = {"created", "seconds", "images_per_second", "fit_seconds", "samples_per_second", "versions"}
 """What the clock says, or the machine."""
-
-
-def changes(event, arguments, roots):
-    """Whether an audit event is of a change below one of some folders."""
-    if event == "open":
-        if not isinstance(arguments[0], str | os.PathLike) or not arguments[2] & (os.O_WRONLY | os.O_RDWR):
-            return False
-    elif event not in CHANGES:
-        return False
-    if isinstance(arguments[0], int):  # an open file
-        return True
-    name = os.path.abspath(os.fspath(arguments[0]))
-    return any(name.startswith(root) for root in roots)
-
-
-def forked(arguments, kill_at=None):
-    """Runs the command line in a fork.
-
-    Returns:
-        The exit code, ``None`` where it was killed; and the number of changes that it made.
-    """
-    read, write = os.pipe()
-    process = os.fork()
-    if process == 0:
-        os.close(read)
-        _run(arguments, kill_at, write)
-    os.close(write)
-    with os.fdopen(read, "rb") as stream:
-        said = stream.read()
-    _, status = os.waitpid(process, 0)
-    if os.WIFSIGNALED(status):
-        return None, kill_at
-    code, count, text = json.loads(said)
-    return (code, count) if not code else (text, count)
-
-
-def _run(arguments, kill_at, answer):
-    from dmzcli.__main__ import main
-
-    code, count = 1, 0
-    roots = (os.getcwd(), os.environ["DMZ_CACHE"])
-    said = os.open(os.devnull, os.O_RDWR)
-    log = os.memfd_create("log")
-    os.dup2(said, 1)
-    os.dup2(log, 2)
-    sys.stdout, sys.stderr = open(1, "w", closefd=False), open(2, "w", closefd=False)
-
-    def hook(event, values):
-        nonlocal count
-        if changes(event, values, roots):
-            if count == kill_at:
-                os.kill(os.getpid(), signal.SIGKILL)
-            count += 1
-
-    sys.addaudithook(hook)
-    sys.argv = ["dmz", *map(str, arguments)]
-    try:
-        main()
-        code = 0
-    except SystemExit as end:
-        code = end.code or 0
-    except BaseException as error:
-        print(repr(error), file=sys.stderr)
-    finally:
-        sys.stderr.flush()
-        text = os.pread(log, 4000, 0).decode(errors="replace")
-        os.write(answer, json.dumps([code, count, text]).encode())
-        os._exit(0)
 
 
 def contents(*folders):
@@ -158,23 +97,42 @@ def emptied(*folders):
             shutil.rmtree(path) if path.is_dir() else path.unlink()
 
 
+FEW = 5
+"""Kills of each command, evenly spread over its file operations, where it is not killed at each."""
+
+
+@pytest.mark.parametrize(
+    "all_of_them", [False, pytest.param(True, marks=pytest.mark.slow)], ids=["few", "all"]
+)
 @pytest.mark.parametrize("name", COMMANDS)
-def test_killed_anywhere_ends_as_undisturbed(name, workshop, tiny_settings, tiny_extractor, tmp_path):
+def test_killed_anywhere_ends_as_undisturbed(
+    name, all_of_them, workshop, forked, tiny_settings, tiny_extractor, tmp_path, monkeypatch
+):
+    monkeypatch.setattr("dmzcli.codes.encode.SMALLEST", 700)  # three parts
+    monkeypatch.setattr(sys.modules["dmzcli.data.prepare"], "PART", 4)
+    if "pets" in COMMANDS[name]:
+        for i in range(10):
+            write_png(f"pets/{'cat' if i % 2 else 'dog'}/{i}.png", np.full((8, 8, 1), 20 * i, np.uint8))
     arguments = COMMANDS[name]
     if arguments[0] == "train":
         arguments += tiny_settings
     places = (".", os.environ["DMZ_CACHE"])
+    Path(places[1]).mkdir(parents=True)
     shutil.copytree(".", tmp_path / "before")
-    code, count = forked(arguments)
-    assert code == 0
+    done = forked(arguments)
+    assert done.code == 0, done.err
+    count = done.changes
     expected = contents(*places)
     assert not [name for name in expected if name.split("/")[-1].startswith(".")]
-    for number in range(count):
+    places_of_kills = (
+        range(count) if all_of_them else sorted({k * (count - 1) // (FEW - 1) for k in range(FEW)})
+    )
+    for number in places_of_kills:
         emptied(*places)
         shutil.copytree(tmp_path / "before", ".", dirs_exist_ok=True)
-        killed, _ = forked(arguments, number)
-        assert killed is None
-        code, _ = forked(arguments)
-        assert code == 0, (number, code)
+        assert forked(arguments, number).code == -signal.SIGKILL
+        done = forked(arguments)
+        imported = "new holds config.json already" in done.err  # killed after its last word
+        assert done.code == 0 or (imported and arguments[0] == "import-weights"), (number, done.err)
         assert contents(*places) == expected, number
-    print(f"{name}: {count} kills")
+    print(f"{name}: {len(places_of_kills)} kills at {count} places")

@@ -20,6 +20,7 @@ from dmzcli.system.interrupts import Interrupted, collected
 from dmzcli.system.locks import hold
 from dmzcli.system.progress import Silence, Talk
 from dmzcli.version import __version__
+from priors import storage
 
 
 @dataclass(frozen=True)
@@ -238,6 +239,7 @@ def fitted_before(
 
     Raises:
         priors.PriorError: The folder is damaged.
+        UserError: Another command writes it.
     """
     if not (folder / "prior.json").exists():
         return None
@@ -247,8 +249,12 @@ def fitted_before(
     if not same:  # before the table is read
         return None
     facts = {"dmz": __version__, "bits_sha256": table.sha256 or sha256(path), **(noted or {"given": None})}
-    same = facts.items() <= prior.metadata.items() and prior.saved_law == prior.law
-    return prior if same else None
+    if not facts.items() <= prior.metadata.items() or prior.saved_law != prior.law:
+        return None
+    with hold(folder):
+        storage.tidy(folder)
+        _drop_checkpoints([folder])
+    return prior
 
 
 def _drop_checkpoints(folders: Iterable[Path]) -> None:

@@ -28,7 +28,7 @@ from dmzcli.errors import UserError
 from dmzcli.system.files import cache_root, user_errors
 from dmzcli.system.hdf5 import attributes
 from dmzcli.system.interrupts import Interrupted, collected
-from dmzcli.system.locks import hold
+from dmzcli.system.locks import hold, tidy
 from dmzcli.system.parts import Parts
 from dmzcli.system.reading import loads_object
 
@@ -105,6 +105,10 @@ def cached(
             if crop.size in (None, size) and crop.channels in (None, channels):
                 say(f"{location.name}: taking the images prepared in {file}")
                 _note_use(file)
+                if Parts(file).folder.exists():  # of a call that was killed after its last word
+                    with suppress(UserError), hold(file):
+                        Parts(file).remove()
+                tidy(file)
                 return dataset
     file = _cache_file(location, crop, skip_bad)
     say(f"{location.name}: preparing its images once, into {file}")
@@ -156,7 +160,9 @@ def prepare(
     # A pack that is handed on tells nobody where its pictures lay.
     source = _source(location, crop, skip_bad) if out.parent == cache_root() / "packs" else ""
     with hold(out, patience=math.inf, say=say):
-        if attributes(out).get("key") == key:  # another process was faster
+        if attributes(out).get("key") == key:  # another process was faster, or was killed after its last word
+            if Parts(out).folder.exists():
+                Parts(out).remove()
             whole = packs.read(out)
             return Prepared(whole, len(whole), len(whole))
         if not isinstance(location, PictureLocation):

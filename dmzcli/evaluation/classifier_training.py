@@ -25,7 +25,7 @@ from dmzcli.evaluation.scores import subset
 from dmzcli.model.pixels import to_unit
 from dmzcli.system.files import cache_root, load_tensors, save_tensors
 from dmzcli.system.interrupts import Interrupted, collected
-from dmzcli.system.locks import hold
+from dmzcli.system.locks import hold, tidy
 from dmzcli.system.progress import Silence, Talk
 from dmzcli.system.randomness import derive
 from dmzcli.system.reading import loads_object
@@ -60,7 +60,8 @@ def classifier_for(
     talk, file = talk or Silence(), classifier_file(dataset, seed, split)
     with ExitStack() as stack:
         try:
-            for place in () if file.exists() else (file, file.with_suffix(".part")):
+            begun = file.with_suffix(".part")
+            for place in () if file.exists() and not begun.exists() else (file, begun):
                 stack.enter_context(hold(place, patience=math.inf, say=talk.say))
         except UserError as error:  # a cache that cannot be written
             talk.say(f"the classifier is not cached: {error.message}")
@@ -72,7 +73,10 @@ def _cached_or_trained(
 ) -> Trained:
     if file.exists():
         try:
-            return load(file, *dataset.images.shape[2:])
+            trained = load(file, *dataset.images.shape[2:])
+            file.with_suffix(".part").unlink(missing_ok=True)  # of a call that was killed after its last word
+            tidy(file)
+            return trained
         except UserError:  # damaged: trained again
             talk.say(f"{file} is damaged")
     begun = file.with_suffix(".part")

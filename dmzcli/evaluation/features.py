@@ -26,6 +26,7 @@ from dmzcli.evaluation.classifier_training import check, classifier_for
 from dmzcli.evaluation.limits import FEWEST
 from dmzcli.evaluation.scores import KERNEL_IMAGES, Moments, subset
 from dmzcli.system.files import cache_root, load_tensors, save_tensors
+from dmzcli.system.locks import tidy
 from dmzcli.system.progress import Silence, Talk
 from dmzcli.system.reading import check_regular
 
@@ -284,6 +285,7 @@ def reference_of(
     file = folder / f"{dataset.name}-{split}-{extractor.name}-{key}.safetensors"
     cached = _cached(file, len(rows))
     if cached is not None:
+        tidy(file)
         extractor.references[key] = cached
         return cached
     with talk.task(f"features of {dataset.name} {split}", len(rows)) as advance:

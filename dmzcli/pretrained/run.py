@@ -101,7 +101,8 @@ def import_weights(foreign: Weights, config: Config, assumed: Mapping[str, Any],
     Raises:
         UserError: The tensors are not those of the U-Net that they seemed to be, or the directory holds something.
     """
-    _check_free(run)
+    with hold(run.path, folder=True):
+        _check_free(run)
     with torch.device("meta"):  # a configuration may announce more than fits any memory
         state = Autoencoder(config).backbone.state_dict()
     expected = {name: tuple(value.shape) for name, value in state.items() if not name.startswith("cross.")}

@@ -3,8 +3,12 @@
 HDF5 crashes the whole process where a disk is full, so it only lays the file out: groups, attributes, and columns of
 bytes that are allocated but not written. The space is reserved before, and the columns are written at their offsets
 by plain file operations, whose errors can be told to a user. A column that is stored in one piece can also be mapped
-into memory, so that its rows are read when they are used. Every column carries the SHA-256 of its values as they lie in
-the file, in the attribute ``sha256``, and the root that of the attributes; what others add is left alone.
+into memory, so that its rows are read when they are used.
+
+A file is sealed, see :mod:`dmzcli.system.seals`, so that a damaged one is refused before HDF5, which damaged structures
+can crash, sees it. HDF5 drops the seal when somebody edits the file; then the columns are still compared with the
+SHA-256 of their values that each carries in the attribute ``sha256``, and the attributes with that of the root. What
+others add is left alone.
 """
 
 from __future__ import annotations
@@ -27,6 +31,7 @@ from dmzcli.errors import Unchecked, UserError
 from dmzcli.system import reading
 from dmzcli.system.columns import check_size, own_column, values
 from dmzcli.system.files import atomic
+from dmzcli.system.seals import seal, unbroken
 
 _STRUCTURE = 1 << 16
 """More bytes than a file's structure takes, names and attributes aside."""
@@ -84,12 +89,14 @@ class Opened:
         kind: Its kind.
         raw: Its bytes.
         stream: The same for h5py.
+        sealed: Whether they were found to be those that were written.
     """
 
     path: Path
     kind: Kind
     raw: BufferedReader
     stream: h5py.File
+    sealed: bool
 
     def check(self) -> None:
         """Compares attributes and columns with their checksums; a file without them is told by a warning.
@@ -97,6 +104,8 @@ class Opened:
         Raises:
             UserError: One differs.
         """
+        if self.sealed:
+            return
         stored = self.stream.attrs.get(CHECKSUM)
         if stored is None:
             warnings.warn(
@@ -106,12 +115,12 @@ class Opened:
             )
             return
         if _text(stored) != _of_attributes(self.stream):
-            raise self._altered("the attributes differ")
+            raise _altered(self.path, self.kind, "the attributes differ")
         for name, dataset in _columns(self.stream).items():
             self.column(name)
             check_size(self.path, dataset)
             if _text(dataset.attrs[CHECKSUM]) != self._digest(dataset):
-                raise self._altered(f"the SHA-256 of /{name} differs")
+                raise _altered(self.path, self.kind, f"the SHA-256 of /{name} differs")
 
     def mapped(self, name: str) -> np.ndarray:
         """A column as a read-only array whose rows are read when they are used; a copy where it lies in pieces."""
@@ -134,8 +143,19 @@ class Opened:
             digest.update(np.ascontiguousarray(dataset[start : start + rows]).data)
         return digest.hexdigest()
 
-    def _altered(self, how: str) -> UserError:
-        return UserError(f"{self.path} is altered: {how} from what was written", self.kind.hint)
+
+@contextmanager
+def _structure(path: Path, kind: Kind, raw: BufferedReader) -> Iterator[Opened]:
+    sealed = unbroken(raw)
+    if sealed is False:
+        raise _altered(path, kind, "its SHA-256 differs")
+    raw.seek(0)
+    with h5py.File(raw, "r") as stream:
+        yield Opened(path, kind, raw, stream, sealed is True)
+
+
+def _altered(path: Path, kind: Kind, how: str) -> UserError:
+    return UserError(f"{path} is altered: {how} from what was written", kind.hint)
 
 
 @contextmanager
@@ -150,16 +170,16 @@ def opened(path: Path, kind: Kind) -> Iterator[Opened]:
     """
     try:
         # HDF5's own errors do not tell a folder, or one that may not be read, and it would wait for a FIFO.
-        with reading.opened(path) as raw, h5py.File(raw, "r") as stream:
-            if str(stream.attrs.get("format")) != kind.format:
+        with reading.opened(path) as raw, _structure(path, kind, raw) as file:
+            if str(file.stream.attrs.get("format")) != kind.format:
                 raise UserError(f"{path} is an HDF5 file, but not {kind.called}", kind.hint)
-            version = stream.attrs.get("version")
+            version = file.stream.attrs.get("version")
             if version != kind.version:
                 raise UserError(
                     f"{path} is {kind.called} of version {version}, not {kind.version}",
                     f"update dmz, or {kind.hint}",
                 )
-            yield Opened(path, kind, raw, stream)
+            yield file
     except KeyError as error:
         quoted = re.findall(r"'([^']+)'", str(error))  # the rest of HDF5's sentence is for its developers
         raise UserError(
@@ -301,6 +321,7 @@ def _sign(path: Path, digests: Mapping[str, str]) -> None:
         for name, digest in digests.items():
             out[name].attrs.modify(CHECKSUM, np.bytes_(digest))
         out.attrs.modify(CHECKSUM, np.bytes_(_of_attributes(out)))
+    seal(path)
 
 
 def _columns(stream: h5py.File) -> dict[str, h5py.Dataset]:

@@ -162,6 +162,17 @@ def in_use(path: Path, folder: bool = False) -> bool:
         return lock is None
 
 
+def tidy(path: Path, folder: bool = False) -> None:
+    """Removes what a killed writer has left of a place whose contents are whole, so that nothing is to be written.
+
+    Where another command writes it, or the folder cannot be written, it stays as it is.
+    """
+    place = Place.of(path, folder)
+    if place.lock.exists() or place.temporary.exists():
+        with suppress(UserError), hold(path, folder):
+            pass
+
+
 @contextmanager
 def hold_together(path: Path, folder: bool = False, say: Say | None = None) -> Iterator[None]:
     """Holds the lock of a place for all processes of a command: the main one takes it, and all fail together.

@@ -79,6 +79,8 @@ def check(
     """
     rest = {name: text for name, text in metadata.items() if name != ENTRY}
     if ENTRY not in metadata:
+        if any(text.startswith('{"": "') for text in rest.values()):
+            raise _altered(path, "its metadata differ")
         warnings.warn(
             f"{path} carries no checksums, being of an earlier version or of others: it is read unchecked",
             Unchecked,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import threading
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
@@ -72,7 +73,10 @@ class Metrics:
         for file in sorted(training_pictures(run).glob("step-*.png")):
             number = file.stem.removeprefix("step-")
             if number.isdecimal() and int(number) <= step:
-                self.picture(int(number), file)
+                with suppress(
+                    OSError
+                ):  # a picture that somebody has damaged is missing on the board, no more
+                    self.picture(int(number), file)
 
     def write(self, step: int, row: dict[str, float]) -> None:
         """Adds one row."""

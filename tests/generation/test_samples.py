@@ -1,6 +1,7 @@
 """Sampling runs: image i belongs to (seed, i); a folder belongs to its plan."""
 
 import json
+import os
 import signal
 from dataclasses import fields, replace
 from pathlib import Path
@@ -148,6 +149,19 @@ def test_a_partial_folder_is_finished_and_finished_images_are_kept(model):
     assert near(sample(model, BITS, PLAN, Path("out")), whole)
     assert all(file.stat().st_mtime_ns == then for file, then in times.items())
     assert Path("out/samples.json").exists()
+
+
+@pytest.mark.parametrize("left", [".lock", ".tmp/0123abcd.json", ".plan.json.abc_1234.tmp"])
+def test_a_folder_that_was_left_at_its_first_write_is_taken(model, left):
+    """By a kill of this version, or of an earlier one; with anything of the user's in it, it is not."""
+    Path("out", left).parent.mkdir(parents=True)
+    Path("out", left).write_text("half")
+    Path("out/mine.txt").write_text("mine")
+    with pytest.raises(UserError, match=r"^out is there already and holds no samples of dmz$"):
+        sample(model, BITS, PLAN, Path("out"))
+    Path("out/mine.txt").unlink()
+    sample(model, BITS, PLAN, Path("out"))
+    assert sorted(os.listdir("out")) == ["grid.png", "images", "plan.json", "samples.json", "samples.npz"]
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])

@@ -115,3 +115,56 @@ def test_a_kill_while_they_are_removed_leaves_none_to_be_taken(three, monkeypatc
     again = Parts(OUT)
     again.claim(KEY)
     assert not any(number in again for number in range(3))
+
+
+def test_parts_are_named_by_what_they_are_parts_of(three):
+    """A writer of other work, which holds no lock, cannot overwrite one."""
+    other = Parts(OUT)
+    other.know({"of": "cubes"})
+    other.write(1, {"values": np.zeros((4, 1), np.int64)})
+    np.testing.assert_array_equal(three.read(1, "values"), part(1)["values"])
+    assert len(three.join("values", 3)) == 12
+
+
+@pytest.mark.parametrize("damage", ["flip", "cut", "gone"])
+def test_a_part_that_is_not_what_was_written_is_made_anew(three, damage):
+    (file,) = Path("below/.squares.h5.parts").glob("000001-*.values.npy")
+    content = bytearray(file.read_bytes())
+    content[-1] ^= 1
+    if damage == "gone":
+        file.unlink()
+    else:
+        file.write_bytes(content if damage == "flip" else content[:-9])
+    with pytest.raises(UserError, match=r"000001-.*\.values\.npy is not what was written$") as caught:
+        three.join("values", 3)
+    assert "made anew" in caught.value.hint
+    assert [number in three for number in range(3)] == [True, False, True]
+    three.write(1, part(1))
+    assert len(three.join("values", 3)) == 12
+
+
+@pytest.mark.parametrize(
+    ("files", "told"),
+    [
+        ({"encoding.json": "{}", "000000.safetensors": ""}, "an earlier version of dmz"),
+        (
+            {"parts.json": '{"of": "squares", "rows": 4}', "000000.values.npy": ""},
+            "an earlier version of dmz",
+        ),
+        (
+            {"parts.json": '{"layout": 2, "key": {}}', "000000-abcdef12.json": ""},
+            "other settings or other data",
+        ),
+        ({"000000-abcdef12.json": ""}, None),  # the rest of finished work
+        ({}, None),
+    ],
+)
+def test_what_is_thrown_away_is_told(files, told):
+    folder = Path("below/.squares.h5.parts")
+    folder.mkdir(parents=True)
+    for name, text in files.items():
+        (folder / name).write_text(text)
+    said = []
+    Parts(OUT).claim(KEY, said.append)
+    assert said == ([f"{folder}: the parts of {told} in it are thrown away"] if told else [])
+    assert os.listdir(folder) == ["parts.json"]

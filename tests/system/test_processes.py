@@ -186,6 +186,22 @@ def test_a_killed_process_ends_the_run_and_it_goes_on(launched, dmz, tiny_settin
     assert done.json["finished"] and "resuming run at step" in done.err
 
 
+def test_two_launched_trainings_of_one_run_are_told_apart(launched, tiny_settings):
+    """The main process takes the lock for all; of the second training all fail, and at once."""
+    command = ("train", *tiny_settings, "--run", "run", "--device", "cpu", "--max-steps", 1000000)
+    first = launched(command)
+    deadline = time.monotonic() + 200
+    while not Path("run/.lock").exists():
+        assert first.poll() is None and time.monotonic() < deadline, first.communicate()
+        time.sleep(0.1)
+    second = launched(command)
+    _out, err = second.communicate(timeout=200)
+    assert second.returncode != 0
+    assert "error: run is in use: '" in err and "--max-steps 1000000' writes it (process " in err
+    assert "process 1: the main process cannot write run" in err
+    assert first.poll() is None and Path("run/.lock").exists()
+
+
 def test_commands_that_do_not_share_their_work_are_refused(dmz, monkeypatch):
     monkeypatch.setenv("WORLD_SIZE", "2")
     error, hint = dmz("probe").mistake()

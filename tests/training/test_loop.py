@@ -166,6 +166,25 @@ def test_a_kill_between_the_two_files_of_a_checkpoint_is_healed(tiny, few, undis
     assert result(run) == result(undisturbed)
 
 
+def test_the_board_is_one_file_with_all_rows_and_pictures(tiny, few):
+    """However often a run is stopped; what is on it is what metrics.jsonl and the pictures' folder hold."""
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    run, config = Run(Path("run")), tiny(training__sample_every=4)
+    for steps in (3, 9):
+        with pytest.MonkeyPatch.context() as patch:
+            killed_after(patch, steps)
+            with pytest.raises(Killed):
+                train(config, few, run, "cpu")
+    (run.samples / "training" / "step-mine.png").write_text("mine")
+    train(config, few, run, "cpu")
+    assert len(list((run.path / "tensorboard").iterdir())) == 1
+    board = EventAccumulator(str(run.path / "tensorboard"))
+    board.Reload()
+    assert [event.step for event in board.Scalars("loss")] == [row["step"] for row in run.read_metrics()]
+    assert [event.step for event in board.Images("samples")] == [4, 8, 12]
+
+
 def test_more_steps_continue(tiny, few, undisturbed):
     """Six steps and then twelve make the weights of twelve; step 6 is only logged once more."""
     run = Run(Path("run"))
