@@ -246,6 +246,7 @@ def write_parts(name):
 
 def read_parts(file):
     parts = Parts(Path("x"))
+    parts.know({"of": "x"})
     return parts.facts(0), parts.join("a", 1)
 
 
@@ -293,8 +294,8 @@ MADE = {
     "ema.pt": (write_state, bend_bytes, import_state),
     "ema.safetensors": (write_state, bend_tensors, import_state),
     "foreign/config.json": (write_foreign, bend_json, import_state),
-    ".x.parts/000000.json": (write_parts, bend_json, read_parts),
-    ".x.parts/000000.a.npy": (write_parts, bend_bytes, read_parts),
+    ".x.parts/000000-34694262.json": (write_parts, bend_json, read_parts),
+    ".x.parts/000000-34694262.a.npy": (write_parts, bend_bytes, read_parts),
 }
 PICTURES = {
     "png": {},
