@@ -11,6 +11,10 @@ import sys
 from types import FrameType
 
 
+class Stopped(KeyboardInterrupt):
+    """SIGINT; a plain KeyboardInterrupt that passes through ``exec`` makes Python end with another exit code."""
+
+
 class Terminated(BaseException):
     """SIGTERM, outside of work that answers signals in its own time."""
 
@@ -20,7 +24,7 @@ def _stop(number: int, frame: FrameType | None) -> None:
     if _importing(frame):  # a library may swallow what is thrown into its import, or make another error of it
         os.write(2, b"interrupted\n")
         os._exit(128 + number)
-    raise Terminated if number == signal.SIGTERM else KeyboardInterrupt
+    raise Terminated if number == signal.SIGTERM else Stopped
 
 
 def _importing(frame: FrameType | None) -> bool:

@@ -156,7 +156,10 @@ class Fit:
             header, state = storage.read(self.checkpoint, name="checkpoint")
         except PriorError:
             return None
-        return (state, header["facts"]) if header.get("identity") == self._identity else None
+        facts = header.get("facts")
+        if header.get("identity") != self._identity or not isinstance(facts, dict):
+            return None
+        return state, facts
 
 
 Run = Fit  # the name that earlier kinds of other packages import

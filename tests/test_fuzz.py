@@ -36,9 +36,12 @@ from dmzcli.pretrained import read as read_foreign
 from dmzcli.reports.describe import describe, lines
 from dmzcli.runs import Run
 from dmzcli.system.parts import Parts
+from dmzcli.training.engine import accelerator
+from dmzcli.training.loop import checkpoint_facts
+from dmzcli.training.trainer import Trainer
 
 TIMES = int(os.environ.get("DMZ_FUZZ", "1"))
-COUNT = {"files": 40, "pictures": 60, "run": 60, "packs": 40, "samples": 30, "settings": 200}
+COUNT = {"files": 40, "pictures": 60, "run": 60, "packs": 40, "samples": 30, "state": 40, "settings": 200}
 """Mutants per format, as SECURITY.md tells."""
 IDDPM = Path(__file__).parent / "iddpm"
 ODD = [
@@ -246,6 +249,7 @@ def write_parts(name):
 
 def read_parts(file):
     parts = Parts(Path("x"))
+    parts.know({"of": "x"})
     return parts.facts(0), parts.join("a", 1)
 
 
@@ -293,8 +297,8 @@ MADE = {
     "ema.pt": (write_state, bend_bytes, import_state),
     "ema.safetensors": (write_state, bend_tensors, import_state),
     "foreign/config.json": (write_foreign, bend_json, import_state),
-    ".x.parts/000000.json": (write_parts, bend_json, read_parts),
-    ".x.parts/000000.a.npy": (write_parts, bend_bytes, read_parts),
+    ".x.parts/000000-34694262.json": (write_parts, bend_json, read_parts),
+    ".x.parts/000000-34694262.a.npy": (write_parts, bend_bytes, read_parts),
 }
 PICTURES = {
     "png": {},
@@ -383,6 +387,21 @@ def test_files_of_a_run(run, name):
     attempts(np.random.default_rng(2), COUNT["run"], make, bend, lambda file: use(Run(run.path)))
 
 
+def test_the_state_of_a_training(run, digits):
+    whole, engine = run.state.read_bytes(), accelerator("cpu", "no")
+
+    def make():
+        run.state.write_bytes(whole)
+        return run.state
+
+    def use(file):
+        checkpoint_facts(run)
+        Trainer(run.config, digits, run, engine).resume()
+
+    use(make())
+    attempts(np.random.default_rng(5), COUNT["state"], make, bend_tensors, use)
+
+
 def test_packs(digits):
     packs.write(Path("whole.h5"), digits)
 
@@ -428,6 +447,6 @@ def test_settings_of_any_text(seed):
 
 def test_security_tells_how_many_are_tried():
     tried = len(MADE) * COUNT["files"] + len(PICTURES) * COUNT["pictures"] + len(RUN) * COUNT["run"]
-    tried += COUNT["packs"] + 3 * COUNT["samples"] + COUNT["settings"]
+    tried += COUNT["state"] + COUNT["packs"] + 3 * COUNT["samples"] + COUNT["settings"]
     told = (Path(__file__).parents[1] / "SECURITY.md").read_text(encoding="utf-8")
     assert f"tries {tried:,} mutants" in told

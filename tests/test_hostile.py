@@ -562,3 +562,27 @@ def test_a_path_that_is_no_text_is_refused_by_name(dmz, command):
     """Settings, cards and safetensors' own paths are UTF-8."""
     error, hint = dmz(*command, os.fsdecode(b"r\xff")).mistake()
     assert "'r\\udcff' is not in UTF-8" in error and "rename" in hint
+
+
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        ({"step": -1}, "its step is -1"),
+        ({"step": 10**30}, "its step is 1000"),
+        ({"step": 2, "logged": 4}, "its step is 2"),
+        ("nan", "holds numbers that are not finite"),
+    ],
+)
+def test_a_training_state_that_cannot_be(run, digits, change, says):
+    from dmzcli.training.engine import accelerator
+    from dmzcli.training.trainer import Trainer
+
+    tensors, metadata = load_tensors(run.state)
+    if isinstance(change, dict):
+        facts = json.loads(metadata["dmz-train-state"]) | change
+        metadata = {"dmz-train-state": json.dumps(facts)}
+    else:
+        tensors[min(name for name in tensors if name.startswith("average."))].view(-1)[0] = float(change)
+    save_file(tensors, run.state, metadata)
+    with pytest.raises(UserError, match=rf"state\.safetensors is no checkpoint of this model: .*{says}"):
+        Trainer(run.config, digits, run, accelerator("cpu", "no")).resume()

@@ -39,6 +39,21 @@ def test_a_signal_during_the_imports_ends_as_promised(module, number):
     assert (done.returncode, done.stdout, done.stderr) == (128 + number, "", "interrupted\n")
 
 
+def test_a_signal_inside_of_exec_ends_as_promised():
+    """Where Python takes a plain KeyboardInterrupt for one that nobody caught, and kills itself."""
+    program = """
+import signal, sys
+sys.argv = ["dmz", "info", "x"]
+from dmzcli.__main__ import main
+import dmzcli.reports.describe as describe
+describe.describe = lambda path: exec("import signal; signal.raise_signal(2)")
+main()
+"""
+    Path("program.py").write_text(program)
+    done = subprocess.run([sys.executable, "-m", "program"], capture_output=True, text=True, timeout=120)
+    assert (done.returncode, done.stderr) == (130, "interrupted\n")
+
+
 def test_a_signal_that_is_ignored_stays_ignored(python):
     """As in a shell's background jobs."""
     program = """

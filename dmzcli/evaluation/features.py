@@ -25,7 +25,7 @@ from dmzcli.evaluation.classifier import load
 from dmzcli.evaluation.classifier_training import check, classifier_for
 from dmzcli.evaluation.limits import FEWEST
 from dmzcli.evaluation.scores import KERNEL_IMAGES, Moments, subset
-from dmzcli.system.files import cache_root, load_tensors, save_tensors
+from dmzcli.system.files import cache_root, first_not_finite, load_tensors, save_tensors
 from dmzcli.system.locks import tidy
 from dmzcli.system.progress import Silence, Talk
 from dmzcli.system.reading import check_regular
@@ -314,7 +314,10 @@ def _cached(file: Path, count: int) -> Reference | None:
         return None
     try:
         tensors, _ = load_tensors(file)
-        moments = Moments(count, tensors["mean"].numpy(), tensors["covariance"].numpy())
-        return Reference(moments, tensors["features"].numpy())
+        mean, covariance, features = (tensors[name].numpy() for name in ("mean", "covariance", "features"))
+        width = len(mean) if mean.ndim == 1 else -1
+        sound = covariance.shape == (width, width) and features.ndim == 2 and features.shape[1] == width
+        finite = first_not_finite(tensors) is None
+        return Reference(Moments(count, mean, covariance), features) if sound and finite else None
     except (UserError, KeyError):
         return None

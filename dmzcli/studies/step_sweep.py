@@ -295,8 +295,11 @@ def _cell(
     if file.exists():
         card = read_json(file)
         if card.get("sweep") == {**facts, **origin}:
-            score = card["scores"][0]
-            return Cell(source.name, name, t, score["value"], score["error"])
+            try:
+                value, error = (card["scores"][0][key] for key in ("value", "error"))
+                return Cell(source.name, name, t, float(value), float(error))
+            except (KeyError, IndexError, TypeError, ValueError) as problem:
+                raise UserError(f"{file} holds no score", "delete it, and the cell is made anew") from problem
     with talk.task(f"{source.name} {name} T={t}", count) as advance:
 
         def done(images: int) -> None:

@@ -52,8 +52,6 @@ class Metrics:
     """
 
     def __init__(self, run: Run, step: int) -> None:
-        from torch.utils.tensorboard import SummaryWriter
-
         self.file = run.metrics
         rows = [row for row in run.read_metrics() if row["step"] <= step]
         with atomic(self.file) as temporary:
@@ -62,6 +60,16 @@ class Metrics:
         self.folder = run.path / "tensorboard"
         self._usual_hook = threading.excepthook
         threading.excepthook = self._thread_ended
+        try:
+            self._begin(run, rows, step)
+        except BaseException:
+            threading.excepthook = self._usual_hook
+            raise
+
+    def _begin(self, run: Run, rows: list[dict[str, float]], step: int) -> None:
+        """Shows on the board what was written down so far."""
+        from torch.utils.tensorboard import SummaryWriter
+
         with user_errors(self.folder):
             for earlier in self.folder.glob("events.out.tfevents.*"):
                 earlier.unlink()  # one file a run, however often it was stopped: all is written anew

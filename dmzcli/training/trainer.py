@@ -18,6 +18,7 @@ import torch
 from torch import Tensor, nn
 
 from dmzcli.config import Config, parse
+from dmzcli.config.experiment import MOST
 from dmzcli.data import Dataset
 from dmzcli.data.dataset import spread
 from dmzcli.diffusion.process import Diffusion
@@ -28,7 +29,7 @@ from dmzcli.model.pixels import to_unit
 from dmzcli.runs import Run
 from dmzcli.runs.run import load_into
 from dmzcli.system import processes
-from dmzcli.system.files import load_tensors, save_tensors
+from dmzcli.system.files import first_not_finite, load_tensors, save_tensors
 from dmzcli.system.png import write_png
 from dmzcli.system.randomness import derive
 from dmzcli.system.reading import loads_object
@@ -184,6 +185,11 @@ class Trainer:
         try:
             facts = loads_object(metadata["dmz-train-state"])
             self._check_continues(facts)
+            if not 0 <= int(facts["logged"]) <= int(facts["step"]) <= MOST:
+                raise ValueError(f"its step is {facts['step']}")
+            bad = first_not_finite(tensors)
+            if bad is not None:
+                raise ValueError(f"{bad} holds numbers that are not finite")
             inner = getattr(self.optimizer, "optimizer", self.optimizer)
             names = ("model", "average", "optimiser", "sums", "timesteps")
             parts: dict[str, dict[str, Tensor]] = {name: {} for name in names}

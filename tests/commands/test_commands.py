@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from dmzcli.codes.table import BitTable
 from dmzcli.runs import Run
 
 FAST = ("--device", "cpu")
@@ -232,8 +233,6 @@ def spoil(path, content):
 
 def other_model(path):
     """The same table, from other weights."""
-    from dmzcli.codes.table import BitTable
-
     dataclasses.replace(BitTable.read(path), model="0" * 64).write(path)
 
 
@@ -288,6 +287,9 @@ VALUES = [
     (("sample", "--steps", "37", "--spacing", "ddim"), "no whole stride takes 37 of 50 timesteps"),
     (("sample", "--eta", "-1", "--sampler", "ddim"), "--eta -1.0 is not a number from 0 up"),
     (("sample", "--eta", "nan", "--sampler", "ddim"), "--eta nan"),
+    (("compare-priors", "--run", "runs/tiny", "--margin", "inf"), "'--margin': inf is no finite number"),
+    (("cache", "--days", "inf"), "'--days': inf is no finite number"),
+    (("report", "--steps", "10000000000"), "invalid value for '--steps'"),
     (("sample", "--eta", "0.5"), "--eta 0.5 means nothing to the sampler 'ancestral'"),
     (("sample", "--percentile", "99"), "--percentile 99.0 is not a number in (0, 1]"),
     (("sample", "--temperature", "0"), "temperature"),

@@ -11,6 +11,7 @@ import torch
 from dmzcli.data.registry import cache_folder
 from dmzcli.errors import UserError
 from dmzcli.evaluation import classifier_training, features
+from dmzcli.system.files import load_tensors, save_tensors
 
 CPU = torch.device("cpu")
 
@@ -42,6 +43,11 @@ def test_references_are_cached_by_content(tiny_extractor, few, subset_of):
     with pytest.raises(TypeError):
         features.reference_of(broken(), subset_of(few, np.arange(100)), "train")  # other images
     (file,) = (cache_folder().parent / "references").iterdir()
+    tensors, _ = load_tensors(file)
+    tensors["mean"][0] = float("nan")
+    save_tensors(file, tensors)
+    with pytest.raises(TypeError):  # neither is one of no numbers
+        features.reference_of(broken(), few, "train")
     file.write_bytes(file.read_bytes()[:200])
     with pytest.raises(TypeError):  # a damaged file is no reference
         features.reference_of(broken(), few, "train")

@@ -95,6 +95,9 @@ def test_another_spacing_is_another_sweep(dmz, both, tiny_extractor):
     ]
     card = json.loads(Path("runs/tiny/sweeps/steps-trailing/cards/encoded-ancestral-003.json").read_text())
     assert card["generated"]["made"]["spacing"] == "trailing"
+    file = Path("runs/tiny/sweeps/steps-trailing/cards/encoded-ancestral-003.json")
+    file.write_text(json.dumps({**card, "scores": []}))
+    assert "holds no score" in dmz("sweep-steps", *OPTIONS, *options, "--spacing", "trailing").mistake()[0]
 
 
 def test_two_priors_of_one_kind_are_two_rows(dmz, both, tiny_extractor):

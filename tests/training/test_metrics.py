@@ -1,6 +1,7 @@
 """What training writes down, on a disk that is full and in a folder that is gone."""
 
 import errno
+import os
 import shutil
 import threading
 from pathlib import Path
@@ -52,6 +53,17 @@ def test_the_runs_folder_is_gone(metrics):
     with pytest.raises(UserError, match=r"metrics\.jsonl does not exist"):
         metrics.write(1, {"loss": 1.0})
     metrics.close()
+
+
+def test_pictures_that_are_none_of_ours_are_left_out(metrics):
+    metrics.close()
+    folder = Path("r/samples/training")
+    folder.mkdir(parents=True)
+    (folder / "step-last.png").write_bytes(b"")
+    Metrics(Run(Path("r")), 4).close()
+    os.mkfifo(folder / "step-000002.png")
+    with pytest.raises(UserError, match=r"step-000002\.png is not a file, but a FIFO"):
+        Metrics(Run(Path("r")), 4)
 
 
 def test_other_threads_are_still_heard(metrics, monkeypatch):
