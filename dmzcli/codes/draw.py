@@ -31,6 +31,18 @@ class Codes:
     sha256: str
 
 
+def check_plain(prior: str | None, temperature: float = 1.0, given: Path | None = None) -> None:
+    """Raises UserError where something is asked for that only models with bits have."""
+    if given is not None:
+        raise UserError("a model with latent 'none' is given nothing", "leave --given out")
+    if prior is not None:
+        raise UserError(f"a model with latent 'none' takes no prior, but '{prior}' was given", "leave it out")
+    if temperature != 1:
+        raise UserError(
+            "a model with latent 'none' has no prior of any temperature", "leave --temperature out"
+        )
+
+
 def draw_bits(
     run: Run,
     dim: int,
@@ -55,12 +67,7 @@ def draw_bits(
         UserError: There is no such prior, it is of another model, or what it is given is missing or does not fit.
     """
     if dim == 0:
-        if given is not None:
-            raise UserError("a model with latent 'none' is given nothing", "leave --given out")
-        if prior is not None:
-            raise UserError(
-                f"a model with latent 'none' takes no prior, but '{prior}' was given", "leave it out"
-            )
+        check_plain(prior, temperature, given)
         return Codes(None, "none", "")
     folder = find_prior(run, prior)
     fitted = load_prior(folder, run, dim)

@@ -120,6 +120,7 @@ def evaluate(
         )
         talk.result(ended.facts(), table(ended.title(), ended.table()))
         return
+    from dmzcli.codes.draw import check_plain
     from dmzcli.codes.find import can_sample, find_prior, find_run_for
     from dmzcli.evaluation.image_sets import read_images
 
@@ -127,6 +128,8 @@ def evaluate(
         maker = find_run(run, fits=can_sample) if prior is None else find_run_for(prior, run)
         if maker.config.model.dim:
             find_prior(maker, prior)  # complains here and now
+        else:
+            check_plain(prior, temperature)
         reference = reference_data(against, maker, settings or (), data_dir)
     else:
         images, folder = read_images(samples), samples

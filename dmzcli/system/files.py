@@ -164,7 +164,8 @@ def _tensor_file(path: Path) -> Iterator[Any]:
                 yield stream
         except SafetensorError as error:
             raise UserError(
-                f"{path} is not a whole safetensors file: {error}", "restore the file or make it anew"
+                f"{path} is not a whole safetensors file: it is truncated or damaged",
+                "restore the file or make it anew",
             ) from error
 
 
