@@ -31,8 +31,8 @@ from dmzcli.data.formats.idx import read_idx
 from dmzcli.data.formats.picture import decode
 from dmzcli.errors import UserError
 from dmzcli.evaluation.image_sets import read_images
-from dmzcli.pretrained import prepare
 from dmzcli.pretrained import read as read_foreign
+from dmzcli.pretrained.run import prepare
 from dmzcli.reports.describe import describe, lines
 from dmzcli.runs import Run
 from dmzcli.system.parts import Parts

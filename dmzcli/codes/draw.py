@@ -34,6 +34,18 @@ class Codes:
     conditions: Conditions = field(default_factory=Conditions)
 
 
+def check_plain(prior: str | None, temperature: float = 1.0, given: Path | None = None) -> None:
+    """Raises UserError where something is asked for that only models with bits have."""
+    if given is not None:
+        raise UserError("a model with latent 'none' is given nothing", "leave --given out")
+    if prior is not None:
+        raise UserError(f"a model with latent 'none' takes no prior, but '{prior}' was given", "leave it out")
+    if temperature != 1:
+        raise UserError(
+            "a model with latent 'none' has no prior of any temperature", "leave --temperature out"
+        )
+
+
 def draw_bits(
     run: Run,
     dim: int,
@@ -60,14 +72,9 @@ def draw_bits(
         UserError: There is no such prior, it is of another model, or what it is given is missing or does not fit.
     """
     if dim == 0:
-        if given is not None:
-            raise UserError("a model with latent 'none' is given nothing", "leave --given out")
+        check_plain(prior, temperature, given)
         if classes:
             raise UserError("a model with latent 'none' knows no classes", "leave --class out")
-        if prior is not None:
-            raise UserError(
-                f"a model with latent 'none' takes no prior, but '{prior}' was given", "leave it out"
-            )
         return Codes(None, "none", "")
     folder = (newest_by_class(run) if classes and prior is None else None) or find_prior(run, prior)
     fitted = load_prior(folder, run, dim)

@@ -117,6 +117,7 @@ def evaluate(
         )
         talk.result(ended.facts(), table(ended.title(), ended.table()))
         return
+    from dmzcli.codes.draw import check_plain
     from dmzcli.codes.find import can_sample, find_prior, find_run_for
     from dmzcli.evaluation.image_sets import read_images
 
@@ -125,6 +126,8 @@ def evaluate(
         common.tell_stopped(talk, maker)
         if maker.config.model.dim:
             find_prior(maker, prior)  # complains here and now
+        else:
+            check_plain(prior, temperature)
         reference = reference_data(against, maker, settings or (), data_dir)
     else:
         images, folder = read_images(samples), samples

@@ -78,13 +78,12 @@ def import_weights(
     """
     talk = common.console(quiet, as_json)
     from dmzcli.config import assignments
-    from dmzcli.errors import UserError
+    from dmzcli.pretrained import check, read
 
-    if not path.exists():
-        raise UserError(f"{path} does not exist", "check the path; dmz downloads no weights")
+    check(path, size, heads, head_channels, attention_order)
     assignments(settings or ())  # complains here and now
-    from dmzcli.pretrained import import_weights as write
-    from dmzcli.pretrained import prepare, read
+    from dmzcli.pretrained.run import import_weights as write
+    from dmzcli.pretrained.run import prepare
     from dmzcli.runs import Run
     from dmzcli.runs.find import ROOT
 

@@ -60,12 +60,15 @@ def sample(
 
         talk.result(choices(), listing())
         return
+    from dmzcli.codes.draw import check_plain
     from dmzcli.codes.find import can_sample, find_prior, find_run_for
     from dmzcli.runs.find import find_run
 
     chosen = find_run(run, fits=can_sample) if prior is None else find_run_for(prior, run)
     if chosen.config.model.dim:
         find_prior(chosen, prior)  # complains here and now
+    else:
+        check_plain(prior, temperature, given)
     from dmzcli.generation.samples import sample_run
     from dmzcli.system.processes import join
 

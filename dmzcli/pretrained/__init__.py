@@ -8,14 +8,42 @@ the names of our own U-Net. What our U-Net cannot compute exactly is refused by 
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from dmzcli.errors import UserError, did_you_mean
-from dmzcli.pretrained.diffusers import read_unet2d
-from dmzcli.pretrained.openai import ORDERS, read_openai
-from dmzcli.pretrained.run import Imported, import_weights, prepare
-from dmzcli.pretrained.weights import Weights
 
-__all__ = ["Imported", "Weights", "import_weights", "prepare", "read", "read_openai", "read_unet2d"]
+if TYPE_CHECKING:
+    from dmzcli.pretrained.weights import Weights
+
+ORDERS = ("by-head", "by-role")
+"""Of the rows of q, k, v in a state dict."""
+
+
+def check(
+    path: Path,
+    size: int | None = None,
+    heads: int | None = None,
+    head_channels: int | None = None,
+    order: str = "by-head",
+) -> None:
+    """Refuses arguments of :func:`read` that need no look into the file to be wrong, and imports no torch for it.
+
+    Raises:
+        UserError: There is nothing at ``path``, or too little or too much was said about it.
+    """
+    if order not in ORDERS:
+        raise UserError(f"unknown --attention-order '{order}'", did_you_mean(order, ORDERS))
+    if not path.exists():
+        raise UserError(f"{path} does not exist", "check the path; dmz downloads no weights")
+    if not path.is_dir() and size is None:
+        raise UserError(
+            f"the weights in {path} do not say the size of their images",
+            "give it with --size (improved-diffusion's image_size)",
+        )
+    if heads is not None and head_channels is not None:
+        raise UserError(
+            f"--heads {heads} and --head-channels {head_channels} were both given", "give one of them"
+        )
 
 
 def read(
@@ -34,16 +62,11 @@ def read(
     Raises:
         UserError: There is nothing there, it is something else, or too little or too much was said about it.
     """
-    if order not in ORDERS:
-        raise UserError(f"unknown --attention-order '{order}'", did_you_mean(order, ORDERS))
-    if not path.exists():
-        raise UserError(f"{path} does not exist", "check the path; dmz downloads no weights")
-    if not path.is_dir():
-        if size is None:
-            raise UserError(
-                f"the weights in {path} do not say the size of their images",
-                "give it with --size (improved-diffusion's image_size)",
-            )
+    check(path, size, heads, head_channels, order)
+    from dmzcli.pretrained.diffusers import read_unet2d
+    from dmzcli.pretrained.openai import read_openai
+
+    if size is not None and not path.is_dir():
         return read_openai(path, size, heads, head_channels, order)
     foreign = read_unet2d(path)
     given: dict[str, int | str | None] = {"--heads": heads, "--head-channels": head_channels}

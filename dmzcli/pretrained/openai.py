@@ -20,7 +20,6 @@ from torch import Tensor
 from dmzcli.errors import UserError
 from dmzcli.pretrained.weights import EXPECTED, Weights, by_head, check_finite, load_state
 
-ORDERS = ("by-head", "by-role")
 _OUTPUT_BLOCK = re.compile(r"output_blocks\.([^.]*)\.")
 PARTS = ("time_embed.", "input_blocks.", "middle_block.", "output_blocks.", "out.")
 
@@ -44,10 +43,6 @@ def read_openai(
     Raises:
         UserError: The file is no whole state dict of such a model, or of one that our U-Net cannot be.
     """
-    if heads is not None and head_channels is not None:
-        raise UserError(
-            f"--heads {heads} and --head-channels {head_channels} were both given", "give one of them"
-        )
     state = {name.removeprefix("module."): value.float() for name, value in load_state(path).items()}
     check_finite(path, state)
     if "label_emb.weight" in state:

@@ -126,7 +126,7 @@ def load_signed(path: str | Path) -> tuple[dict[str, torch.Tensor], dict[str, st
     try:
         tensors = load(content)
     except SafetensorError as error:
-        raise _not_whole(path, error) from error
+        raise _not_whole(path) from error
     found, metadata = check(path, list(tensors), tensors.__getitem__, metadata_in(content))
     return found, metadata, hashlib.sha256(content).hexdigest()
 
@@ -156,11 +156,14 @@ def _tensor_file(path: Path) -> Iterator[Any]:
             with safe_open(path, framework="pt") as stream:
                 yield stream
         except SafetensorError as error:
-            raise _not_whole(path, error) from error
+            raise _not_whole(path) from error
 
 
-def _not_whole(path: Path, error: Exception) -> UserError:
-    return UserError(f"{path} is not a whole safetensors file: {error}", "restore the file or make it anew")
+def _not_whole(path: Path) -> UserError:
+    return UserError(
+        f"{path} is not a whole safetensors file: it is truncated or damaged",
+        "restore the file or make it anew",
+    )
 
 
 def sha256(path: str | Path) -> str:

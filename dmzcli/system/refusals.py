@@ -40,7 +40,10 @@ def refusal(error: OSError, path: str | Path | None = None) -> UserError:
             "raise the limit (ulimit -f), or write to another disk",
         )
     if code in (errno.EACCES, errno.EPERM, errno.EROFS):
-        return UserError(f"no permission to use {where}", "choose another folder with --out or --run")
+        return UserError(
+            f"no permission to use {where}",
+            "check its permissions, or name another folder with --out or --run",
+        )
     if code == errno.ENAMETOOLONG:
         return UserError(f"the name {where} is longer than the file system takes", "choose a shorter one")
     if code == errno.ELOOP:

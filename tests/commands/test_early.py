@@ -1,5 +1,7 @@
 """Mistakes in the words of a command are told before anything heavy is imported and before any work is begun."""
 
+import json
+
 import pytest
 
 from dmzcli.diffusion import names
@@ -41,6 +43,9 @@ EARLY = [
     ("encode", "--mode", "mean"),
     ("encode", "--run", "nope"),
     ("import-weights", "nope"),
+    ("import-weights", "runs/tiny/model.safetensors"),
+    ("import-weights", "runs/tiny", "--attention-order", "by-hand"),
+    ("import-weights", "runs/tiny", "--heads", "2", "--head-channels", "4"),
     ("train", "--set", "model.bitts=3"),
     ("train", "--preset", "digit"),
     ("train", "nothere"),
@@ -129,3 +134,15 @@ def test_the_settings_listed_are_those_of_the_preset_asked_for(dmz):
     assert "model.channels = 128 (64)" in dmz("train", "cifar10", "--settings").out
     assert "model.channels = 64 " in dmz("train", "--settings").out
     dmz("train", "--settings", "--preset", "cifar").mistake()
+
+
+@pytest.mark.parametrize("command", [("sample",), ("evaluate",)])
+@pytest.mark.parametrize("option", [("--temperature", "0.5"), ("--prior", "bernoulli")])
+def test_a_plain_model_has_no_prior_to_warm(dmz, run, command, option):
+    """The shared run's settings, said to be of latent none: its weights are never looked at."""
+    tree = json.loads(run.settings.read_text())
+    tree["model"]["latent"] = "none"
+    run.settings.write_text(json.dumps(tree))
+    words = option[1:] if (command, option[0]) == (("sample",), "--prior") else option
+    error, hint = dmz(*command, *words, "--run", run.path).mistake()
+    assert "a model with latent 'none'" in error and hint.startswith("hint: leave ")

@@ -10,7 +10,8 @@ from safetensors.torch import load_file
 
 from dmzcli.config import parse
 from dmzcli.errors import UserError
-from dmzcli.pretrained import import_weights, prepare, read
+from dmzcli.pretrained import read
+from dmzcli.pretrained.run import import_weights, prepare
 from dmzcli.runs import Run
 
 diffusers = pytest.importorskip("diffusers")

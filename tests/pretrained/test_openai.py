@@ -15,7 +15,8 @@ from safetensors.torch import load_file, save_file
 from dmzcli.config import parse
 from dmzcli.errors import UserError
 from dmzcli.model.unet import UNet, UNetConfig
-from dmzcli.pretrained import import_weights, prepare, read
+from dmzcli.pretrained import read
+from dmzcli.pretrained.run import import_weights, prepare
 from dmzcli.runs import Run
 from dmzcli.system.files import sha256
 
