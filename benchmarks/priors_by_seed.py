@@ -60,8 +60,8 @@ def table(size: str, runs: list[Facts]) -> list[str]:
         "commonest class",
     ]
     lines = [
-        f"**|z| = {size}**: {facts['metric']} of {facts['count']:,} images, {facts['sampler']}, {facts['steps']} steps; "
-        f"margin {margin:.3g}",
+        f"**|z| = {size}**: {facts['metric']} of {facts['count']:,} images, {facts['sampler']}, "
+        f"{facts['steps']} steps; margin {margin:.3g}",
         "",
         "| " + " | ".join(columns) + " |",
         "|" + " --- |" * len(columns),
