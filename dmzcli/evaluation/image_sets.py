@@ -81,6 +81,11 @@ def _own_samples(path: Path) -> ImageSet:
         raise UserError(f"{path} is unfinished", "run the same dmz sample again to complete it")
     card = read_json(path / "samples.json")
     images = _as_images(_npz(path / "samples.npz"), path / "samples.npz")
+    if card.get("count", len(images)) != len(images):
+        raise UserError(
+            f"{path} has changed while it was read: {len(images)} images, {card['count']} on its card",
+            "wait until dmz sample has ended, and run it again",
+        )
     return ImageSet(images, str(path), str(card.get("encoding", "png")), made=card)
 
 
