@@ -87,6 +87,11 @@ def _own_samples(path: Path) -> ImageSet:
     card = read_json(path / "samples.json")
     arrays = _arrays(path / "samples.npz")
     images = _as_images(_only(arrays, path / "samples.npz"), path / "samples.npz")
+    if card.get("count", len(images)) != len(images):
+        raise UserError(
+            f"{path} has changed while it was read: {len(images)} images, {card['count']} on its card",
+            "wait until dmz sample has ended, and run it again",
+        )
     strata = arrays.get("labels")
     if strata is not None and (strata.shape != images.shape[:1] or strata.dtype.kind not in "iu"):
         raise UserError(f"{path / 'samples.npz'}: its labels are no classes of its images", "sample anew")

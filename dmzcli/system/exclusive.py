@@ -119,7 +119,7 @@ class Exclusive:
             self.file.unlink(missing_ok=True)
         if self.handle is None:
             _mark(self.file).unlink(missing_ok=True)
-        elif self.handle in _open:
+        else:
             _open.discard(self.handle)
             os.close(self.handle)
 

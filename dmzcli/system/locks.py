@@ -138,12 +138,12 @@ def hold(path: Path, folder: bool = False, patience: float = 0.0, say: Say | Non
             place.sweep()
         yield
     finally:
-        _held.pop(place.root, None)
-        shutil.rmtree(place.temporary, ignore_errors=True)
-        lock.release()
-        for empty in place.made:
-            with suppress(OSError):  # what was written stays
-                empty.rmdir()
+        if _held.pop(place.root, None) is place:  # else this is a fork, and the place is its parent's
+            shutil.rmtree(place.temporary, ignore_errors=True)
+            lock.release()
+            for empty in place.made:
+                with suppress(OSError):  # what was written stays
+                    empty.rmdir()
 
 
 def in_use(path: Path, folder: bool = False) -> bool:

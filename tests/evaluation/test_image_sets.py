@@ -1,5 +1,8 @@
 """Images from folders, archives and arrays; what is refused, and by which words."""
 
+import json
+from pathlib import Path
+
 import h5py
 import numpy as np
 import pytest
@@ -94,3 +97,13 @@ def test_fitting_refuses_other_sizes_and_lost_color(tmp_path):
     np.testing.assert_array_equal(fitted_to(gray, 8, 1).images, GRAY)  # gray that was stored as color
     larger = fitted_to(color, 16, 3, resize=True)
     assert larger.images.shape == (5, 16, 16, 3) and larger.resized_from == 8
+
+
+def test_samples_whose_card_is_of_other_images_are_refused(dmz, workshop):
+    """As a reader meets them that takes the card just before more images are sampled."""
+    made = dmz("sample", "bernoulli", "-n", 3, "--steps", 2, "--out", "s", "--device", "cpu", "--json")
+    assert made.code == 0 and len(read_images(Path("s")).images) == 3
+    card = json.loads(Path("s/samples.json").read_text())
+    Path("s/samples.json").write_text(json.dumps({**card, "count": 2}))
+    with pytest.raises(UserError, match=r"^s has changed while it was read: 3 images, 2 on its card$"):
+        read_images(Path("s"))

@@ -135,6 +135,21 @@ def test_a_fork_does_not_keep_the_lock_of_its_dead_parent(holder):
         child.join()
 
 
+def test_a_fork_that_leaves_the_block_frees_nothing(system):
+    parent = os.getpid()
+    try:
+        with hold(Path("place"), folder=True):
+            before = os.listdir("place")
+            child = os.fork()
+            if child:
+                os.waitpid(child, 0)
+                assert before and os.listdir("place") == before
+    finally:
+        if os.getpid() != parent:
+            os._exit(0)
+    assert not Path("place").exists()
+
+
 def test_without_locks_the_mark_of_a_dead_process_is_taken_over(monkeypatch):
     def refused(handle):
         raise OSError(errno.ENOTSUP, os.strerror(errno.ENOTSUP))
