@@ -146,7 +146,9 @@ def _encode(
     made = _made_before(out, dataset, weights_hash, mode, seed)
     if made is not None:
         talk.say(f"{out} holds these bits already, encoded at {made.created}: nothing to do")
-        processes.wait()
+        processes.wait()  # until all have read it
+        if processes.main() and Parts(out).folder.exists():  # of an encoding killed after its table was whole
+            Parts(out).remove()
         return Encoded(made, 0.0, count, reused=True)
     facts = {"dataset": dataset.identity, "model": weights_hash, "mode": mode, "seed": seed, "part": rows}
     parts, numbers = Parts(out), range((count + rows - 1) // rows)

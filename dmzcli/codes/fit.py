@@ -156,6 +156,7 @@ def fit(
         for name in candidates if reuse else ():
             there = fitted_before(table, path, name, options[name], seed, folders[name], {**noted, **choice})
             if there is not None:
+                _drop_checkpoints(folders.values())  # of a fit that was killed after its prior was whole
                 return Fitted(there, folders[name], there.metadata.get("compared", {}), reused=True)
         fitted = _fit_all(table, folders, options, seed, conditions, train, valid, talk)
         compared = {name: prior.report.valid_bits_per_code for name, prior in fitted.items() if prior.report}

@@ -184,3 +184,17 @@ def test_a_run_that_may_only_be_read_is_read(dmz, run, monkeypatch):
     assert "the run does not note where this table is: no permission to use runs/tiny/tables.json" in made.err
     probed = dmz("probe", run.bits, "--no-baselines")
     assert probed.code == 0 and "the run does not keep this result" in probed.err and "bits" in probed.out
+
+
+def test_what_a_kill_after_the_last_word_left_is_swept_though_the_work_is_taken(dmz, run):
+    from dmzcli.system.parts import Parts
+
+    parts = Parts(run.bits)
+    parts.folder.mkdir()
+    (parts.folder / "parts.json").write_text("{}")
+    assert dmz("encode", "--run", run.path, "--device", "cpu", "--json").json["reused"]
+    assert not parts.folder.exists()
+    assert dmz("fit-prior", "--kind", "chow-liu").code == 0
+    checkpoint = run.priors / ".chow-liu.fit"
+    checkpoint.mkdir()
+    assert dmz("fit-prior", "--kind", "chow-liu", "--json").json["reused"] and not checkpoint.exists()
