@@ -167,7 +167,7 @@ def _read(folder: Path, path: Path, text: bytes) -> tuple[dict[str, Any], State]
             f"{path} has version {header.get('version')!r}; expected {VERSION}", "save the prior again"
         )
     tensors = header.get("tensors")
-    if not isinstance(tensors, str) or Path(tensors).name != tensors:
+    if not isinstance(tensors, str) or Path(tensors).name != tensors or not tensors.isprintable():
         raise PriorError(f"{path} names no tensor file beside it", "save the prior again")
     file = folder / tensors
     content = _content(file)
