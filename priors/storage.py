@@ -54,7 +54,10 @@ def _refusals(path: Path) -> Iterator[None]:
             raise PriorError(
                 f"{path} is not what was expected: {error.strerror}", "check the path"
             ) from error
-        raise
+        shown = str(path)[:200]
+        raise PriorError(
+            f"{shown} cannot be used: {error.strerror or error}", "check the path and its disk"
+        ) from error
 
 
 def _write_bytes(path: Path, content: bytes) -> None:
