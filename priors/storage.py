@@ -54,7 +54,10 @@ def _refusals(path: Path) -> Iterator[None]:
             raise PriorError(
                 f"{path} is not what was expected: {error.strerror}", "check the path"
             ) from error
-        raise
+        shown = str(path)[:200]
+        raise PriorError(
+            f"{shown} cannot be used: {error.strerror or error}", "check the path and its disk"
+        ) from error
 
 
 def _write_bytes(path: Path, content: bytes) -> None:
@@ -167,7 +170,7 @@ def _read(folder: Path, path: Path, text: bytes) -> tuple[dict[str, Any], State]
             f"{path} has version {header.get('version')!r}; expected {VERSION}", "save the prior again"
         )
     tensors = header.get("tensors")
-    if not isinstance(tensors, str) or Path(tensors).name != tensors:
+    if not isinstance(tensors, str) or Path(tensors).name != tensors or not tensors.isprintable():
         raise PriorError(f"{path} names no tensor file beside it", "save the prior again")
     file = folder / tensors
     content = _content(file)

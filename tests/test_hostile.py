@@ -586,3 +586,12 @@ def test_a_training_state_that_cannot_be(run, digits, change, says):
     save_file(tensors, run.state, metadata)
     with pytest.raises(UserError, match=rf"state\.safetensors is no checkpoint of this model: .*{says}"):
         Trainer(run.config, digits, run, accelerator("cpu", "no")).resume()
+
+
+@pytest.mark.parametrize("facts", [DEEP, "[]", '{"step": "many"}', '{"step": null}', '{"step": 1e999}'])
+def test_weights_that_do_not_say_their_step(dmz, run, facts):
+    tensors, _ = load_tensors(run.weights)
+    save_file(tensors, run.weights, {"dmz": facts})
+    with pytest.raises(UserError, match=r"does not say which step"):
+        run.stopped  # noqa: B018
+    dmz("sample", "--run", run.path, "-n", "1", "--steps", "2").mistake()

@@ -36,13 +36,15 @@ def report(
     """
     talk = common.console(quiet, as_json)
     from dmzcli.errors import UserError
-    from dmzcli.reports.gather import gather
-    from dmzcli.reports.run_page import write_report
     from dmzcli.runs.find import find_run
     from dmzcli.runs.plan import images_for
+
+    chosen = find_run(run)
+    from dmzcli.reports.gather import gather
+    from dmzcli.reports.run_page import write_report
     from dmzcli.system.devices import pick
 
-    chosen, where = find_run(run), pick(device)
+    where = pick(device)
     common.tell_stopped(talk, chosen)
     dataset = model = None
     if chosen.weights.exists() and chosen.config.model.dim:

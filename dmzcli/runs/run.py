@@ -129,8 +129,14 @@ class Run:
         """The weights' step, and that of the settings, where training has not come to its end yet."""
         if self.untrained or not self.weights.exists():
             return None
-        facts = json.loads(read_metadata(self.weights).get("dmz", "{}"))
-        step, steps = int(facts.get("step", 0)), self.config.training.steps
+        try:
+            step = int(loads_object(read_metadata(self.weights).get("dmz", "{}")).get("step", 0))
+        except (ValueError, TypeError, OverflowError) as error:
+            raise UserError(
+                f"{self.weights} does not say which step it is of: its metadata is damaged",
+                "restore the file, or train the run on",
+            ) from error
+        steps = self.config.training.steps
         return (step, steps) if 0 < step < steps else None
 
     def check_made(self, path: Path, model: str) -> None:

@@ -140,20 +140,20 @@ def first_not_finite(tensors: Mapping[str, torch.Tensor]) -> str | None:
 
 def read_metadata(path: str | Path) -> dict[str, str]:
     """The metadata of a safetensors file alone; raises as :func:`load_tensors`."""
-    with _tensor_file(Path(path)) as stream:
+    with _tensor_file(Path(path), "np") as stream:  # which imports no torch
         metadata = stream.metadata() or {}
     return {name: text for name, text in metadata.items() if name != ENTRY}
 
 
 @contextmanager
-def _tensor_file(path: Path) -> Iterator[Any]:
+def _tensor_file(path: Path, framework: str = "pt") -> Iterator[Any]:
     from safetensors import SafetensorError, safe_open
 
     with user_errors(path):
         with reading.opened(path):
             pass  # safe_open's own errors do not tell a folder from a file, and it would wait for a FIFO
         try:
-            with safe_open(path, framework="pt") as stream:
+            with safe_open(path, framework=framework) as stream:
                 yield stream
         except SafetensorError as error:
             raise _not_whole(path) from error

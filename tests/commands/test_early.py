@@ -50,6 +50,8 @@ EARLY = [
     ("train", "--preset", "digit"),
     ("train", "nothere"),
     ("probe", "nope"),
+    ("report", "nope"),
+    ("cache", "--days", "nan"),
     ("info", "nope"),
     ("data", "show", "nope"),
 ]

@@ -270,3 +270,14 @@ def test_kinds_that_name_what_they_are_handed_run_still_fit() -> None:
 
 def test_check_class_accepts_a_good_class() -> None:
     check_class(Fine)
+
+
+@pytest.mark.parametrize("name", ["\0", "x" * 999, "\ud800", "a/b", "..", "", 3, None])
+def test_a_saved_prior_that_names_no_file_beside_it(
+    prior: priors.Prior, tmp_path: Path, name: object
+) -> None:
+    prior.save(tmp_path / "p")
+    file = tmp_path / "p" / "prior.json"
+    file.write_text(json.dumps({**json.loads(file.read_text()), "tensors": name}))
+    with pytest.raises(priors.PriorError):
+        priors.load(tmp_path / "p")
