@@ -51,9 +51,10 @@ def tables_of(run: Run) -> list[Path]:
 
 def remember_table(run: Run, path: Path) -> None:
     """Notes in a run that a table of it lies elsewhere."""
-    if path.resolve() in [known.resolve() for known in tables_of(run)]:
+    if path.resolve() == run.bits.resolve():
         return
-    others = [str(known) for known in tables_of(run) if known != run.bits]
+    others = [str(known) for known in tables_of(run) if known not in (run.bits, path.resolve())]
+    # Written though it may say so already: writing sweeps what a killed writer left.
     write_json(run.other_tables, {"tables": [*others, str(path.resolve())]})
 
 

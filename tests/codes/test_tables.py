@@ -198,3 +198,8 @@ def test_what_a_kill_after_the_last_word_left_is_swept_though_the_work_is_taken(
     checkpoint = run.priors / ".chow-liu.fit"
     checkpoint.mkdir()
     assert dmz("fit-prior", "--kind", "chow-liu", "--json").json["reused"] and not checkpoint.exists()
+    options = ("encode", "--run", run.path, "--out", "mine.h5", "--device", "cpu")
+    assert dmz(*options).code == 0
+    (run.path / ".tables.json.tmp").mkdir()
+    (run.path / ".tables.json.lock").touch()
+    assert dmz(*options).code == 0 and not list(run.path.glob(".tables*"))
