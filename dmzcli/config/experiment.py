@@ -165,8 +165,20 @@ class DiffusionConfig(_Section):
     prediction: Annotated[Literal["epsilon", "v", "x0"], YOUNGER] = Field(
         "epsilon", description="what the network predicts: the noise, v, or the image"
     )
-    timestep_sampling: Annotated[Literal["uniform", "loss-second-moment"], YOUNGER] = Field(
-        "uniform", description="how training draws timesteps: evenly, or as often as their loss is large"
+    timestep_sampling: Annotated[
+        Literal["uniform", "loss-second-moment", "logit-normal", "log-normal"], YOUNGER
+    ] = Field(
+        "uniform",
+        description="how training draws timesteps: evenly; as often as their loss is large; more in the middle "
+        "(logit-normal in t, of rectified flows); or by a normal log noise level (log-normal, EDM's)",
+    )
+    weighting: Annotated[Literal["plain", "min-snr"], YOUNGER] = Field(
+        "plain",
+        description="what a timestep's error counts: alike in what is predicted (plain), or at most gamma times in "
+        "x_0 (min-snr)",
+    )
+    min_snr_gamma: Annotated[float, YOUNGER] = Field(
+        5.0, gt=0, description="gamma of the weighting min-snr; 5 as published"
     )
     perturbation: Annotated[float, OPEN] = Field(
         0.0, ge=0, description="DDPM-IP's gamma: extra noise on the input only"
@@ -183,6 +195,13 @@ class TrainingConfig(_Section):
     learning_rate: Annotated[float, OPEN] = Field(1e-4, gt=0)
     warmup: Annotated[int, OPEN] = Field(
         0, ge=0, le=MOST, description="steps of linear learning-rate warm-up"
+    )
+    decay: Annotated[float, YOUNGER, FREE] = Field(
+        0.0,
+        ge=0,
+        le=1,
+        description="share of the steps, at the end, in which the rate falls to zero; a run that is lengthened falls "
+        "at its new end",
     )
     weight_decay: Annotated[float, OPEN] = Field(0.0, ge=0)
     gradient_clip: Annotated[float, OPEN] = Field(

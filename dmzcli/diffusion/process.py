@@ -73,6 +73,21 @@ def _discretized_nll(x: Tensor, mean: Tensor, log_scale: Tensor) -> Tensor:
     return -torch.where(x < -0.999, lowest, torch.where(x > 0.999, highest, inside))
 
 
+def weights(config: DiffusionConfig, alphas_bar: Array) -> Array:
+    r"""What the squared error in the predicted quantity counts at each timestep, float64 (T,).
+
+    ``plain``: 1. ``min-snr``: min(SNR, γ) in x_0, which is min(SNR, γ) / SNR in ε and min(SNR, γ) / (SNR + 1) in v.
+
+    T. Hang et al., "Efficient Diffusion Training via Min-SNR Weighting Strategy", 2023, arXiv 2303.09556, section 3.4.
+    """
+    if config.weighting == "plain":
+        return np.ones_like(alphas_bar)
+    snr = alphas_bar / (1 - alphas_bar)
+    in_x0 = {"epsilon": snr, "v": snr + 1, "x0": np.ones_like(snr)}[config.prediction]
+    bounded: Array = np.minimum(snr, config.min_snr_gamma) / in_x0
+    return bounded
+
+
 class Diffusion:
     """A (possibly respaced) forward process, and what follows from a network's output.
 
@@ -109,6 +124,7 @@ class Diffusion:
             "posterior": self.posterior_log_variance,
             "beta": np.log(self.betas),
             "large": np.log(np.append(second, self.betas[1:])),
+            "weight": weights(config, self.alphas_bar),
         }
         self._on_device: dict[tuple[str, torch.device, torch.dtype], Tensor] = {}
 
@@ -210,14 +226,17 @@ class Diffusion:
         Returns:
             ``mse``, ‖ε − ε̂‖² (or that of v or x_0, whichever is predicted) averaged over dimensions, (B,); with a
             learned variance also ``vb``, the rescaled variational term (T / 1000) L_t whose mean is held fixed
-            (Nichol & Dhariwal 2021, eq. 16); and ``loss``, their sum.
+            (Nichol & Dhariwal 2021, eq. 16); and ``loss``, their sum with the weight of ``diffusion.weighting`` on
+            ``mse``, see :func:`weights`.
         """
         channels = x0.shape[1]
         output = output.float()
         target = self.target(x0, noise, index)
-        terms = {"mse": ((target - output[:, :channels]) ** 2).flatten(1).mean(1)}
+        error = ((target - output[:, :channels]) ** 2).flatten(1).mean(1)
+        terms = {"mse": error}
         if self.config.variance == "learned-range":
             frozen = torch.cat([output[:, :channels].detach(), output[:, channels:]], dim=1)
             terms["vb"] = self.variational_term(frozen, x0, x_t, index, threshold=None) * len(self) / 1000
-        terms["loss"] = torch.stack(list(terms.values())).sum(0)
+        weighted = {**terms, "mse": error * self._at("weight", index, error).flatten()}
+        terms["loss"] = torch.stack(list(weighted.values())).sum(0)
         return terms

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from dmzcli.config import Config
-from dmzcli.diffusion.timesteps import LossSecondMoment
+from dmzcli.diffusion.timesteps import Timesteps
 from dmzcli.model import latents
 from dmzcli.system.randomness import stream, torch_stream
 
@@ -67,7 +67,7 @@ def draw(
     images: int,
     device: torch.device,
     *name: str | int,
-    timesteps: LossSecondMoment | None = None,
+    timesteps: Timesteps | None = None,
 ) -> Draw:
     """Draws for ``images`` images from the stream ``name``; timesteps evenly, unless a sampler of them is given."""
     generator, latent = torch_stream(device, *name), latents.create(config.model)

@@ -21,8 +21,8 @@ from dmzcli.config import Config, parse
 from dmzcli.config.experiment import MOST
 from dmzcli.data import Dataset
 from dmzcli.data.dataset import spread
+from dmzcli.diffusion import timesteps
 from dmzcli.diffusion.process import Diffusion
-from dmzcli.diffusion.timesteps import LossSecondMoment
 from dmzcli.errors import UserError
 from dmzcli.model.autoencoder import Autoencoder, build
 from dmzcli.model.pixels import to_unit
@@ -96,8 +96,7 @@ class Trainer:
         self.images = dataset.images
         self.some_rows = spread(dataset.rows("train"), MOMENT_IMAGES)
         self._measured_at: int | None = None
-        chosen = config.diffusion.timestep_sampling == "loss-second-moment"
-        self.timesteps = LossSecondMoment(config.diffusion.timesteps) if chosen else None
+        self.timesteps = timesteps.create(config.diffusion)
         self.step = 0
         self.sums: dict[str, Tensor] = {}  # loss terms since the last logged step
         self.logged = 0
@@ -262,7 +261,9 @@ class Trainer:
 
     def _rate(self) -> float:
         training = self.config.training
-        return training.learning_rate * min(1.0, (self.step + 1) / max(training.warmup, 1))
+        rising = (self.step + 1) / max(training.warmup, 1)
+        falling = (training.steps - self.step) / max(training.decay * training.steps, 1)
+        return training.learning_rate * min(1.0, rising, falling)
 
     def losses(self, model: nn.Module, x0: Tensor, numbers: Draw, codes: Tensor | None) -> dict[str, Tensor]:
         """The loss terms of images under given random numbers and codes, each (B,).

@@ -270,3 +270,26 @@ def test_the_posterior_itself_has_no_divergence():
     assert terms[1:].abs().max() < 1e-9
     # The decoder's 256 masses of one pixel are at most 1: −log₂ is not negative.
     assert terms[0] >= 0
+
+
+@pytest.mark.parametrize("gamma", [5.0, 1.0])
+def test_min_snr_is_one_weighting_whatever_is_predicted(gamma):
+    """min(SNR, γ) on the error in x_0: the same estimate of the image costs the same in ε, v and x_0."""
+    x0, error, noise = (torch.randn(7, 1, 4, 4, dtype=torch.float64) for _ in range(3))
+    index = torch.tensor([0, 10, 200, 400, 600, 800, 990])
+    costs = []
+    for prediction in ("epsilon", "v", "x0"):
+        config = DiffusionConfig(prediction=prediction, weighting="min-snr", min_snr_gamma=gamma)
+        process = Diffusion(config)
+        x_t = process.add_noise(x0, index, noise)
+        guessed = x0 + error
+        a = torch.from_numpy(process.alphas_bar)[index][:, None, None, None]
+        epsilon = (x_t - a.sqrt() * guessed) / (1 - a).sqrt()
+        output = process.target(guessed, epsilon, index)
+        costs.append(process.losses(output, x0, x_t, index, noise)["loss"])
+        snr = (a / (1 - a)).flatten()
+        expected = snr.clamp(max=gamma) * (error**2).flatten(1).mean(1)
+        np.testing.assert_allclose(costs[-1], expected, rtol=2e-3)  # the loss is taken in float32
+    plain = Diffusion(DiffusionConfig(prediction="v"))
+    terms = plain.losses(plain.target(x0, noise, index) + 1, x0, x0, index, noise)
+    assert torch.equal(terms["loss"], terms["mse"])

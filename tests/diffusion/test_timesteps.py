@@ -6,6 +6,9 @@ import numpy as np
 import pytest
 import torch
 
+from dmzcli.config import DiffusionConfig
+from dmzcli.diffusion import timesteps
+from dmzcli.diffusion.process import Diffusion
 from dmzcli.diffusion.timesteps import HISTORY, UNIFORM, LossSecondMoment
 from dmzcli.training.draws import draw
 
@@ -82,3 +85,37 @@ def test_draws_carry_their_weights(tiny):
     np.testing.assert_allclose(numbers.weight, 1 / (50 * made.probabilities()[numbers.index]), rtol=1e-6)
     assert torch.equal(numbers.part(1, 2).weight, numbers.weight[8:])
     assert (draw(tiny(), 16, torch.device("cpu"), "test").weight == 1).all()
+
+
+def test_logit_normal_timesteps_have_that_distribution():
+    """The median of t / N is ½, and 68.27% lie where the logit is within ±1: between .269 and .731."""
+    law = timesteps.create(DiffusionConfig(timestep_sampling="logit-normal"))
+    cumulative = np.cumsum(law.probabilities())
+    u = (np.arange(1000) + 1) / 1000
+    assert cumulative[499] == pytest.approx(0.5, abs=1e-9)
+    assert np.interp(0.7311, u, cumulative) - np.interp(0.2689, u, cumulative) == pytest.approx(
+        0.6827, abs=1e-3
+    )
+    index, weight = law.draw((torch.arange(10_000) + 0.5) / 10_000)
+    assert (weight == 1).all() and abs(index.float().mean() - 499.5) < 1
+
+
+@pytest.mark.parametrize("schedule", ["linear", "cosine"])
+def test_log_normal_noise_levels_have_that_distribution_whatever_the_schedule(schedule):
+    config = DiffusionConfig(timestep_sampling="log-normal", schedule=schedule)
+    law, level = timesteps.create(config), -Diffusion(config).half_log_snr
+    p = law.probabilities()
+    mean = (p * level).sum()
+    assert mean == pytest.approx(-1.2, abs=0.05)
+    assert math.sqrt((p * (level - mean) ** 2).sum()) == pytest.approx(
+        1.2, abs=0.07
+    )  # linear has few low levels
+
+
+def test_a_fixed_law_needs_no_checkpoint():
+    law = timesteps.create(DiffusionConfig(timestep_sampling="logit-normal"))
+    before = law.probabilities().copy()
+    law.update(torch.tensor([3]), torch.tensor([100.0]))
+    law.restore(law.state())
+    assert law.state() == {} and (law.probabilities() == before).all()
+    assert timesteps.create(DiffusionConfig()) is None

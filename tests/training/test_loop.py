@@ -291,6 +291,21 @@ def test_rate_warms_up_linearly(tiny, few):
     )
 
 
+def test_the_rate_falls_to_zero_at_an_end_that_a_longer_run_moves(tiny, few):
+    """Of 8 steps the last half: 4/4, 3/4, 2/4, 1/4; lengthened to 16, the fall begins at step 8 and lasts 8 steps."""
+    run, changes = (
+        Run(Path("run")),
+        {"training__decay": 0.5, "training__learning_rate": 4e-3, "training__log_every": 1},
+    )
+    train(tiny(training__steps=8, **changes), few, run, "cpu")
+    rates = [row["learning_rate"] for row in run.read_metrics()]
+    assert rates == pytest.approx([4e-3] * 5 + [3e-3, 2e-3, 1e-3])
+    train(tiny(training__steps=16, **changes), few, run, "cpu")
+    assert [row["learning_rate"] for row in run.read_metrics()][8:] == pytest.approx(
+        [4e-3 * k / 8 for k in range(8, 0, -1)]
+    )
+
+
 def test_no_hours_stop_after_one_step_with_a_checkpoint(tiny, few, undisturbed):
     run = Run(Path("run"))
     for step in (1, 2):
