@@ -83,7 +83,8 @@ def test_larger_max_steps_continue(dmz, tiny_settings):
     assert Run(Path("r")).weights_hash == Run(Path("whole")).weights_hash
 
 
-def test_dry_run_writes_nothing(dmz, tiny_settings):
+def test_dry_run_writes_nothing(dmz, tiny_settings, monkeypatch):
+    monkeypatch.setattr("dmzcli.training.cost.PATIENCE", 200.0)  # however slow the machine is
     facts = make(dmz, "train", *tiny_settings, "--dry-run", "--json").json
     assert facts["config"]["model"]["channels"] == 8 and facts["parameters"] > 0
     assert facts["measured"] and facts["seconds_per_1000_steps"] > 0 and 1 <= facts["steps"] <= 5
