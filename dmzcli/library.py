@@ -7,6 +7,7 @@ bits of ``dmz encode``.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TypedDict, Unpack
 
@@ -112,15 +113,19 @@ class Model:
         seed: int = 0,
         noise: NDArray[np.float32] | None = None,
         batch_size: int | None = None,
+        first: int = 0,
         **recipe: Unpack[Sampling],
     ) -> Array:
         """Images of bits, drawn from p(x | z); image i depends on its bits, the seed and i alone.
+
+        Rows 3 and 4 of ``decode(bits)`` alone are ``decode(bits[3:5], first=3)``.
 
         Arguments:
             bits: uint8 (N, D).
             seed: Seed of the noise.
             noise: x_T, float32 (N, C, H, W), such as :meth:`invert` gives; by default drawn.
             batch_size: Images at a time; by default what suits the device.
+            first: i of the first row.
             recipe: ``sampler``, ``steps``, ``spacing``, … of :class:`~dmzcli.generation.recipe.Recipe`.
 
         Returns:
@@ -140,7 +145,9 @@ class Model:
                     f"noise is {given}, expected float32 {shape}",
                     "one x_T for each row of bits, channels first",
                 )
-        return self._decode(bits, len(bits), seed, batch_size, Recipe(**recipe), noise)
+        if first < 0:
+            raise UserError(f"first is {first}, expected at least 0", "it is the position of the first row")
+        return self._decode(bits, len(bits), seed, batch_size, Recipe(**recipe), noise, first)
 
     def invert(
         self,
@@ -194,6 +201,7 @@ class Model:
         seed: int = 0,
         temperature: float = 1.0,
         batch_size: int | None = None,
+        classes: Sequence[str] = (),
         **recipe: Unpack[Sampling],
     ) -> Array:
         """New images: codes z from a prior p(z), decoded by p(x | z); fewer images are the first of more.
@@ -205,6 +213,7 @@ class Model:
             seed: Seed of bits and noise.
             temperature: Temperature of the prior; below 1 its likelier codes.
             batch_size: Images at a time; by default what suits the device.
+            classes: Names or numbers of the classes to draw in turn, for a prior that is given labels; by default all.
             recipe: As in :meth:`decode`.
 
         Returns:
@@ -217,10 +226,10 @@ class Model:
         if n < 1:
             raise UserError(f"n is {n}, expected at least 1", "say how many images to make")
         if isinstance(prior, priors.Prior):
-            bits: Array | None = self._draw(prior, n, seed, temperature)
+            bits: Array | None = self._draw(prior, n, seed, temperature, classes)
         else:
             name = None if prior is None else str(prior)
-            bits = draw_bits(self.run, self.dim, name, n, seed, temperature).bits
+            bits = draw_bits(self.run, self.dim, name, n, seed, temperature, classes=classes).bits
         return self._decode(bits, n, seed, batch_size, Recipe(**recipe))
 
     def _decode(
@@ -231,6 +240,7 @@ class Model:
         batch_size: int | None,
         recipe: Recipe,
         noise: NDArray[np.float32] | None = None,
+        first: int = 0,
     ) -> Array:
         recipe = recipe.on(self.autoencoder.device, self.config)
         batch = batch_size or generation.usual_batch(self.autoencoder)
@@ -239,14 +249,16 @@ class Model:
             self.autoencoder,
             bits,
             sampler,
-            range(count),
+            range(first, first + count),
             seed,
             batch,
             precision=recipe.precision,
             start=noise,
         )
 
-    def _draw(self, prior: priors.Prior, n: int, seed: int, temperature: float) -> Array:
+    def _draw(
+        self, prior: priors.Prior, n: int, seed: int, temperature: float, classes: Sequence[str]
+    ) -> Array:
         """Codes from a prior that the caller holds."""
         if prior.dim != self.dim:
             raise UserError(
@@ -259,7 +271,9 @@ class Model:
                 f"the prior was fitted to the bits of another model than {self.run.weights}",
                 "fit one to the bits of this model",
             )
-        return prior.sample(n, seed=seed, given=given_draws(prior, n).bits, temperature=temperature)
+        return prior.sample(
+            n, seed=seed, given=given_draws(prior, n, classes=classes).bits, temperature=temperature
+        )
 
     def _images(self, images: Array) -> Array:
         """The images, if the model takes them."""

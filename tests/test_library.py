@@ -61,6 +61,18 @@ def test_a_prior_given_labels_takes_the_classes_in_turn(loaded, digits):
     prior.fit(loaded.encode(digits.images), given=one_hot[digits.labels])
     bits = prior.sample(12, seed=1, given=one_hot[np.arange(12) % 10])
     assert np.array_equal(loaded.sample(prior, 12, seed=1, steps=2), loaded.decode(bits, seed=1, steps=2))
+    sevens = prior.sample(4, seed=1, given=one_hot[[7] * 4])
+    chosen = loaded.sample(prior, 4, seed=1, classes=["7"], steps=2)
+    assert np.array_equal(chosen, loaded.decode(sevens, seed=1, steps=2))
+
+
+def test_rows_in_the_middle_are_decoded_alone(loaded, images):
+    bits = loaded.encode(images)
+    whole = loaded.decode(bits, steps=2)
+    assert np.array_equal(loaded.decode(bits[3:5], first=3, steps=2), whole[3:5])
+    assert not np.array_equal(loaded.decode(bits[3:5], steps=2), whole[3:5])  # other noise
+    with pytest.raises(UserError, match="first is -1"):
+        loaded.decode(bits, first=-1)
 
 
 def test_inversion_goes_back_to_a_noise_of_the_images_own_bits(loaded, images):
