@@ -139,11 +139,20 @@ def compare_priors(
         recipe = recipe.on(where, model.config)
         sampler = recipe.create(model.config.diffusion)
         dataset = common.load_dataset(talk, reference_data(None, chosen, of_data, data_dir))
+        if dataset.identity != table.dataset:
+            raise UserError(
+                f"the images would be compared with {dataset.identity}, but {path} was made from {table.dataset}",
+                "name the same dataset with --data-dir or --set, or encode anew",
+            )
         dataset.rows(split)  # refuses a wrong name before the work
         share_settings(of_priors, kind or priors.available())
         extractor = create(features or usual_features(dataset, split), dataset, where, weights, talk=talk)
         batch, precision = batch_size or usual_batch(model), recipe.precision
-        images = Images(model, sampler, dataset, split, extractor, count, seed, batch, precision, talk)
+        images = Images(
+            *(model, sampler, dataset, split, extractor, count, seed, batch, precision, talk),
+            weights=chosen.weights_hash,
+            keep=folder / "images",
+        )
     with hold(folder, folder=True):
         comparison = compare(table, path, kind or (), seed, folder, talk, images, of_priors, margin)
         write(comparison, folder)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -98,7 +98,8 @@ def train(
     wanted = planned(run)
     if processes.ranks() > 1:
         processes.join(device)
-    data = wanted.config.data
+    data, images = wanted.config.data, None
+    measured: dict[str, Any] = {}
     if dry_run and data.dataset in names() and data.size is not None and data.channels is not None:
         size, channels = data.size, data.channels  # no need to read the images
     else:
@@ -109,19 +110,22 @@ def train(
 
     if wanted.general:
         wanted = without_preset(wanted, planned, run, size, device)
+        wanted = wanted if images is None else wanted.with_fit(images.fit)
     config = wanted.config.resolved(size, channels)
     where = wanted.directory(config, run)
     if wanted.general and not chosen_steps(max_steps, settings or []):
-        config = lasting(config, device, talk)
+        config, measured = lasting(config, where, device, talk, max_hours)
     if dry_run:
         from dmzcli.training.cost import forecast
 
         talk.say("measuring a few steps")
-        facts = {"run": str(where.path), "config": config.model_dump(mode="json"), **forecast(config, device)}
+        facts = {"run": str(where.path), "config": config.model_dump(mode="json")}
+        facts |= forecast(config, device, measured)
         talk.result(facts, wanted.dry_run_text(facts))
         return
     from dmzcli.training import train as run_training
 
+    assert images is not None
     talk.say(f"{images.identity}: {len(images.rows('train')):,} training images; writing {where.path}")
     outcome = run_training(config, images, where, device, max_hours, talk, processes.begun())
     facts = {"run": str(where.path), "dataset": images.identity, **vars(outcome)}

@@ -196,7 +196,7 @@ class TrainingConfig(_Section):
     warmup: Annotated[int, OPEN] = Field(
         0, ge=0, le=MOST, description="steps of linear learning-rate warm-up"
     )
-    decay: Annotated[float, YOUNGER, FREE] = Field(
+    decay: Annotated[float, YOUNGER] = Field(
         0.0,
         ge=0,
         le=1,

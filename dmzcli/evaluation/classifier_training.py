@@ -21,6 +21,7 @@ from torch import Tensor
 from dmzcli.data import Dataset
 from dmzcli.errors import UserError
 from dmzcli.evaluation.classifier import RECIPE, Classifier, Trained, load, save
+from dmzcli.evaluation.limits import FEWEST
 from dmzcli.evaluation.scores import subset
 from dmzcli.model.pixels import to_unit
 from dmzcli.system.files import cache_root, load_tensors, save_tensors
@@ -223,9 +224,9 @@ def check(dataset: Dataset) -> None:
     """Raises UserError unless a classifier can be trained on a dataset."""
     size = dataset.images.shape[1]
     if dataset.labels is None or len(dataset.label_names) < 2:
+        lacks = "no labels" if dataset.labels is None else "a single class, and no second one"
         raise UserError(
-            f"{dataset.name} has no labels to train a classifier on",
-            "use --features inception, or another one",
+            f"{dataset.name} has {lacks} to train a classifier on", "use --features inception, or another one"
         )
     if size < 8:
         raise UserError(f"{dataset.name} has images of {size}×{size}", "the classifier takes 8×8 and more")
@@ -234,7 +235,12 @@ def check(dataset: Dataset) -> None:
 def _rows(dataset: Dataset, split: str) -> tuple[np.ndarray, np.ndarray]:
     """Images to learn from, and those whose loss decides when to end."""
     rows, valid = dataset.rows(split), dataset.rows("valid")
-    if split == "train" and len(valid):
+    if len(rows) < FEWEST:
+        raise UserError(
+            f"the split '{split}' of {dataset.name} has {len(rows)} images to train a classifier on",
+            f"at least {FEWEST} are needed",
+        )
+    if split == "train" and len(valid) >= FEWEST:
         return rows, valid[subset(len(valid), APART)]
     shuffled = np.random.RandomState(0).permutation(rows)
     tenth = max(1, len(rows) // 10)

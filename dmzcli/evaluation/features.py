@@ -170,6 +170,9 @@ def _classifier(
         else load(weights, size, channels)
     )
     model, gray = trained.model.to(device), channels == 1
+    name = next(
+        own for own, split in CLASSIFIERS.items() if split == trained.trained_split
+    )  # what it has seen
 
     def run(images: Tensor) -> dict[str, Tensor]:
         x = images.float().div(127.5).sub(1)

@@ -38,6 +38,8 @@ from dmzcli.system.progress import Silence, Talk
 from dmzcli.system.reading import read_bytes
 
 Array = np.ndarray
+LONGEST = 60
+"""Letters of the classes' names in a folder's, at most."""
 EARLIEST = Recipe(spacing="uniform")
 """What a ``plan.json`` from before a field existed means by its absence."""
 UNNAMED = {"ddim": "ddim", "dpm++": "leading", "unipc": "leading"}
@@ -81,6 +83,8 @@ class Samples:
         """A readable name of their own folder; its end tells weights and priors of one name apart."""
         how = self.recipe
         of = "".join(f"-{safe(name)}" for name in self.classes)
+        if len(of) > LONGEST:
+            of = f"-{len(self.classes)}-classes-{hashlib.sha256(of.encode()).hexdigest()[:6]}"
         name = f"{self.prior}{of}-{how.sampler}-{how.steps}-n{self.count}-seed{self.seed}"
         if how.spacing != UNNAMED.get(how.sampler, "uniform"):
             name += f"-{how.spacing}"

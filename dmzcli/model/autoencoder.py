@@ -96,14 +96,14 @@ class Autoencoder(nn.Module):
         Arguments:
             images: uint8 (N, H, W, C), in memory or mapped: a batch at a time is read.
             rows: Positions of those to measure; by default all.
-            batch_size: Images at a time; by default as many as have the pixels of 512 images of 32×32, and no more
-                than 512.
+            batch_size: Images at a time; by default as many as have the pixels of 512 images of 32×32, but 64 to 512:
+                within a part, a layer sees the ones before it by the part's own moments.
         """
         if self.encoder is None:
             return
         rows = np.arange(len(images)) if rows is None else rows
-        most = batch_size or max(1, min(512, 512 * 32**2 // (self.shape[1] * self.shape[2])))
-        # Equal parts: each counts alike, so that a short one would count its images many times over.
+        most = batch_size or max(64, min(512, 512 * 32**2 // (self.shape[1] * self.shape[2])))
+        # Equal parts: a short one has moments of its own that are far off.
         parts = np.array_split(rows, max(1, -(-len(rows) // most)))
         remeasure(self.encoder, (to_unit(images[part], self.device) for part in parts))
 

@@ -72,10 +72,10 @@ class BatchNorm2d(nn.BatchNorm2d):
 
 @torch.no_grad()
 def remeasure(network: nn.Module, batches: Iterable[Tensor]) -> None:
-    """Sets the running statistics to a network's own moments on some batches, the plain average over these.
+    """Sets the running statistics to a network's own moments over all images of some batches.
 
     Averaged weights are those of no step: the moments that training kept are of other weights, and move bits whose
-    probability is near one half.
+    probability is near one half. The variance is that of all images: within the batches, and between their means.
 
     Arguments:
         network: Left in evaluation mode.
@@ -83,12 +83,24 @@ def remeasure(network: nn.Module, batches: Iterable[Tensor]) -> None:
     """
     layers = [layer for layer in network.modules() if isinstance(layer, BatchNorm2d)]
     momenta = [layer.momentum for layer in layers]
+    sums = [torch.zeros(2, layer.num_features, dtype=torch.float64) for layer in layers]
+    images = 0
     for layer in layers:
         layer.reset_running_stats()
-        layer.momentum, layer.alone = None, True
+        layer.momentum, layer.alone = 1.0, True  # what is kept is the last batch's
         layer.train()
     for batch in batches:
         network(batch)
-    for layer, momentum in zip(layers, momenta, strict=True):
+        images += len(batch)
+        for layer, total in zip(layers, sums, strict=True):
+            assert layer.running_mean is not None and layer.running_var is not None
+            mean, variance = (value.cpu().double() for value in (layer.running_mean, layer.running_var))
+            total += len(batch) * torch.stack([mean, variance + mean**2])
+    for layer, momentum, total in zip(layers, momenta, sums, strict=True):
         layer.momentum, layer.alone = momentum, False
+        if images:
+            assert layer.running_mean is not None and layer.running_var is not None
+            mean, square = total / images
+            layer.running_mean.copy_(mean)
+            layer.running_var.copy_(square - mean**2)
     network.eval()

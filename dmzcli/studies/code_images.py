@@ -6,7 +6,10 @@ that does not tell these apart says nothing about priors.
 
 from __future__ import annotations
 
+import hashlib
+import json
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -18,6 +21,8 @@ from dmzcli.evaluation.features import Extractor, reference_of
 from dmzcli.evaluation.scores import Score, difference, frechet
 from dmzcli.generation.decode import decode
 from dmzcli.model.autoencoder import Autoencoder
+from dmzcli.system.files import read_json, write_json
+from dmzcli.system.interrupts import Interrupted, collected
 from dmzcli.system.progress import Talk
 from dmzcli.system.randomness import derive
 
@@ -90,6 +95,8 @@ class Images:
         batch_size: Images at a time.
         precision: ``no`` (float32) or ``bf16`` for the network's evaluations.
         talk: Receives progress.
+        weights: SHA-256 of the model's weights.
+        keep: Folder in which each set's score is kept, so that a stopped comparison goes on.
     """
 
     model: Autoencoder
@@ -102,6 +109,8 @@ class Images:
     batch_size: int
     precision: str
     talk: Talk
+    weights: str = ""
+    keep: Path | None = None
 
     def facts(self) -> dict[str, Any]:
         """What the scores depend on."""
@@ -116,8 +125,43 @@ class Images:
         }
 
     def score(self, codes: np.ndarray, name: str) -> Judged:
-        """The distance of the images of codes (N, D); image i is made with noise i, whatever the codes are."""
-        with self.talk.task(f"images of {name}", len(codes)) as advance:
+        """The distance of the images of codes (N, D); image i is made with noise i, whatever the codes are.
+
+        Raises:
+            Interrupted: SIGINT or SIGTERM came; the scores so far are kept.
+        """
+        file = None if self.keep is None else self.keep / f"{self._key(codes)}.json"
+        if file is not None and file.exists():
+            known = read_json(file)
+            return Judged(
+                Score.jackknifed(known["metric"], known["value"], known["left_out"]), known["commonest_class"]
+            )
+        judged = self._scored(codes, name)
+        if file is not None:
+            score = judged.score
+            facts = {
+                "of": name,
+                "metric": score.metric,
+                "value": score.value,
+                "left_out": list(score.left_out),
+            }
+            write_json(file, {**facts, "commonest_class": judged.commonest})
+        return judged
+
+    def _key(self, codes: np.ndarray) -> str:
+        """What a score depends on, as a name."""
+        sampler = [self.sampler.law, self.sampler.process.timesteps.tolist(), self.sampler.eta]
+        facts = json.dumps([self.facts(), self.seed, self.weights, sampler], sort_keys=True)
+        return hashlib.sha256(facts.encode() + np.packbits(codes).tobytes()).hexdigest()[:16]
+
+    def _scored(self, codes: np.ndarray, name: str) -> Judged:
+        with collected() as signals, self.talk.task(f"images of {name}", len(codes)) as advance:
+
+            def done(count: int) -> None:
+                advance(count, "")
+                if signals:
+                    raise Interrupted(signals[0], "the scores so far are kept; run the same command to go on")
+
             images = decode(
                 self.model,
                 codes,
@@ -125,7 +169,7 @@ class Images:
                 range(len(codes)),
                 self.seed,
                 self.batch_size,
-                lambda count: advance(count, ""),
+                done,
                 self.precision,
             )
         reference = reference_of(self.extractor, self.dataset, self.split, talk=self.talk)

@@ -97,7 +97,7 @@ def run_demo(
         if run.settings.exists():  # the same command again: what was measured then
             config = run.config
         else:
-            config = within(config, device, MINUTES, FEWEST_STEPS, config.training.steps, talk)
+            config, _ = within(config, device, MINUTES, FEWEST_STEPS, config.training.steps, talk)
     with hold(run.path, folder=True):
         return _run(config, dataset, run, seed, device, talk, started)
 

@@ -51,6 +51,7 @@ class Source:
         model: That model, in evaluation mode.
         bits: uint8 (N, D), or ``None`` for a plain diffusion model.
         sha256: SHA-256 of the prior's tensors; of the codes for encoded bits.
+        strata: The class that each code was asked for, int64 (N,); ``None`` where none was.
     """
 
     name: str
@@ -58,6 +59,7 @@ class Source:
     model: Autoencoder
     bits: Array | None
     sha256: str
+    strata: Array | None = None
 
 
 @dataclass(frozen=True)
@@ -115,7 +117,7 @@ class Sweep:
 def prior_source(run: Run, model: Autoencoder, prior: str | None, count: int, seed: int) -> Source:
     """Bits drawn from a run's prior (``None``: its newest)."""
     codes = draw_bits(run, model.dim, prior, count, seed)
-    return Source(codes.name, run, model, codes.bits, codes.sha256)
+    return Source(codes.name, run, model, codes.bits, codes.sha256, codes.conditions.labels)
 
 
 def encoded_source(run: Run, model: Autoencoder, dataset: Dataset, count: int) -> Source:
@@ -308,7 +310,7 @@ def _cell(
 
         sampler, batch = recipe.create(source.model.config.diffusion), batch_size or usual_batch(source.model)
         images = decode(source.model, source.bits, sampler, range(count), seed, batch, done, recipe.precision)
-    samples = ImageSet(images, f"{source.name} {name} T={t}", "array", made=origin)
+    samples = ImageSet(images, f"{source.name} {name} T={t}", "array", made=origin, strata=source.strata)
     scored = evaluate(samples, dataset, split, extractor, ("fid",), seed)
     write_png(file.with_suffix(".png"), grid(images[:STRIP], columns=STRIP))
     write_json(file, {**scored.facts(), "sweep": {**facts, **origin}})

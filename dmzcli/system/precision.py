@@ -6,8 +6,12 @@ some sixteen times slower than float32, and with them single shapes are slow in 
 
 from __future__ import annotations
 
+import hashlib
+import json
 import math
+import platform
 import time
+from contextlib import suppress
 from functools import lru_cache
 from typing import NamedTuple
 
@@ -15,6 +19,8 @@ import torch
 import torch.nn.functional as F
 
 from dmzcli.errors import UserError, did_you_mean
+from dmzcli.system import processes
+from dmzcli.system.files import cache_root, read_json, write_json
 
 PRECISIONS = ("no", "bf16", "auto")
 GAIN = 1.1
@@ -54,7 +60,8 @@ def choose(
         device: The device.
         channels, size, images: Shape of the network's largest convolutions: channels, height and width, batch.
         before: What the run has computed in until now, if anything; ``auto`` keeps to it unless that costs much.
-        gradients: Whether gradients are computed, too.
+        gradients: Whether gradients are computed, too; without, a machine decides once, see
+            :func:`remembered_slowness`.
 
     Raises:
         UserError: The precision is none of these.
@@ -63,11 +70,13 @@ def choose(
     if precision == "no":
         return Choice("no")
     images = max(1, min(images, int(_WORK / (54 * channels**2 * size**2))))
-    slowness = bf16_slowness(device, channels, size, images, gradients)
+    slowness = (
+        bf16_slowness(device, channels, size, images)
+        if gradients
+        else remembered_slowness(device, channels, size, images)
+    )
     if precision == "bf16":
-        how = (
-            "cannot be computed" if math.isinf(slowness) else f"takes {slowness:.1f} times as long as float32"
-        )
+        how = "cannot be computed" if slowness >= _NEVER else f"takes {slowness:.1f} times as long as float32"
         note = f"bf16 {how} on this {device.type}; precision no is faster"
         return Choice("bf16", note if slowness > 1 else None)
     if before in ("no", "bf16"):
@@ -75,6 +84,36 @@ def choose(
         if faster < CHANGE:
             return Choice(before)
     return Choice("bf16" if slowness * GAIN < 1 else "no")
+
+
+def remembered_slowness(device: torch.device, channels: int, size: int, images: int) -> float:
+    """:func:`bf16_slowness` without gradients, measured once on a machine: the same command makes the same images.
+
+    Processes that share work take the main one's.
+    """
+    slowness = 0.0
+    if processes.main():
+        facts = [_machine(device), str(torch.__version__), channels, size, images]
+        key = hashlib.sha256(json.dumps(facts).encode()).hexdigest()[:16]
+        file = cache_root() / "precision" / f"{key}.json"
+        known = read_json(file).get("slowness") if file.exists() else None
+        if isinstance(known, int | float):
+            slowness = float(known)
+        else:
+            slowness = min(bf16_slowness(device, channels, size, images, False), _NEVER)
+            with suppress(UserError):  # a cache that cannot be written: it is measured again
+                write_json(file, {"slowness": slowness})
+    return float(processes.largest(slowness)[0])
+
+
+def _machine(device: torch.device) -> str:
+    if device.type == "cuda":
+        return torch.cuda.get_device_name(device)
+    return f"{platform.node()} {platform.machine()} {device.type}"
+
+
+_NEVER = 1e9
+"""How slow it is where it cannot be computed at all."""
 
 
 @lru_cache

@@ -81,7 +81,9 @@ def estimate(config: Config) -> dict[str, Any]:
     return {"parameters": sum(p.numel() for p in model.parameters()), "memory_bytes": memory}
 
 
-def forecast(config: Config, device: str | None = None) -> dict[str, Any]:
+def forecast(
+    config: Config, device: str | None = None, measured: dict[str, Any] | None = None
+) -> dict[str, Any]:
     """What training takes: parameters and FLOPs counted, memory and time measured on a few steps.
 
     Where the step does not fit in the memory that is free here, or the measurement fails, memory is that of
@@ -90,6 +92,7 @@ def forecast(config: Config, device: str | None = None) -> dict[str, Any]:
     Arguments:
         config: Resolved.
         device: As the commands name it.
+        measured: What :func:`measure` has said already, if it has.
 
     Returns:
         ``parameters``, ``flops_per_image``, ``memory_bytes`` by kind, ``measured``, ``device``, ``steps``,
@@ -107,7 +110,7 @@ def forecast(config: Config, device: str | None = None) -> dict[str, Any]:
     if needed > free:
         lacks = f"a step takes about {needed / 2**30:.1f} GiB, and {free / 2**30:.1f} are free on {chosen}"
         return {**facts, "measured": False, "why_not": lacks}
-    measured = measure(config, device)
+    measured = measured or measure(config, device)
     return {**facts, **measured, "measured": "why_not" not in measured}
 
 

@@ -189,8 +189,10 @@ class _Ending:
     700 images.
     """
 
-    def __init__(self, batch_size: int) -> None:
-        self._guess = 700 / batch_size
+    def __init__(self, trainer: Trainer) -> None:
+        self._guess = 700 / trainer.config.training.batch_size
+        self._write = 1 + 5 * sum(p.nbytes for p in trainer.bare.parameters()) / _DISK
+        self._device, self._steps = trainer.engine.device, 0
         self._longest: dict[str, float] = {}
 
     @contextmanager
@@ -198,6 +200,9 @@ class _Ending:
         """Takes the time of a part; of one that is not whole, only if it is the longest so far."""
         start = time.monotonic()
         yield
+        if what == "step" and self._device.type == "cuda" and self._steps < _TIMED:
+            torch.cuda.synchronize(self._device)  # else the first steps would seem to take no time at all
+        self._steps += what == "step"
         seconds = time.monotonic() - start
         if what == "step":  # the latest: the first are slow, and nothing is to be learned from them
             self._longest[what] = seconds
@@ -207,10 +212,13 @@ class _Ending:
     def seconds(self) -> float:
         """Of the next step, and of the end after it."""
         step = self._longest.get("step", 0.0)
-        known = self._longest.get("notes", self._guess * step) + self._longest.get("checkpoint", 1.0)
+        known = self._longest.get("notes", self._guess * step) + self._longest.get("checkpoint", self._write)
         return step + known + _EXIT
 
 
+_DISK = 2e8
+"""Bytes a second that a checkpoint of weights, average and moments is thought to be written at."""
+_TIMED = 20
 _EXIT = 1.0
 """Seconds in which a process comes to its end."""
 
@@ -220,7 +228,7 @@ _SHOWN = {"loss": "loss", "valid_loss": "valid"}
 
 def _loop(trainer: Trainer, deadline: float, talk: Talk, signals: list[int]) -> Outcome:
     training, first, started = trainer.config.training, trainer.step, time.monotonic()
-    saved, journal, ending = first, _Journal(trainer), _Ending(training.batch_size)
+    saved, journal, ending = first, _Journal(trainer), _Ending(trainer)
     until = None if math.isinf(deadline) else deadline
 
     def kept() -> str:

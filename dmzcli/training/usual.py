@@ -15,6 +15,7 @@ from dmzcli.system.devices import pick
 from dmzcli.system.progress import Talk, duration
 from dmzcli.training.cost import measure
 
+Facts = dict[str, Any]
 MINUTES = 25.0
 """What a training takes where nobody says how long, validation and pictures not counted."""
 FEWEST, MOST = 200, 20_000
@@ -22,18 +23,21 @@ FEWEST, MOST = 200, 20_000
 
 
 def small(size: int) -> dict[str, dict[str, Any]]:
-    """Settings for images of a size, as a preset has them: up to four levels, the lowest of 4 pixels or more."""
+    """Settings for images of a size, as a preset has them.
+
+    Up to four levels, the lowest of 4 pixels or more, and batches of 64 that shrink from 64×64 on, so that a step takes
+    some 3 GB at most.
+    """
     levels = 1
     while levels < 4 and size % 2**levels == 0 and size >> levels >= 4:
         levels += 1
     return {
         "model": {"channels": 32, "multipliers": [1, 2, 2, 2][:levels], "blocks": 1},
-        "diffusion": {
-            "prediction": "v"
-        },  # learns more in few steps than the noise: benchmarks/results/few-steps.md
+        # It learns more in few steps than the noise: benchmarks/results/few-steps.md
+        "diffusion": {"prediction": "v"},
         "training": {
             "steps": 2000,
-            "batch_size": 64,
+            "batch_size": max(4, min(64, 64 * 64**2 // size**2)),
             "learning_rate": 6e-4,
             "warmup": 100,
             "ema": 0.995,
@@ -57,10 +61,8 @@ def without_preset(
         device: As the commands name it.
     """
     there = ROOT / wanted.name
-    if (
-        run is None and Run(there).settings.exists()
-    ):  # the same command again goes on, whatever is usual by now
-        return planned(there)
+    if run is None and Run(there).settings.exists():
+        return planned(there)  # the same command again goes on, whatever is usual by now
     if pick(device).type != "cpu":
         return wanted
     return planned(run, small(size))
@@ -71,23 +73,37 @@ def chosen_steps(max_steps: int | None, settings: Sequence[str]) -> bool:
     return max_steps is not None or any(each.startswith("training.steps=") for each in settings)
 
 
-def lasting(config: Config, device: str | None, talk: Talk) -> Config:
+def lasting(
+    config: Config, run: Run, device: str | None, talk: Talk, max_hours: float | None = None
+) -> tuple[Config, Facts]:
     """Settings for pictures that no preset knows, with as many steps as :data:`MINUTES` allow on this CPU.
 
-    On a GPU, and in several processes, they stay as they are.
+    On a GPU, and in several processes, they stay as they are; a run that has settings keeps its steps.
 
     Arguments:
         config: Resolved.
+        run: The run directory.
         device: As the commands name it.
         talk: Told what was chosen, and how long it takes.
+        max_hours: How long at most, where that is said.
+
+    Returns:
+        The settings, and what was measured for them; empty if nothing was.
     """
+    if run.settings.exists():
+        there = run.config.training
+        same = {name: getattr(there, name) for name in ("steps", *_EVERY)}
+        return config.model_copy(update={"training": config.training.model_copy(update=same)}), {}
     if pick(device).type != "cpu" or processes.ranks() > 1:
-        return config
+        return config, {}
     talk.say("no preset is for these pictures: small settings for a CPU; a few steps are measured")
-    return within(config, device, MINUTES, FEWEST, MOST, talk)
+    minutes = MINUTES if max_hours is None else 60 * max_hours
+    return within(config, device, minutes, FEWEST, MOST, talk)
 
 
-def within(config: Config, device: str | None, minutes: float, fewest: int, most: int, talk: Talk) -> Config:
+def within(
+    config: Config, device: str | None, minutes: float, fewest: int, most: int, talk: Talk
+) -> tuple[Config, Facts]:
     """The settings with as many steps as some minutes allow on a device, by measuring a few.
 
     Arguments:
@@ -96,23 +112,23 @@ def within(config: Config, device: str | None, minutes: float, fewest: int, most
         minutes: How long, validation and pictures not counted.
         fewest, most: Steps at least, however slow the device, and at most.
         talk: Told how long it takes.
+
+    Returns:
+        The settings, and what :func:`~dmzcli.training.cost.measure` said.
     """
     facts = measure(config, device)
     batch = config.training.batch_size
     if facts.get("why_not"):
-        talk.say(
-            f"{config.training.steps:,} steps of {batch} images; how long is not known: {facts['why_not']}"
-        )
-        return config
-    seconds = facts["seconds_per_1000_steps"] / 1000
-    steps = min(most, max(fewest, int(60 * minutes / seconds)))
-    steps -= steps % 10 ** max(0, len(str(steps)) - 2)  # two digits
+        steps, takes = min(fewest, config.training.steps), f"how long is not known: {facts['why_not']}"
+    else:
+        seconds = facts["seconds_per_1000_steps"] / 1000
+        steps = min(most, max(fewest, int(60 * minutes / seconds)))
+        steps -= steps % 10 ** max(0, len(str(steps)) - 2)  # two digits
+        takes = f"about {duration(steps * seconds)} at {seconds:.2g} s a step"
+    talk.say(f"{steps:,} steps of {batch} images, {takes}")
     every = {name: min(getattr(config.training, name), max(1, steps // 4)) for name in _EVERY}
-    talk.say(
-        f"{steps:,} steps of {batch} images, about {duration(steps * seconds)} at {seconds:.2g} s a step"
-    )
     training = config.training.model_copy(update={"steps": steps, **every})
-    return config.model_copy(update={"training": training})
+    return config.model_copy(update={"training": training}), facts
 
 
 _EVERY = ("valid_every", "sample_every", "checkpoint_every")

@@ -148,8 +148,19 @@ def test_groups_hold_every_class_even_where_classes_take_turns(count):
     for member in (chance, even):
         assert np.bincount(member).max() - np.bincount(member).min() <= 1
         assert all(len(set(labels[member == g])) >= CLASSES - 2 for g in range(scores.GROUPS))
-    counts = np.array([np.bincount(labels[even == g], minlength=CLASSES) for g in range(scores.GROUPS)])
+    counts = np.array([np.bincount(labels[even == g], minlength=CLASSES) for g in range(even.max() + 1)])
     assert counts.max() - counts.min() <= 1
+
+
+@pytest.mark.parametrize(
+    ("classes", "each", "parts"), [(10, 10, 10), (100, 10, 10), (10, 50, 10), (10, 100, 20)]
+)
+def test_groups_share_classes_alike_where_a_number_of_groups_divides_them(classes, each, parts):
+    labels = np.arange(classes * each) % classes
+    member = scores.groups(len(labels), labels)
+    assert set(member) == set(range(parts))
+    counts = [np.bincount(labels[member == g], minlength=classes) for g in range(parts)]
+    assert (np.array(counts) == each // parts).all()
 
 
 def test_a_subset_keeps_classes_that_take_turns_and_classes_in_blocks():

@@ -220,3 +220,26 @@ def test_a_verdict_is_what_the_whole_interval_says(worse, verdict):
     judged = Judged(Score("fid", 5.0 + worse, 0.1), None, Score.jackknifed("fid", worse, left_out))
     assert judged.verdict(0.5) == verdict
     assert Judged(Score("fid", 5.0, 0.1), None).verdict(0.5) == ""
+
+
+def test_images_that_were_scored_are_not_made_again(dmz, workshop, tiny_extractor, monkeypatch):
+    from dmzcli.studies import code_images
+
+    command = ("compare-priors", "--run", "runs/tiny", "--kind", "uniform", "--features", "tiny")
+    command += ("-n", "24", "--steps", "2", "--json", "--device", "cpu")
+    first, made = dmz(*command).json, []
+    decode = code_images.decode
+    monkeypatch.setattr(code_images, "decode", lambda *a: made.append(1) or decode(*a))
+    assert dmz(*command).json["rows"][0]["images_worse_error"] == first["rows"][0]["images_worse_error"]
+    assert not made
+    dmz(*command, "--seed", "1")
+    assert len(made) == 5  # real codes, three controls, one prior: other noise
+
+
+def test_a_table_of_other_images_is_not_compared_with_the_runs_own(dmz, workshop):
+    import dataclasses
+
+    table = BitTable.read(workshop / "runs/tiny/bits.h5")
+    dataclasses.replace(table, dataset="others/8x8x1/0").write(workshop / "o.h5")
+    error, hint = dmz("compare-priors", "o.h5", "--run", "runs/tiny", "-n", "24").mistake()
+    assert "o.h5 was made from others/8x8x1/0" in error and "--data-dir" in hint

@@ -172,3 +172,16 @@ def test_without_a_plain_run_it_says_so(dmz, workshop, tiny_extractor):
 def test_wrong_input(dmz, workshop, tiny_extractor, arguments, says):
     error, _ = dmz("sweep-steps", *OPTIONS, *arguments).mistake()
     assert says in error
+
+
+def test_a_sweep_knows_the_classes_that_were_asked_for(dmz, workshop, tiny_extractor, monkeypatch):
+    """As an evaluation of the same samples does: else the intervals are too wide."""
+    from dmzcli.studies import step_sweep
+
+    assert dmz("fit-prior", "--run", "runs/tiny", "--kind", "bernoulli", "--given", "labels").code == 0
+    seen, evaluate = [], step_sweep.evaluate
+    monkeypatch.setattr(
+        step_sweep, "evaluate", lambda samples, *a: seen.append(samples) or evaluate(samples, *a)
+    )
+    sweep(dmz, "--prior", "bernoulli-given-labels", "--bits", "prior", "--steps", "2", "--samplers", "ddim")
+    assert [list(samples.strata) for samples in seen if samples.made] == [[*range(10), *range(10), *range(4)]]

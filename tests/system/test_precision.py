@@ -98,3 +98,18 @@ def test_training_tells_and_keeps_it(slowness, tiny, few):
     slowness(1.2)  # auto would take float32 in a new run, but goes on in this one
     train(tiny(training__precision="auto", training__steps=6), few, Run(Path("r")), "cpu")
     assert checkpoint_facts(Run(Path("r")))["precision"] == "bf16"
+
+
+def test_a_machine_decides_once_for_sampling(monkeypatch):
+    """Near the threshold two measurements would choose differently: the same command would make other images."""
+    measured = iter([0.89, 0.93])
+    monkeypatch.setattr(precision, "bf16_slowness", lambda *shape: next(measured))
+
+    def sampling():
+        return precision.choose("auto", CPU, 8, 8, 16, gradients=False).precision
+
+    assert [sampling(), sampling()] == ["bf16", "bf16"]
+    assert next(measured) == 0.93  # nothing was measured again
+    monkeypatch.setattr(precision, "bf16_slowness", lambda *shape: math.inf)
+    assert precision.choose("auto", CPU, 16, 8, 16, gradients=False).precision == "no"
+    assert "cannot be computed" in precision.choose("bf16", CPU, 16, 8, 16, gradients=False).note

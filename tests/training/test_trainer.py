@@ -148,3 +148,18 @@ def test_moments_of_large_images_are_measured_few_at_a_time(tiny):
     images = np.zeros((300, 64, 64, 1), np.uint8).view(Mapped)
     model.remeasure(images, np.arange(0, 300, 2))
     assert sum(seen) == 150 and max(seen) <= 128
+
+
+def test_moments_are_those_of_all_images_however_few_a_part_holds(tiny):
+    """Images of different brightness: the variance between parts counts, too."""
+    rng = np.random.default_rng(0)
+    images = (rng.integers(0, 40, (64, 8, 8, 1)) + 3 * np.arange(64)[:, None, None, None]).astype(np.uint8)
+    found = []
+    for batch_size in (64, 4):
+        model = build(tiny()).eval()
+        model.remeasure(images, batch_size=batch_size)
+        layer = model.encoder.convolutions[1]
+        found.append((layer.running_mean, layer.running_var))
+    for whole, parts in zip(*found, strict=True):
+        # The unbiased variance of parts of 4 images of 16 values is larger by 1/63 of itself, of all by 1/1023.
+        np.testing.assert_allclose(parts, whole, rtol=0.02)
