@@ -180,8 +180,11 @@ def test_a_sweep_knows_the_classes_that_were_asked_for(dmz, workshop, tiny_extra
 
     assert dmz("fit-prior", "--run", "runs/tiny", "--kind", "bernoulli", "--given", "labels").code == 0
     seen, evaluate = [], step_sweep.evaluate
-    monkeypatch.setattr(
-        step_sweep, "evaluate", lambda samples, *a: seen.append(samples) or evaluate(samples, *a)
-    )
+
+    def seeing(samples, *arguments, **options):
+        seen.append(samples)
+        return evaluate(samples, *arguments, **options)
+
+    monkeypatch.setattr(step_sweep, "evaluate", seeing)
     sweep(dmz, "--prior", "bernoulli-given-labels", "--bits", "prior", "--steps", "2", "--samplers", "ddim")
     assert [list(samples.strata) for samples in seen if samples.made] == [[*range(10), *range(10), *range(4)]]
