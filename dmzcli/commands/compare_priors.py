@@ -156,6 +156,8 @@ def compare_priors(
     with hold(folder, folder=True):
         comparison = compare(table, path, kind or (), seed, folder, talk, images, of_priors, margin)
         write(comparison, folder)
+    if comparison.remark() is not None:
+        talk.say(f"note: {comparison.remark()}")
     facts = {"comparison": str(folder / "comparison.json"), "bits": str(path), **comparison.facts()}
     sizes = f"{comparison.held_out:,} {comparison.split} codes, {comparison.samples:,} samples of each"
     title = f"{path}: {sizes}, seed {seed}"

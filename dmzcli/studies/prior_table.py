@@ -96,6 +96,23 @@ class Comparison:
         """The margin in the score's own unit; 0 without images."""
         return self.margin * self.real[0.0].score.value if self.real else 0.0
 
+    @property
+    def seen(self) -> float | None:
+        """The least share of flipped bits whose images the score finds worse, by its 95% interval; ``None`` if none."""
+        worse = {share: judged.worse for share, judged in self.real.items() if judged.worse is not None}
+        return min((share for share, score in worse.items() if score.interval[0] > 0), default=None)
+
+    def remark(self) -> str | None:
+        """What has to be known of the verdicts; ``None`` where the score sees the least of the controls."""
+        shares = sorted(share for share in self.real if share)
+        if not shares or self.seen == shares[0]:
+            return None
+        unseen = max(share for share in shares if self.seen is None or share < self.seen)
+        return (
+            f"the score does not see {unseen:.0%} of the bits flipped: priors that are called enough may differ by as "
+            "much; bits per code and the two-sample accuracy tell them apart"
+        )
+
     def facts(self) -> dict[str, Any]:
         """As JSON."""
         own = {name: value for name, value in vars(self).items() if name not in ("rows", "real", "settings")}
@@ -104,7 +121,7 @@ class Comparison:
             for shown, row in zip(rows, self.rows, strict=True):
                 shown["verdict"] = "" if row.judged is None else row.judged.verdict(self.allowed)
             own["real_codes"] = [{"flipped": share, **judged.facts()} for share, judged in self.real.items()]
-            own["margin_in_score"] = self.allowed
+            own |= {"margin_in_score": self.allowed, "flips_seen": self.seen}
         return {**own, "settings": list(self.settings), "rows": rows}
 
     def table(self) -> list[dict[str, Any]]:

@@ -11,7 +11,7 @@ from dmzcli.errors import UserError
 from dmzcli.evaluation.scores import Score
 from dmzcli.studies.code_images import FLIPS, Images, Judged, flipped
 from dmzcli.studies.prior_comparison import compare
-from dmzcli.studies.prior_table import write
+from dmzcli.studies.prior_table import Comparison, write
 from dmzcli.system.progress import Silence
 from priors.measures import nearest_distances, two_sample_accuracy
 
@@ -243,3 +243,26 @@ def test_a_table_of_other_images_is_not_compared_with_the_runs_own(dmz, workshop
     dataclasses.replace(table, dataset="others/8x8x1/0").write(workshop / "o.h5")
     error, hint = dmz("compare-priors", "o.h5", "--run", "runs/tiny", "-n", "24").mistake()
     assert "o.h5 was made from others/8x8x1/0" in error and "--data-dir" in hint
+
+
+def judged(worse, half):
+    left_out = np.random.default_rng(0).normal(size=20)
+    left_out *= half / 1.96 / Score.jackknifed("fid", 0.0, left_out).error
+    return Judged(Score("fid", 5.0, 0.1), None, Score.jackknifed("fid", worse, left_out))
+
+
+@pytest.mark.parametrize(
+    ("worse", "seen", "says"),
+    [
+        ((0.5, 1.0, 2.0), 0.01, None),
+        ((0.1, 1.0, 2.0), 0.02, "does not see 1% of the bits"),
+        ((-0.5, 0.1, 0.1), None, "does not see 5% of the bits"),
+    ],
+)
+def test_a_score_that_does_not_see_flipped_bits_is_told(worse, seen, says):
+    real = {0.0: Judged(Score("fid", 5.0, 0.1), None)}
+    real |= {share: judged(value, 0.2) for share, value in zip(FLIPS, worse, strict=True)}
+    blank = dict.fromkeys(("reference_nearest", "reference_duplicates", "reference_two_sample"), 0.0)
+    made = Comparison([], 6, "test", 200, 200, **blank, reference_two_sample_error=0.0, seed=0, real=real)
+    assert made.seen == seen
+    assert made.remark() is None if says is None else says in made.remark()
