@@ -67,21 +67,22 @@ def table(size: str, runs: list[Facts]) -> list[str]:
         "|" + " --- |" * len(columns),
     ]
     for name in found[0]:
-        rows = [each[name] for each in found]
+        rows = [each[name] for each in found if name in each]
+        missing = [""] * (len(found) - len(rows))
         bits = np.mean([row["bits_per_code"] for row in rows]) if "bits_per_code" in rows[0] else None
         cells = [name, "" if bits is None else f"{bits:.2f}"]
-        cells += [f"{row['images']:.2f} ± {1.96 * row['images_error']:.2f}" for row in rows]
+        cells += [f"{row['images']:.2f} ± {1.96 * row['images_error']:.2f}" for row in rows] + missing
         if name == "real":
-            cells += [""] * (len(rows) + 2)
+            cells += [""] * (len(found) + 2)
         else:
             above = [row["images_worse"] for row in rows]
             half = [1.96 * row["images_worse_error"] for row in rows]
-            cells += [f"{value:+.2f} ± {error:.2f}" for value, error in zip(above, half, strict=True)]
+            pairs = zip(above, half, strict=True)
+            cells += [f"{value:+.2f} ± {error:.2f}" for value, error in pairs] + missing
             mean, error = over_seeds(above) if len(above) > 1 else (above[0], half[0])
             cells += [f"{mean:+.2f} ± {error:.2f}", verdict(mean - error, mean + error, margin)]
-        cells.append(
-            "/".join(f"{row['commonest_class']:.0%}" for row in rows if row["commonest_class"] is not None)
-        )
+        shares = [row["commonest_class"] for row in rows if row["commonest_class"] is not None]
+        cells.append("/".join(f"{share:.0%}" for share in shares))
         lines.append("| " + " | ".join(cells) + " |")
     return [*lines, ""]
 

@@ -152,7 +152,7 @@ def find_prior(run: Run, name: str | None) -> Path:
             f"{run.path} has no prior '{name}'",
             f"{has}; fit it with dmz fit-prior --run {run.path} --kind {name}",
         )
-    close = did_you_mean(name, {*folders, *priors.available()}, "kinds")
+    close = did_you_mean(name, folders, "priors")  # a kind that was not fitted is no help
     meant = f"; {close}" if close.startswith("did you mean") else ""
     raise UserError(f"there is no prior '{name}'", f"{has}, or name a prior's folder{meant}")
 

@@ -214,7 +214,9 @@ def _class(name: str, names: tuple[str, ...]) -> int:
         return names.index(name)
     if name.isdecimal() and int(name) < len(names):
         return int(name)
-    raise UserError(f"there is no class '{name}'", did_you_mean(name, names, "classes"))
+    numbers = all(known.isdecimal() for known in names)  # no number is a misspelt other one
+    hint = f"classes: {', '.join(names)}" if numbers else did_you_mean(name, names, "classes")
+    raise UserError(f"there is no class '{name}'", hint)
 
 
 def _rows_in_turn(prior: priors.Prior, count: int, source: Path | None) -> Conditions:

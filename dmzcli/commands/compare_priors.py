@@ -118,6 +118,7 @@ def compare_priors(
     folder = out or priors_folder(table, path, run)
     talk.say(f"comparing priors on {path}: {len(table.rows('train')):,} training codes of {table.dim} bits")
     from dmzcli.codes.fit import share_settings
+    from dmzcli.evaluation.card import ENOUGH, few
     from dmzcli.studies.code_images import Images
     from dmzcli.studies.prior_comparison import compare
     from dmzcli.studies.prior_table import write
@@ -153,6 +154,8 @@ def compare_priors(
             weights=chosen.weights_hash,
             keep=folder / "images",
         )
+    if images is not None and images.count < ENOUGH:
+        talk.say(f"warning: {few('images', count)}")
     with hold(folder, folder=True):
         comparison = compare(table, path, kind or (), seed, folder, talk, images, of_priors, margin)
         write(comparison, folder)

@@ -15,6 +15,7 @@ def report(
     run: Annotated[
         Path | None, typer.Argument(help="Run directory; by default the newest.", metavar="[RUN]")
     ] = None,
+    named: common.RunOption = None,
     out: Annotated[
         Path | None,
         typer.Option(
@@ -39,7 +40,9 @@ def report(
     from dmzcli.runs.find import find_run
     from dmzcli.runs.plan import images_for
 
-    chosen = find_run(run)
+    if run is not None and named is not None:
+        raise UserError(f"two runs are named: {run} and {named}", "name one of them")
+    chosen = find_run(run or named)
     from dmzcli.reports.gather import gather
     from dmzcli.reports.run_page import write_report
     from dmzcli.system.devices import pick

@@ -95,6 +95,7 @@ def sweep_steps(
     if "prior" in kinds and chosen.config.model.dim:
         for each in prior or ():
             find_prior(chosen, each)  # complains here and now
+    from dmzcli.evaluation.card import ENOUGH, few
     from dmzcli.evaluation.features import create
     from dmzcli.evaluation.sources import reference_data, usual_features
     from dmzcli.studies.step_sweep import check, encoded_source, find_plain, plain_source, prior_source, sweep
@@ -127,6 +128,8 @@ def sweep_steps(
     default = "steps" if recipe.spacing is None else f"steps-{recipe.spacing}"
     folder = out or chosen.path / "sweeps" / default
     talk.say(f"sweeping {', '.join(source.name for source in sources)} of {chosen.path} into {folder}")
+    if count < ENOUGH:
+        talk.say(f"warning: {few('images', count)}")
     swept = sweep(
         *(sources, names, numbers, count, dataset, split, extractor, folder, seed, batch_size, recipe, talk)
     )

@@ -245,12 +245,8 @@ def _score_name(extractor: Extractor) -> str:
 
 def _warnings(samples: ImageSet, dataset: Dataset, references: int) -> list[str]:
     warnings = []
-    for what, count in (("samples", len(samples)), ("reference images", references)):
-        if count < ENOUGH:
-            warnings.append(
-                f"{count:,} {what} are fewer than {ENOUGH:,}: Fréchet distances come out too large by an amount that "
-                "depends on the count; compare only equal counts"
-            )
+    counts = (("samples", len(samples)), ("reference images", references))
+    warnings += [few(what, count) for what, count in counts if count < ENOUGH]
     if samples.lossy:
         warnings.append("the samples are JPEG-compressed: the compression is part of the score")
     if dataset.lossy:
@@ -260,6 +256,14 @@ def _warnings(samples: ImageSet, dataset: Dataset, references: int) -> list[str]
             f"the samples were resampled from {samples.resized_from} pixels: that is part of the score"
         )
     return warnings
+
+
+def few(what: str, count: int) -> str:
+    """What has to be known of Fréchet distances of fewer images than :data:`ENOUGH`."""
+    return (
+        f"{count:,} {what} are fewer than {ENOUGH:,}: Fréchet distances come out too large by an amount that "
+        "depends on the count; compare only equal counts"
+    )
 
 
 def versions() -> dict[str, str]:

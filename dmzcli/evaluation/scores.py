@@ -54,9 +54,11 @@ class Score:
 
     @property
     def interval(self) -> tuple[float, float]:
-        """95%: value ± 1.96 standard errors; of a Fréchet distance, which cannot be negative, not below 0."""
+        """95%: value ± 1.96 standard errors, but no Fréchet distance below 0 and no share outside of 0 to 1."""
         low, high = self.value - 1.96 * self.error, self.value + 1.96 * self.error
-        return (max(low, 0.0) if self.metric.split("-")[0] == "fid" else low), high
+        kind = self.metric.split("-")[0]
+        share = kind in ("precision", "recall")
+        return (max(low, 0.0) if share or kind == "fid" else low), (min(high, 1.0) if share else high)
 
 
 @dataclass(frozen=True, eq=False)

@@ -13,6 +13,7 @@ from PIL import Image
 import priors
 from dmzcli.analysis.probes.linear import Probe
 from dmzcli.analysis.probes.table import SavedProbes, read_probes
+from dmzcli.codes.find import tables_of
 from dmzcli.codes.table import BitTable
 from dmzcli.data import SPLITS, Dataset
 from dmzcli.errors import UserError
@@ -46,7 +47,8 @@ def gather(
     Raises:
         UserError: It is no run, or a file of it is damaged.
     """
-    table = BitTable.read(run.bits) if run.bits.exists() else None
+    tables = tables_of(run)  # its own, or what dmz encode --out has written elsewhere
+    table = BitTable.read(tables[0]) if tables else None
     probes = _probes(run)
     page = Page(
         title=f"dmz: {run.path.resolve().name}",

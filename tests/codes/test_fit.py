@@ -194,8 +194,12 @@ def test_priors_that_are_not_there(run):
     there = "runs/tiny has bernoulli, empirical, uniform"
     assert error.value.hint == f"{there}; fit it with dmz fit-prior --run runs/tiny --kind mixture"
     with pytest.raises(UserError, match=r"^there is no prior 'mixtur'$") as error:
-        find_prior(run, "mixtur")
-    assert error.value.hint == f"{there}, or name a prior's folder; did you mean 'mixture'?"
+        find_prior(run, "mixtur")  # a kind that was not fitted is no help
+    assert error.value.hint == f"{there}, or name a prior's folder"
+    with pytest.raises(UserError, match=r"^there is no prior 'empiricl'$") as error:
+        find_prior(run, "empiricl")
+    assert error.value.hint == f"{there}, or name a prior's folder; did you mean 'empirical'?"
+    assert error.value.__notes__ == [f"hint: {error.value.hint}"]  # what Python shows below an error
     shutil.rmtree(run.priors)
     with pytest.raises(UserError, match=r"^runs/tiny has no prior$"):
         find_prior(run, None)

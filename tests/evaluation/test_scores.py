@@ -188,3 +188,17 @@ def test_a_paired_difference_is_tighter_than_the_two_scores_apart():
 def test_the_interval_of_a_frechet_distance_ends_at_zero(metric, low):
     """An unbiased kernel distance may be below zero; a Fréchet distance is a square."""
     assert Score(metric, 1.0, 1.0).interval == pytest.approx((low, 1 + 1.96))
+
+
+@pytest.mark.parametrize(
+    ("metric", "value", "interval"),
+    [
+        ("fid-classifier", 0.1, (0.0, 0.296)),
+        ("recall-classifier", 0.95, (0.754, 1.0)),
+        ("precision", 0.1, (0.0, 0.296)),
+        ("kid", 0.1, (-0.096, 0.296)),  # unbiased, and below 0 by chance
+        ("difference of fid", -0.1, (-0.296, 0.096)),
+    ],
+)
+def test_intervals_end_where_a_score_cannot_go(metric, value, interval):
+    assert scores.Score(metric, value, 0.1).interval == pytest.approx(interval)

@@ -122,3 +122,13 @@ def test_a_card_that_holds_other_things(dmz, run, scores):
 def test_a_page_is_a_file(dmz, run):
     error, _ = dmz("report", run.path, "--out", ".").mistake()
     assert error == "error: --out '.' is a folder, not a file"
+
+
+def test_a_table_that_lies_elsewhere_counts(dmz, run, tmp_path):
+    """What encode --out wrote is known to its run; the run may be named by --run, as in other commands."""
+    assert dmz("encode", "--run", run.path, "--out", tmp_path / "b.h5", "--device", "cpu").code == 0
+    run.bits.unlink()
+    made = dmz("report", "--run", run.path, "--steps", "2", "--device", "cpu", "--json")
+    assert made.code == 0, made.err
+    assert "bits" not in made.json["absent"]
+    assert "two runs are named" in dmz("report", run.path, "--run", run.path).mistake()[0]
