@@ -20,7 +20,6 @@ class UserError(Exception):
         super().__init__(message)
         self.message = message
         self.hint = hint
-        self.add_note(f"hint: {hint}")  # Python shows it below the message
 
 
 def did_you_mean(name: str, known: Iterable[str], label: str = "one of") -> str:

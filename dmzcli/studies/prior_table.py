@@ -194,7 +194,7 @@ def write(comparison: Comparison, folder: Path) -> None:
         third[0].set(
             xlabel=comparison.image_facts["metric"], title="images (shorter is better)", xscale="symlog"
         )
-        third[0].legend(loc="best", fontsize="small")
+        figure.legend(loc="outside lower right", fontsize="small", ncols=len(comparison.real))
     left.invert_yaxis()
     with atomic(folder / "comparison.png") as temporary:
         figure.savefig(temporary, format="png")
