@@ -30,12 +30,21 @@ main()
 """
 
 
+def hearing(command):
+    """Runs a program that hears SIGINT, though these tests may run as a shell's background job, which does not."""
+
+    def heard():
+        signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+    return subprocess.run(command, capture_output=True, text=True, timeout=120, preexec_fn=heard)
+
+
 @pytest.mark.parametrize("module", ["json", "typer", "dmzcli.commands.app", "numpy", "torch"])
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_a_signal_during_the_imports_ends_as_promised(module, number):
     """Sent at the very import, wherever a machine is in its first half second."""
     program = AT_IMPORT.format(module=module, number=int(number))
-    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=120)
+    done = hearing([sys.executable, "-c", program])
     assert (done.returncode, done.stdout, done.stderr) == (128 + number, "", "interrupted\n")
 
 
@@ -50,7 +59,7 @@ describe.describe = lambda path: exec("import signal; signal.raise_signal(2)")
 main()
 """
     Path("program.py").write_text(program)
-    done = subprocess.run([sys.executable, "-m", "program"], capture_output=True, text=True, timeout=120)
+    done = hearing([sys.executable, "-m", "program"])
     assert (done.returncode, done.stderr) == (130, "interrupted\n")
 
 

@@ -57,7 +57,7 @@ def duration(seconds: float) -> str:
     """Seconds in words.
 
     Example:
-        >>> duration(8), duration(150), duration(7300)
+        >>> duration(8), duration(150), duration(7330)
         ('8 s', '2 min', '2 h 2 min')
     """
     minutes = int(seconds // 60)

@@ -37,7 +37,7 @@ def compare(few, plain, switched, count=20):
     expected, one = steps(plain, few, count)
     found, other = steps(switched, few, count)
     # float32: sums are taken in another order, and 20 steps of Adam carry that on.
-    torch.testing.assert_close(found, expected, rtol=0, atol=1e-5)
+    torch.testing.assert_close(found, expected, rtol=0, atol=1e-4)
     # Weights are not compared: a bias before a normalisation has no gradient but rounding, which Adam makes steps of.
     for name, value in one.bare.named_buffers():
         if name.endswith("running_var"):
