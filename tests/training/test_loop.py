@@ -181,7 +181,9 @@ def test_the_board_is_one_file_with_all_rows_and_pictures(tiny, few):
     assert len(list((run.path / "tensorboard").iterdir())) == 1
     board = EventAccumulator(str(run.path / "tensorboard"))
     board.Reload()
-    assert [event.step for event in board.Scalars("train/loss")] == [row["step"] for row in run.read_metrics()]
+    assert [event.step for event in board.Scalars("train/loss")] == [
+        row["step"] for row in run.read_metrics()
+    ]
     assert [event.step for event in board.Images("pictures")] == [4, 8, 12]
 
 
