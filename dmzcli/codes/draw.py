@@ -34,7 +34,9 @@ class Codes:
     conditions: Conditions = field(default_factory=Conditions)
 
 
-def check_plain(prior: str | None, temperature: float = 1.0, given: Path | None = None) -> None:
+def check_plain(
+    prior: str | None, temperature: float = 1.0, given: Path | None = None, classes: Sequence[str] = ()
+) -> None:
     """Raises UserError where something is asked for that only models with bits have."""
     if given is not None:
         raise UserError("a model with latent 'none' is given nothing", "leave --given out")
@@ -44,6 +46,8 @@ def check_plain(prior: str | None, temperature: float = 1.0, given: Path | None 
         raise UserError(
             "a model with latent 'none' has no prior of any temperature", "leave --temperature out"
         )
+    if classes:
+        raise UserError("a model with latent 'none' knows no classes", "leave --class out")
 
 
 def draw_bits(
@@ -72,9 +76,7 @@ def draw_bits(
         UserError: There is no such prior, it is of another model, or what it is given is missing or does not fit.
     """
     if dim == 0:
-        check_plain(prior, temperature, given)
-        if classes:
-            raise UserError("a model with latent 'none' knows no classes", "leave --class out")
+        check_plain(prior, temperature, given, classes)
         return Codes(None, "none", "")
     folder = (newest_by_class(run) if classes and prior is None else None) or find_prior(run, prior)
     fitted = load_prior(folder, run, dim)

@@ -122,10 +122,7 @@ def encode(
     """
     talk = talk or Silence()
     _check(model, dataset)
-    if not processes.agree(weights_hash):
-        raise UserError(
-            "the processes have loaded different weights: a training goes on", "run the same command again"
-        )
+    processes.check_same_weights(weights_hash)
     with hold_together(out):
         return _encode(model, dataset, out, weights_hash, mode, seed, batch_size, talk)
 

@@ -68,7 +68,7 @@ def sample(
     if chosen.config.model.dim:
         find_prior(chosen, prior)  # complains here and now
     else:
-        check_plain(prior, temperature, given)
+        check_plain(prior, temperature, given, classes or ())
     from dmzcli.generation.samples import sample_run
     from dmzcli.system.processes import join
 

@@ -149,6 +149,11 @@ class ModelConfig(_Section):
     )
 
     @property
+    def width(self) -> int:
+        """Channels of the U-Net's first level, whose convolutions are the largest."""
+        return self.channels * self.multipliers[0]
+
+    @property
     def dim(self) -> int:
         """D, the number of bits; 0 for the plain diffusion model."""
         return 0 if self.latent == "none" else self.bits

@@ -81,10 +81,9 @@ class Recipe:
         if self.precision != "auto":
             return self
         _, size, _ = config.shape
-        channels = config.model.channels * config.model.multipliers[0]
         count = usual_count(size, device)
         return replace(
-            self, precision=choose("auto", device, channels, size, count, gradients=False).precision
+            self, precision=choose("auto", device, config.model.width, size, count, gradients=False).precision
         )
 
     def resolved(self, diffusion: DiffusionConfig) -> Recipe:

@@ -201,10 +201,7 @@ def sample(
             "prefer --sampler ancestral"
         )
     _check_free(out)
-    if not processes.agree(samples.model):
-        raise UserError(
-            "the processes have loaded different weights: a training goes on", "run the same command again"
-        )
+    processes.check_same_weights(samples.model)
     with hold_together(out, folder=True):
         return _sample(model, bits, samples, sampler, out, conditions, batch_size, talk)
 

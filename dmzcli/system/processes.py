@@ -125,6 +125,14 @@ def agree(text: str) -> bool:
     return high == -low
 
 
+def check_same_weights(digest: str) -> None:
+    """Raises UserError, in all processes, unless they have loaded the same weights, by their SHA-256."""
+    if not agree(digest):
+        raise UserError(
+            "the processes have loaded different weights: a training goes on", "run the same command again"
+        )
+
+
 def wait() -> None:
     """Goes on when every process is here."""
     largest(0)

@@ -47,7 +47,7 @@ def settled_precision(config: Config, device: str | None, before: str | None = N
         UserError: There is no such device.
     """
     where, model, training = processes.join(device), config.model, config.training
-    channels, images = model.channels * model.multipliers[0], training.batch_size // processes.ranks()
+    channels, images = model.width, training.batch_size // processes.ranks()
     precision.check(training.precision)
     choice = precision.Choice("no")
     if processes.main():  # the others would measure while it does
