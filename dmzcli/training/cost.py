@@ -161,7 +161,7 @@ def _held(trainer: Trainer) -> dict[str, int]:
     return {
         "weights": weights,
         "gradients": weights,
-        "optimiser": sum(moment.nbytes for moment in trainer.moments().values()),
+        "optimiser": sum(moment.nbytes for moment in trainer.optimizer.state().values()),
         "average": average,
     }
 

@@ -153,13 +153,14 @@ class _Journal:
             The row in short.
         """
         trainer, step = self.trainer, self.trainer.step
-        trainer.share_sums()
+        trainer.sums.share()
         row = {name: float(value) / (step - trainer.logged) for name, value in trainer.sums.items()}
         _check_finite(row, trainer, saved)
-        row["learning_rate"] = trainer.optimizer.param_groups[0]["lr"]
+        row["learning_rate"] = trainer.rate(step - 1)
         images = (step - self._from) * trainer.config.training.batch_size
         row["images_per_second"] = images / (time.monotonic() - self._since)
-        trainer.sums, trainer.logged = {}, step
+        trainer.sums.clear()
+        trainer.logged = step
         if valid and len(trainer.valid_images):
             loss = trainer.valid_loss() if self.metrics else None
             row["valid_loss"] = processes.from_main(torch.tensor(math.nan if loss is None else loss)).item()
@@ -258,7 +259,7 @@ def _loop(trainer: Trainer, deadline: float, talk: Talk, signals: list[int]) -> 
                     message = journal.note(saved, valid, pictures)
             advance(step, message)
             if _due(step, training.checkpoint_every, last) or signal_number:
-                trainer.share_sums()
+                trainer.sums.share()
                 _check_finite({name: float(value) for name, value in trainer.sums.items()}, trainer, saved)
                 with ending.timed("checkpoint"):
                     trainer.save()

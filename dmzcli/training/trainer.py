@@ -8,7 +8,6 @@ its batch and its numbers, and the batch norm sees all of it. Dropout alone draw
 
 from __future__ import annotations
 
-import json
 import math
 from contextlib import nullcontext
 from pathlib import Path
@@ -17,8 +16,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 
-from dmzcli.config import Config, parse
-from dmzcli.config.experiment import MOST
+from dmzcli.config import Config
 from dmzcli.data import Dataset
 from dmzcli.data.dataset import spread
 from dmzcli.diffusion import timesteps
@@ -29,10 +27,12 @@ from dmzcli.model.pixels import to_unit
 from dmzcli.runs import Run
 from dmzcli.runs.run import load_into
 from dmzcli.system import processes
-from dmzcli.system.files import first_not_finite, load_tensors, save_tensors
+from dmzcli.system.files import load_tensors
 from dmzcli.system.png import write_png
 from dmzcli.system.randomness import derive
 from dmzcli.system.reading import loads_object
+from dmzcli.training import checkpoint, optimizers
+from dmzcli.training.checkpoint import Part, Sums, Weights
 from dmzcli.training.draws import Draw, draw
 from dmzcli.training.ema import Average
 from dmzcli.training.feed import Feed
@@ -77,11 +77,9 @@ class Trainer:
         bare.backbone.checkpointing = training.checkpoint_activations
         if training.compile:
             bare.backbone.compile()
-        optimizer = torch.optim.AdamW(
-            bare.parameters(), lr=training.learning_rate, weight_decay=training.weight_decay, fused=True
-        )
-        self.model, self.optimizer = engine.prepare(bare, optimizer)
+        self.model = engine.prepare(bare)
         self.bare: Autoencoder = engine.unwrap_model(self.model)
+        self.optimizer = optimizers.create(self.bare, training)
         self.feed = Feed(
             dataset.images,
             dataset.rows("train"),
@@ -98,17 +96,8 @@ class Trainer:
         self._measured_at: int | None = None
         self.timesteps = timesteps.create(config.diffusion)
         self.step = 0
-        self.sums: dict[str, Tensor] = {}  # loss terms since the last logged step
+        self.sums = Sums(engine.device)
         self.logged = 0
-
-    def moments(self) -> dict[str, Tensor]:
-        """The optimizer's tensors by parameter name."""
-        inner = getattr(self.optimizer, "optimizer", self.optimizer)
-        return {
-            f"optimiser.{name}.{key}": value
-            for name, parameter in self.bare.named_parameters()
-            for key, value in inner.state.get(parameter, {}).items()
-        }
 
     def save(self) -> None:
         """Writes the checkpoint, then the averaged weights; each is whole or as it was before.
@@ -116,36 +105,28 @@ class Trainer:
         Every process calls it, the main one writes, and the others wait for it; processes of any number can go on from
         it.
         """
-        self.share_sums()
+        self.sums.share()
         if self.engine.is_main_process:
             self._write()
         processes.wait()
 
+    @property
+    def _parts(self) -> dict[str, Part]:
+        parts: dict[str, Part] = {
+            "model": Weights(self.bare),
+            "average": Weights(self.average.model),
+            "optimiser": self.optimizer,
+            "sums": self.sums,
+        }
+        return parts if self.timesteps is None else {**parts, "timesteps": self.timesteps}
+
     def _write(self) -> None:
-        tensors = {f"model.{name}": value for name, value in self.bare.state_dict().items()}
-        tensors |= {f"average.{name}": value for name, value in self.averaged().state_dict().items()}
-        tensors |= {f"sums.{name}": value for name, value in self.sums.items()}
-        if self.timesteps is not None:
-            tensors |= {f"timesteps.{name}": value for name, value in self.timesteps.state().items()}
+        self.averaged()  # whose batch-norm statistics are the checkpoint's
         facts: dict[str, Any] = {"step": self.step, "logged": self.logged}
         facts |= {"experiment": self.config.experiment(), "dataset": self.dataset}
         facts["precision"] = self.engine.mixed_precision
-        save_tensors(
-            self.run.state, tensors | self.moments(), {"dmz-train-state": json.dumps(facts, sort_keys=True)}
-        )
+        checkpoint.write(self.run.state, self._parts, facts)
         self.save_average()
-
-    def _check_continues(self, facts: dict[str, Any]) -> None:
-        if facts["dataset"] != self.dataset:
-            raise UserError(
-                f"{self.run.path} was trained on {facts['dataset']}, but the dataset is now {self.dataset}",
-                "restore the dataset, or start anew with another --run",
-            )
-        # Settings that came after the checkpoint was written were at their defaults.
-        if parse(facts["experiment"], str(self.run.state)).experiment() != self.config.experiment():
-            raise UserError(
-                f"{self.run.state} is a checkpoint of other settings", "start anew with another --run"
-            )
 
     def averaged(self) -> Autoencoder:
         """The averaged model, in evaluation mode; its batch-norm statistics are its own on some training images."""
@@ -180,43 +161,10 @@ class Trainer:
         """
         if not self.run.state.exists():
             return False
-        tensors, metadata = load_tensors(self.run.state)
-        try:
-            facts = loads_object(metadata["dmz-train-state"])
-            self._check_continues(facts)
-            if not 0 <= int(facts["logged"]) <= int(facts["step"]) <= MOST:
-                raise ValueError(f"its step is {facts['step']}")
-            bad = first_not_finite(tensors)
-            if bad is not None:
-                raise ValueError(f"{bad} holds numbers that are not finite")
-            inner = getattr(self.optimizer, "optimizer", self.optimizer)
-            names = ("model", "average", "optimiser", "sums", "timesteps")
-            parts: dict[str, dict[str, Tensor]] = {name: {} for name in names}
-            for name, value in tensors.items():
-                part, _, rest = name.partition(".")
-                parts[part][rest] = value
-            self.bare.load_state_dict(parts["model"])
-            self.average.model.load_state_dict(parts["average"])
-            for name, parameter in self.bare.named_parameters():
-                step, *moments = (
-                    parts["optimiser"][f"{name}.{key}"].to(parameter.device)
-                    for key in ("step", "exp_avg", "exp_avg_sq")
-                )
-                first, second = (
-                    torch.empty_like(parameter).copy_(moment) for moment in moments
-                )  # same layout
-                inner.state[parameter] = {"step": step, "exp_avg": first, "exp_avg_sq": second}
-            if self.timesteps is not None:
-                self.timesteps.restore(parts["timesteps"])
-            self.step, self.logged = int(facts["step"]), int(facts["logged"])
-            self._measured_at = (
-                self.step
-            )  # runs of earlier versions have moments of the last batches: they keep them
-            self.sums = {name: value.to(self.engine.device) for name, value in parts["sums"].items()}
-        except (KeyError, ValueError, RuntimeError, TypeError, OverflowError) as error:
-            raise UserError(
-                f"{self.run.state} is no checkpoint of this model: {error}", "start anew with another --run"
-            ) from error
+        facts = checkpoint.read(self.run.state, self._parts, self.config, self.dataset)
+        self.step, self.logged = int(facts["step"]), int(facts["logged"])
+        # Runs of earlier versions have moments of the last batches: they keep them.
+        self._measured_at = self.step
         return True
 
     def check_agreement(self, imported: bool) -> None:
@@ -259,10 +207,11 @@ class Trainer:
         self.average.model.load_state_dict(self.bare.state_dict())
         return True
 
-    def _rate(self) -> float:
+    def rate(self, step: int) -> float:
+        """The learning rate of the step after ``step`` steps: it rises in the warm-up and falls in the decay."""
         training = self.config.training
-        rising = (self.step + 1) / max(training.warmup, 1)
-        falling = (training.steps - self.step) / max(training.decay * training.steps, 1)
+        rising = (step + 1) / max(training.warmup, 1)
+        falling = (training.steps - step) / max(training.decay * training.steps, 1)
         return training.learning_rate * min(1.0, rising, falling)
 
     def losses(self, model: nn.Module, x0: Tensor, numbers: Draw, codes: Tensor | None) -> dict[str, Tensor]:
@@ -287,21 +236,19 @@ class Trainer:
         numbers = whole.part(rank, ranks)
         x0 = self.feed(self.step, numbers.flip if self.config.data.flip else None)
         torch.manual_seed(derive("dropout", training.seed, self.step, rank))
-        for group in self.optimizer.param_groups:
-            group["lr"] = self._rate()
         self.model.train()
         terms = self._backward(x0, numbers)
         if self.timesteps is not None:
             # Of all processes, in the order of the whole batch: each has the same history.
             self.timesteps.update(whole.index, engine.gather(terms["loss"]))
         norm = engine.clip_grad_norm_(self.model.parameters(), training.gradient_clip or math.inf)
-        self.optimizer.step()
-        self.optimizer.zero_grad(set_to_none=True)
+        self.optimizer.step(self.rate(self.step))
+        self.bare.zero_grad(set_to_none=True)
         self.step += 1
         self.average.update(self.bare, self.step)
         terms = {name: value * numbers.weight for name, value in terms.items()}
         for name, value in {**terms, "gradient_norm": norm}.items():
-            self.sums[name] = self.sums.get(name, 0) + value.detach().mean()
+            self.sums.add(name, value)
 
     def _backward(self, x0: Tensor, numbers: Draw) -> dict[str, Tensor]:
         """Leaves the gradients of the mean weighted loss in the parameters; gives the loss terms, each (B,).
@@ -331,12 +278,6 @@ class Trainer:
                 owed = owed + (own * seen.grad).sum()
             results.append({name: value.detach() for name, value in terms.items()})
         return {name: torch.cat([terms[name] for terms in results]) for name in results[0]}
-
-    def share_sums(self) -> None:
-        """Makes ``sums`` those of the whole batch; a second time changes nothing."""
-        if self.sums:
-            shared = processes.mean(torch.stack([value.float() for value in self.sums.values()]))
-            self.sums = dict(zip(self.sums, shared.unbind(), strict=True))
 
     @torch.no_grad()
     def valid_loss(self) -> float | None:

@@ -147,8 +147,8 @@ def test_one_launched_process_is_one_process(launched, dmz, tiny_settings):
 def test_a_stop_waits_for_the_checkpoint(launched, tiny_settings):
     """However long the main process writes: the others do not leave before, or the launcher would end it."""
     slow = (
-        "import dmzcli.training.trainer, time; save = dmzcli.training.trainer.save_tensors\n"
-        "dmzcli.training.trainer.save_tensors = lambda *a: (time.sleep(5), save(*a))"
+        "import dmzcli.training.checkpoint, time; save = dmzcli.training.checkpoint.save_tensors\n"
+        "dmzcli.training.checkpoint.save_tensors = lambda *a: (time.sleep(5), save(*a))"
     )
     process = launched(
         ("train", *tiny_settings, "--run", "run", "--device", "cpu", "--max-steps", 1000000), before=slow

@@ -27,7 +27,7 @@ def steps(config, few, count):
     trainer = Trainer(config, few, Run(Path("unused")), accelerator("cpu", config.training.precision))
     made = []
     for _ in range(count):
-        trainer.sums = {}
+        trainer.sums.clear()
         trainer.train_step()
         made.append(torch.stack(list(trainer.sums.values())))
     return torch.stack(made), trainer
@@ -55,7 +55,7 @@ def test_accumulated_gradients_are_those_of_the_whole_batch(tiny, few, monkeypat
     for parts in (1, 2, 8):
         config = tiny(training__accumulate=parts)
         trainer = Trainer(config, few, Run(Path("unused")), accelerator("cpu", "no"))
-        monkeypatch.setattr(trainer.optimizer, "zero_grad", lambda **options: None)
+        monkeypatch.setattr(trainer.bare, "zero_grad", lambda **options: None)
         trainer.train_step()
         made.append({name: p.grad.clone() for name, p in trainer.bare.named_parameters()})
     for gradients in made[1:]:
