@@ -30,7 +30,7 @@ from dmzcli.config import Config, parse, preset
 from dmzcli.diffusion.process import Diffusion
 from dmzcli.model.autoencoder import Autoencoder
 from dmzcli.system.devices import pick
-from dmzcli.training.ema import Average
+from dmzcli.training.ema import Average, law
 
 SHAPES = {"digits": (8, 1), "fashion-mnist": (32, 1), "cifar10": (32, 3), "cifar10-small": (32, 3)}
 
@@ -90,7 +90,7 @@ def stepper(model: nn.Module, config: Config, device: torch.device, batch: int) 
     """A function that makes one optimizer step."""
     model.to(device).train()
     optimizer = torch.optim.AdamW(model.parameters(), lr=1e-4, fused=True)
-    average, diffusion = Average(model, config.training.ema), Diffusion(config.diffusion)
+    average, diffusion = Average(model, law(config.training)), Diffusion(config.diffusion)
     generator = torch.Generator().manual_seed(0)
     shape = (batch, config.data.channels, config.data.size, config.data.size)
     x0 = (torch.rand(shape, generator=generator) * 2 - 1).to(device)

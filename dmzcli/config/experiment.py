@@ -177,17 +177,33 @@ class DiffusionConfig(_Section):
         description="how training draws timesteps: evenly; as often as their loss is large; more in the middle "
         "(logit-normal in t, of rectified flows); or by a normal log noise level (log-normal, EDM's)",
     )
-    weighting: Annotated[Literal["plain", "min-snr"], YOUNGER] = Field(
+    weighting: Annotated[Literal["plain", "min-snr", "edm", "learned-uncertainty"], YOUNGER] = Field(
         "plain",
-        description="what a timestep's error counts: alike in what is predicted (plain), or at most gamma times in "
-        "x_0 (min-snr)",
+        description="what a timestep's error counts: alike in what is predicted (plain); at most gamma times in "
+        "x_0 (min-snr); so that the network's own targets count alike in EDM (edm); or inversely to its loss, which is "
+        "learnt (learned-uncertainty, EDM2's)",
     )
     min_snr_gamma: Annotated[float, YOUNGER] = Field(
         5.0, gt=0, description="gamma of the weighting min-snr; 5 as published"
     )
+    sigma_data: Annotated[float, YOUNGER] = Field(
+        0.5, gt=0, description="deviation of pixels in [-1, 1], for the weighting edm; 0.5 as published"
+    )
+    zero_terminal_snr: Annotated[bool, YOUNGER] = Field(
+        False, description="shift the schedule so that the last timestep is noise alone; not for epsilon"
+    )
     perturbation: Annotated[float, OPEN] = Field(
         0.0, ge=0, description="DDPM-IP's gamma: extra noise on the input only"
     )
+
+    @model_validator(mode="after")
+    def _noise_alone_is_no_target(self) -> DiffusionConfig:
+        if self.zero_terminal_snr and self.prediction == "epsilon":
+            raise ValueError(
+                "diffusion.zero_terminal_snr needs diffusion.prediction=v or x0: where there is noise alone, "
+                "epsilon says nothing of the image"
+            )
+        return self
 
 
 class TrainingConfig(_Section):
@@ -201,18 +217,30 @@ class TrainingConfig(_Section):
     warmup: Annotated[int, OPEN] = Field(
         0, ge=0, le=MOST, description="steps of linear learning-rate warm-up"
     )
-    decay: Annotated[float, YOUNGER] = Field(
+    decay: Annotated[float, YOUNGER, FREE] = Field(
         0.0,
         ge=0,
         le=1,
         description="share of the steps, at the end, in which the rate falls to zero; a run that is lengthened falls "
-        "at its new end",
+        "at its new end, and any run may still choose it",
+    )
+    optimizer: Annotated[Literal["adamw", "muon"], YOUNGER, OPEN] = Field(
+        "adamw",
+        description="adamw, or muon: matrices and convolutions take orthogonal steps, the rest AdamW's",
     )
     weight_decay: Annotated[float, OPEN] = Field(0.0, ge=0)
     gradient_clip: Annotated[float, OPEN] = Field(
         1.0, ge=0, description="largest gradient norm; 0 switches it off"
     )
     ema: Annotated[float, OPEN] = Field(0.9999, ge=0, lt=1, description="decay of the averaged weights")
+    average: Annotated[Literal["exponential", "power"], YOUNGER, OPEN] = Field(
+        "exponential",
+        description="which average: of decay ema; or power: of a width that is a share of the steps so far, any other "
+        "of which dmz average makes afterwards",
+    )
+    average_length: Annotated[float, YOUNGER, OPEN] = Field(
+        0.1, gt=0, le=0.28, description="relative width of the average power; EDM2's are 0.01 to 0.25"
+    )
     precision: Annotated[Precision, FREE] = Field(
         "auto", description="auto: bf16 where a convolution shows that it is faster, else no (float32)"
     )

@@ -25,6 +25,7 @@ from torch import Tensor
 from dmzcli.config import DiffusionConfig
 from dmzcli.diffusion.schedule import alphas_bar
 from dmzcli.diffusion.thresholds import Threshold, clip
+from dmzcli.diffusion.weightings import weights
 
 Array = np.ndarray
 
@@ -37,7 +38,9 @@ class Level(NamedTuple):
 
     @property
     def half_log_snr(self) -> float:
-        """λ = log(α / σ), infinite at the image."""
+        """λ = log(α / σ), infinite at the image, −∞ where there is noise alone."""
+        if not self.signal:
+            return -math.inf
         return math.log(self.signal) - math.log(self.noise) if self.noise else math.inf
 
 
@@ -73,21 +76,6 @@ def _discretized_nll(x: Tensor, mean: Tensor, log_scale: Tensor) -> Tensor:
     return -torch.where(x < -0.999, lowest, torch.where(x > 0.999, highest, inside))
 
 
-def weights(config: DiffusionConfig, alphas_bar: Array) -> Array:
-    r"""What the squared error in the predicted quantity counts at each timestep, float64 (T,).
-
-    ``plain``: 1. ``min-snr``: min(SNR, γ) in x_0, which is min(SNR, γ) / SNR in ε and min(SNR, γ) / (SNR + 1) in v.
-
-    T. Hang et al., "Efficient Diffusion Training via Min-SNR Weighting Strategy", 2023, arXiv 2303.09556, section 3.4.
-    """
-    if config.weighting == "plain":
-        return np.ones_like(alphas_bar)
-    snr = alphas_bar / (1 - alphas_bar)
-    in_x0 = {"epsilon": snr, "v": snr + 1, "x0": np.ones_like(snr)}[config.prediction]
-    bounded: Array = np.minimum(snr, config.min_snr_gamma) / in_x0
-    return bounded
-
-
 class Diffusion:
     """A (possibly respaced) forward process, and what follows from a network's output.
 
@@ -107,7 +95,8 @@ class Diffusion:
         self.timesteps = np.arange(config.timesteps) if timesteps is None else np.asarray(timesteps)
         self.alphas_bar = full[self.timesteps]
         self.signal, self.noise = np.sqrt(self.alphas_bar), np.sqrt(1 - self.alphas_bar)
-        self.half_log_snr = np.log(self.signal) - np.log(self.noise)
+        with np.errstate(divide="ignore"):  # no signal: −∞
+            self.half_log_snr = np.log(self.signal) - np.log(self.noise)
         previous = np.append(1.0, self.alphas_bar[:-1])
         self.betas = 1 - self.alphas_bar / previous
         self.posterior_variance = self.betas * (1 - previous) / (1 - self.alphas_bar)
@@ -227,7 +216,7 @@ class Diffusion:
             ``mse``, ‖ε − ε̂‖² (or that of v or x_0, whichever is predicted) averaged over dimensions, (B,); with a
             learned variance also ``vb``, the rescaled variational term (T / 1000) L_t whose mean is held fixed
             (Nichol & Dhariwal 2021, eq. 16); and ``loss``, their sum with the weight of ``diffusion.weighting`` on
-            ``mse``, see :func:`weights`.
+            ``mse``, see :mod:`dmzcli.diffusion.weightings`.
         """
         channels = x0.shape[1]
         output = output.float()

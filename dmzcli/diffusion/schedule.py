@@ -3,6 +3,8 @@ r"""Noise schedules: the variances β_t of single steps, and the ᾱ_t = Π_{s �
 References:
     J. Ho, A. Jain, P. Abbeel, "Denoising Diffusion Probabilistic Models", 2020, arXiv 2006.11239.
     A. Nichol, P. Dhariwal, "Improved Denoising Diffusion Probabilistic Models", 2021, arXiv 2102.09672.
+    S. Lin, B. Liu, J. Li, X. Yang, "Common Diffusion Noise Schedules and Sample Steps are Flawed", 2024,
+        arXiv 2305.08891.
 """
 
 from __future__ import annotations
@@ -32,5 +34,13 @@ def betas(schedule: Literal["cosine", "linear"], timesteps: int) -> Array:
 
 
 def alphas_bar(config: DiffusionConfig) -> Array:
-    """ᾱ_t of all training timesteps, float64 (timesteps,)."""
-    return np.cumprod(1 - betas(config.schedule, config.timesteps))
+    r"""ᾱ_t of all training timesteps, float64 (timesteps,).
+
+    With a zero terminal SNR, √ᾱ is shifted and scaled so that the last is 0 and the first stays (Lin et al. 2024,
+    algorithm 1).
+    """
+    levels: Array = np.cumprod(1 - betas(config.schedule, config.timesteps))
+    if config.zero_terminal_snr:
+        signal = np.sqrt(levels)
+        levels = ((signal - signal[-1]) * signal[0] / (signal[0] - signal[-1])) ** 2
+    return levels

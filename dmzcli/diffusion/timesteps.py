@@ -78,7 +78,7 @@ class Density(Timesteps):
     """A fixed law.
 
     Arguments:
-        values: What p_t is in proportion to, float64 (N,), positive.
+        values: What p_t is in proportion to, float64 (N,), not negative.
     """
 
     def __init__(self, values: Array) -> None:
@@ -101,7 +101,10 @@ def log_normal(half_log_snr: Array) -> Density:
         half_log_snr: λ = ln α / σ of every timestep, (N,), descending.
     """
     level = -half_log_snr
-    return Density(np.exp(-0.5 * ((level + 1.2) / 1.2) ** 2) * np.gradient(level))
+    finite = np.isfinite(level)  # where there is noise alone, the density is 0
+    values = np.zeros_like(level)
+    values[finite] = np.exp(-0.5 * ((level[finite] + 1.2) / 1.2) ** 2) * np.gradient(level[finite])
+    return Density(values)
 
 
 def create(config: DiffusionConfig) -> Timesteps | None:

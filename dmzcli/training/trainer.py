@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import math
 from contextlib import nullcontext
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -34,10 +35,11 @@ from dmzcli.system.reading import loads_object
 from dmzcli.training import checkpoint, optimizers
 from dmzcli.training.checkpoint import Part, Sums, Weights
 from dmzcli.training.draws import Draw, draw
-from dmzcli.training.ema import Average
+from dmzcli.training.ema import Average, law
 from dmzcli.training.feed import Feed
 from dmzcli.training.metrics import training_pictures
 from dmzcli.training.preview import preview
+from dmzcli.training.uncertainty import Uncertainty
 
 if TYPE_CHECKING:
     from accelerate import Accelerator
@@ -73,7 +75,7 @@ class Trainer:
         self.dim = bare.dim
         if training.channels_last:
             bare.backbone.to(memory_format=torch.channels_last)
-        self.average = Average(bare, training.ema)
+        self.average = Average(bare, law(training))
         bare.backbone.checkpointing = training.checkpoint_activations
         if training.compile:
             bare.backbone.compile()
@@ -95,6 +97,12 @@ class Trainer:
         self.some_rows = spread(dataset.rows("train"), MOMENT_IMAGES)
         self._measured_at: int | None = None
         self.timesteps = timesteps.create(config.diffusion)
+        self.uncertainty = (
+            Uncertainty(self.diffusion.half_log_snr, training.seed, engine.device)
+            if config.diffusion.weighting == "learned-uncertainty"
+            else None
+        )
+        self._learners = [each for each in (self.timesteps, self.uncertainty) if each is not None]
         self.step = 0
         self.sums = Sums(engine.device)
         self.logged = 0
@@ -118,7 +126,8 @@ class Trainer:
             "optimiser": self.optimizer,
             "sums": self.sums,
         }
-        return parts if self.timesteps is None else {**parts, "timesteps": self.timesteps}
+        younger = {"timesteps": self.timesteps, "uncertainty": self.uncertainty}
+        return parts | {name: part for name, part in younger.items() if part is not None}
 
     def _write(self) -> None:
         self.averaged()  # whose batch-norm statistics are the checkpoint's
@@ -233,14 +242,16 @@ class Trainer:
         rank, ranks = engine.process_index, engine.num_processes
         named = ("step", training.seed, self.step)
         whole = draw(self.config, training.batch_size, engine.device, *named, timesteps=self.timesteps)
+        if self.uncertainty is not None:
+            whole = replace(whole, weight=whole.weight * self.uncertainty.factors(whole.index))
         numbers = whole.part(rank, ranks)
         x0 = self.feed(self.step, numbers.flip if self.config.data.flip else None)
         torch.manual_seed(derive("dropout", training.seed, self.step, rank))
         self.model.train()
         terms = self._backward(x0, numbers)
-        if self.timesteps is not None:
+        for learner in self._learners:
             # Of all processes, in the order of the whole batch: each has the same history.
-            self.timesteps.update(whole.index, engine.gather(terms["loss"]))
+            learner.update(whole.index, engine.gather(terms["loss"]))
         norm = engine.clip_grad_norm_(self.model.parameters(), training.gradient_clip or math.inf)
         self.optimizer.step(self.rate(self.step))
         self.bare.zero_grad(set_to_none=True)

@@ -14,6 +14,7 @@ from dmzcli.diffusion.samplers import create
 from dmzcli.diffusion.schedule import betas
 from dmzcli.diffusion.spacings import spaced_timesteps
 from dmzcli.diffusion.thresholds import clip, dynamic
+from dmzcli.diffusion.weightings import weights
 from dmzcli.model.unet import UNet, UNetConfig
 
 IDDPM = Path(__file__).parents[1] / "iddpm"
@@ -293,3 +294,30 @@ def test_min_snr_is_one_weighting_whatever_is_predicted(gamma):
     plain = Diffusion(DiffusionConfig(prediction="v"))
     terms = plain.losses(plain.target(x0, noise, index) + 1, x0, x0, index, noise)
     assert torch.equal(terms["loss"], terms["mse"])
+
+
+def test_the_weighting_of_edm_is_plain_v_where_pixels_have_deviation_1():
+    """SNR + 1 / σ_data² in x_0; errors in v count SNR + 1 there (Karras et al. 2022, table 1)."""
+    alphas = Diffusion(DiffusionConfig()).alphas_bar
+    config = DiffusionConfig(prediction="v", weighting="edm", sigma_data=1.0)
+    np.testing.assert_allclose(weights(config, alphas), 1)
+    level = np.sqrt((1 - alphas) / alphas)
+    for prediction, of_x0 in (("x0", 1), ("epsilon", level**2)):
+        made = weights(DiffusionConfig(prediction=prediction, weighting="edm"), alphas)
+        np.testing.assert_allclose(made, of_x0 * (level**2 + 0.5**2) / (level * 0.5) ** 2)
+
+
+@pytest.mark.parametrize("schedule", ["linear", "cosine"])
+def test_a_zero_terminal_snr_leaves_noise_alone_at_the_end(schedule):
+    plain = Diffusion(DiffusionConfig(schedule=schedule, prediction="v"))
+    shifted = Diffusion(DiffusionConfig(schedule=schedule, prediction="v", zero_terminal_snr=True))
+    assert shifted.signal[-1] == 0 < plain.signal[-1] and shifted.noise[-1] == 1
+    assert shifted.signal[0] == pytest.approx(plain.signal[0]) and (np.diff(shifted.signal) < 0).all()
+    # √ᾱ is shifted and scaled as one: differences keep their proportions.
+    ratios = np.diff(shifted.signal) / np.diff(plain.signal)
+    np.testing.assert_allclose(ratios, ratios[0], rtol=1e-9)
+
+
+def test_noise_alone_says_nothing_of_epsilon():
+    with pytest.raises(ValueError, match=r"zero_terminal_snr needs diffusion\.prediction=v or x0"):
+        DiffusionConfig(zero_terminal_snr=True)

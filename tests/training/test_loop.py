@@ -97,6 +97,10 @@ def test_logging_and_checkpoints_that_do_not_meet_leave_no_trace_either(tiny, fe
         {"training__gradient_clip": 0.0, "diffusion__schedule": "linear"},
         {"diffusion__prediction": "v", "diffusion__variance": "learned-range"},
         {"diffusion__timestep_sampling": "loss-second-moment", "diffusion__timesteps": 4},
+        {"training__optimizer": "muon", "training__weight_decay": 0.1},
+        {"training__average": "power"},
+        {"diffusion__weighting": "learned-uncertainty"},
+        {"diffusion__zero_terminal_snr": True, "diffusion__prediction": "v"},
     ],
     ids=lambda changes: next(iter(changes)).split("__")[1],
 )
@@ -306,6 +310,15 @@ def test_the_rate_falls_to_zero_at_an_end_that_a_longer_run_moves(tiny, few):
     assert [row["learning_rate"] for row in run.read_metrics()][8:] == pytest.approx(
         [4e-3 * k / 8 for k in range(8, 0, -1)]
     )
+
+
+def test_any_run_may_still_choose_when_its_rate_falls(tiny, few):
+    """Eight steps at a constant rate, and four more in which it falls: a decay is no other experiment."""
+    run, changes = Run(Path("run")), {"training__learning_rate": 4e-3, "training__log_every": 1}
+    train(tiny(training__steps=8, **changes), few, run, "cpu")
+    train(tiny(training__steps=12, training__decay=4 / 12, **changes), few, run, "cpu")
+    rates = [row["learning_rate"] for row in run.read_metrics()]
+    assert rates == pytest.approx([4e-3] * 9 + [3e-3, 2e-3, 1e-3])
 
 
 def test_no_hours_stop_after_one_step_with_a_checkpoint(tiny, few, undisturbed):

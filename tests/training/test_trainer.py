@@ -1,5 +1,6 @@
 """A trainer: its initialisation, its averaged weights, and checkpoints that are not its own."""
 
+import math
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +12,7 @@ from dmzcli.model.autoencoder import build
 from dmzcli.model.pixels import to_unit
 from dmzcli.runs import Run
 from dmzcli.training import train
-from dmzcli.training.ema import Average
+from dmzcli.training.ema import Average, exponential, power
 from dmzcli.training.engine import accelerator
 from dmzcli.training.trainer import Trainer
 
@@ -28,7 +29,7 @@ def test_initialisation_is_the_seeds_alone(tiny):
 
 def test_averaged_weights_are_the_exponential_average(tiny):
     model = build(tiny())
-    average = Average(model, 0.9)
+    average = Average(model, exponential(0.9))
     name = "encoder.linear.weight"
     expected = model.state_dict()[name].clone()
     for step in range(1, 20):
@@ -40,6 +41,27 @@ def test_averaged_weights_are_the_exponential_average(tiny):
         average.update(model, step)
     # float32, nineteen steps
     torch.testing.assert_close(average.model.state_dict()[name], expected, rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("length", [0.02, 0.1, 0.25])
+def test_a_power_average_has_its_relative_width(length):
+    """What the weights of each of 4,000 steps count: the deviation of the step is the width's share of all steps."""
+    beta = power(length)
+    counts = np.zeros(4001)
+    for step in range(1, 4001):
+        counts *= beta(step)
+        counts[step] = 1 - beta(step)
+    steps = np.arange(4001)
+    mean = (counts * steps).sum()
+    assert counts.sum() == pytest.approx(1)
+    assert math.sqrt((counts * (steps - mean) ** 2).sum()) / 4000 == pytest.approx(length, rel=0.01)
+    # It starts with the first weights: nothing of the random ones is left.
+    assert beta(1) == 0
+
+
+def test_a_width_that_no_power_has_is_refused():
+    with pytest.raises(ValueError, match="no power function"):
+        power(0.29)
 
 
 @pytest.mark.parametrize("content", [b"", b"{}", b"\x00" * 64, b"not safetensors at all"])
