@@ -8,6 +8,7 @@ import typer
 from typer.core import TyperGroup
 
 from dmzcli.commands import (
+    average,
     cache,
     compare_priors,
     data,
@@ -79,6 +80,7 @@ app.command("demo")(demo.demo)
 app.add_typer(data.app, name="data")
 app.add_typer(cache.app, name="cache")
 app.command("train")(train.train)
+app.command("average")(average.average)
 app.command("import-weights")(import_weights.import_weights)
 app.command("encode")(encode.encode)
 app.command("fit-prior")(fit_prior.fit_prior)

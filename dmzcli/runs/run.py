@@ -59,6 +59,16 @@ class Run:
         return self.path / "import.json"
 
     @property
+    def averages(self) -> Path:
+        """Averages of the weights as they were, of which ``dmz average`` makes others."""
+        return self.path / "averages"
+
+    @property
+    def average_of(self) -> Path:
+        """What ``dmz average`` made the run's weights of; absent where they were trained or imported."""
+        return self.path / "average.json"
+
+    @property
     def untrained(self) -> bool:
         """Whether the weights are imported ones that no training went on with yet."""
         return self.imported.exists() and not self.state.exists()

@@ -28,17 +28,18 @@ from dmzcli.model.pixels import to_unit
 from dmzcli.runs import Run
 from dmzcli.runs.run import load_into
 from dmzcli.system import processes
-from dmzcli.system.files import load_tensors
+from dmzcli.system.files import load_tensors, read_json
 from dmzcli.system.png import write_png
 from dmzcli.system.randomness import derive
 from dmzcli.system.reading import loads_object
-from dmzcli.training import checkpoint, optimizers
+from dmzcli.training import checkpoint, optimizers, snapshots
 from dmzcli.training.checkpoint import Part, Sums, Weights
 from dmzcli.training.draws import Draw, draw
 from dmzcli.training.ema import Average, law
 from dmzcli.training.feed import Feed
 from dmzcli.training.metrics import training_pictures
 from dmzcli.training.preview import preview
+from dmzcli.training.snapshots import Snapshots
 from dmzcli.training.uncertainty import Uncertainty
 
 if TYPE_CHECKING:
@@ -96,6 +97,11 @@ class Trainer:
         self.images = dataset.images
         self.some_rows = spread(dataset.rows("train"), MOMENT_IMAGES)
         self._measured_at: int | None = None
+        self.snapshots = (
+            Snapshots(bare, run.averages if engine.is_main_process else None)
+            if training.average == "power"
+            else None
+        )
         self.timesteps = timesteps.create(config.diffusion)
         self.uncertainty = (
             Uncertainty(self.diffusion.half_log_snr, training.seed, engine.device)
@@ -126,7 +132,11 @@ class Trainer:
             "optimiser": self.optimizer,
             "sums": self.sums,
         }
-        younger = {"timesteps": self.timesteps, "uncertainty": self.uncertainty}
+        younger = {
+            "timesteps": self.timesteps,
+            "uncertainty": self.uncertainty,
+            snapshots.PART: self.snapshots,
+        }
         return parts | {name: part for name, part in younger.items() if part is not None}
 
     def _write(self) -> None:
@@ -169,6 +179,12 @@ class Trainer:
             UserError: The checkpoint is damaged, or of another experiment.
         """
         if not self.run.state.exists():
+            if self.run.average_of.exists():
+                source = read_json(self.run.average_of).get("run")
+                raise UserError(
+                    f"{self.run.path} holds averaged weights alone, which no training can go on from",
+                    f"train the run on that they are of, {source}",
+                )
             return False
         facts = checkpoint.read(self.run.state, self._parts, self.config, self.dataset)
         self.step, self.logged = int(facts["step"]), int(facts["logged"])
@@ -257,6 +273,8 @@ class Trainer:
         self.bare.zero_grad(set_to_none=True)
         self.step += 1
         self.average.update(self.bare, self.step)
+        if self.snapshots is not None:
+            self.snapshots.update(self.bare, self.step)
         terms = {name: value * numbers.weight for name, value in terms.items()}
         for name, value in {**terms, "gradient_norm": norm}.items():
             self.sums.add(name, value)
