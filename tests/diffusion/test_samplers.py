@@ -266,3 +266,24 @@ def test_the_usual_spacing_follows_what_the_network_predicts():
             assert samplers.create(name, config, 4).process.timesteps[-1] == last, (name, prediction)
         assert samplers.create("ancestral", config, 4).process.timesteps[-1] == 999
         assert samplers.create("ddim", config, 4, "uniform").process.timesteps[-1] == 999
+
+
+@pytest.mark.parametrize("spacing", spacings())
+@pytest.mark.parametrize(("name", "eta"), KINDS)
+def test_noise_alone_is_a_start_like_any_other(name, eta, spacing):
+    """With a zero terminal SNR, v is −x_0's expectation at the start; the chain ends in the Gaussian all the same."""
+    config = DiffusionConfig(prediction="v", zero_terminal_snr=True, schedule="linear")
+    process = Diffusion(config)
+    signal, noise = torch.from_numpy(process.signal), torch.from_numpy(process.noise)
+
+    def denoise(x, t):
+        a, s = (table[t.long()].to(x)[:, None, None, None] for table in (signal, noise))
+        gain = a * DEVIATION**2 / (a**2 * DEVIATION**2 + s**2)
+        x0 = MEAN + gain * (x - a * MEAN)
+        return a * (x - a * x0) / s - s * x0
+
+    sampler = samplers.create(name, config, 100, spacing, eta, threshold="none")
+    draws = iter(torch.eye(102, dtype=torch.float64)[1:])
+    x = sampler.sample(denoise, lambda: next(draws)[:, None, None, None]).flatten()
+    assert x[0].item() == pytest.approx(MEAN, abs=0.01)
+    assert ((x[1:] - x[0]) ** 2).sum().item() == pytest.approx(DEVIATION**2, rel=0.15)
