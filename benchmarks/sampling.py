@@ -11,7 +11,6 @@ shows medians and the medians of the rounds' ratios.
 from __future__ import annotations
 
 import argparse
-import platform
 import statistics
 import time
 from collections.abc import Callable
@@ -20,6 +19,7 @@ import diffusers
 import numpy as np
 import torch
 from diffusers import DDIMPipeline, DDIMScheduler, UNet2DModel
+from machine import wait, words
 from torch import Tensor, nn
 
 from dmzcli.config import Config, parse, preset
@@ -93,11 +93,9 @@ def main() -> None:
         models |= {name: model, f"{name}, keys and values every step": Uncached(model)}
     theirs, generator = peer(config, device), torch.Generator(device)
     bits = np.random.default_rng(0).integers(0, 2, (batch, config.model.bits), np.uint8)
-    device_name = torch.cuda.get_device_name(device) if device.type == "cuda" else platform.machine()
     print(
-        f"device {device} ({device_name}, {torch.get_num_threads()} threads), torch {torch.__version__}, "
-        f"diffusers {diffusers.__version__}, preset {arguments.preset}, batch {batch}, precision {precision}, "
-        f"{arguments.rounds} alternating rounds, seed 0\n"
+        f"{words(device)}, diffusers {diffusers.__version__}, preset {arguments.preset}, batch {batch}, "
+        f"precision {precision}, {arguments.rounds} alternating rounds, seed 0\n"
     )
     print("| T | model | parameters | images/s, median | slowest - fastest round | dmz / this |")
     print("|---|---|---|---|---|---|")
@@ -123,8 +121,7 @@ def main() -> None:
             for name, (_, run) in runs.items():
                 start = time.perf_counter()
                 run()
-                if device.type == "cuda":
-                    torch.cuda.synchronize()
+                wait(device)
                 seconds[name].append(time.perf_counter() - start)
         for name, (model, _) in runs.items():
             rates = sorted(batch / s for s in seconds[name])

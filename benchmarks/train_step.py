@@ -13,8 +13,6 @@ number of parameters nearest to ours.
 from __future__ import annotations
 
 import argparse
-import platform
-import resource
 import statistics
 import subprocess
 import sys
@@ -24,6 +22,7 @@ from collections.abc import Callable
 import diffusers
 import torch
 from diffusers import UNet2DConditionModel
+from machine import resident_mib, wait, words
 from torch import Tensor, nn
 
 from dmzcli.config import Config, parse, preset
@@ -109,15 +108,9 @@ def stepper(model: nn.Module, config: Config, device: torch.device, batch: int) 
         optimizer.step()
         optimizer.zero_grad(set_to_none=True)
         average.update(model, 1)
-        if device.type == "cuda":
-            torch.cuda.synchronize()
+        wait(device)
 
     return step
-
-
-def resident_mib() -> float:
-    """The most memory that this process has held so far."""
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
 
 
 def peak_mib(name: str) -> float:
@@ -180,14 +173,8 @@ def main() -> None:
             start = time.perf_counter()
             step()
             seconds[name].append(time.perf_counter() - start)
-    name = (
-        torch.cuda.get_device_name(device)
-        if device.type == "cuda"
-        else platform.processor() or platform.machine()
-    )
     print(
-        f"device {device} ({name}, {torch.get_num_threads()} threads), torch {torch.__version__}, "
-        f"diffusers {diffusers.__version__}, preset {arguments.preset}, batch {batch}, "
+        f"{words(device)}, diffusers {diffusers.__version__}, preset {arguments.preset}, batch {batch}, "
         f"precision {arguments.precision}, {arguments.rounds} alternating rounds, seed 0\n"
     )
     print("| model | parameters | images/s, median | slowest - fastest round | peak memory, MiB |")

@@ -10,13 +10,12 @@ backward; the peak is the best of some large matrix products in the same precisi
 from __future__ import annotations
 
 import argparse
-import platform
 import statistics
 import time
 from pathlib import Path
 
 import numpy as np
-import torch
+from machine import matrix_peak, wait, words
 
 from dmzcli.config import parse, preset
 from dmzcli.data import Dataset
@@ -39,25 +38,6 @@ VARIANTS = {
     "compiled, channels last": {"compile": True, "channels_last": True},
     "checkpointed activations": {"checkpoint_activations": True},
 }
-
-
-def wait(device: torch.device) -> None:
-    """Until the device has done what it was given."""
-    if device.type == "cuda":
-        torch.cuda.synchronize(device)
-
-
-def matrix_peak(device: torch.device, dtype: torch.dtype, sides: tuple[int, ...], rounds: int = 10) -> float:
-    """The most operations a second that products of square matrices reach."""
-    best = 0.0
-    for side in sides:
-        a, b = (torch.randn(side, side, device=device, dtype=dtype) for _ in range(2))
-        for _ in range(rounds):
-            start = time.perf_counter()
-            a @ b
-            wait(device)
-            best = max(best, 2 * side**3 / (time.perf_counter() - start))
-    return best
 
 
 def main() -> None:
@@ -87,15 +67,10 @@ def main() -> None:
         engine = accelerator(arguments.device, arguments.precision)
         trainers[name] = Trainer(changed, data, Run(Path("unused")), engine)
     device = engine.device
-    dtype, sides = (
-        torch.bfloat16 if arguments.precision == "bf16" else torch.float32,
-        (4096, 8192) if device.type == "cuda" else (1024, 2048),
-    )
-    where = torch.cuda.get_device_name(device) if device.type == "cuda" else platform.machine()
-    peak, each = matrix_peak(device, dtype, sides), flops(config)
+    peak, each = matrix_peak(device, arguments.precision), flops(config)
     print(
-        f"device {device} ({where}, {torch.get_num_threads()} threads), torch {torch.__version__}, preset "
-        f"{arguments.preset}, {sum(p.numel() for p in trainers[name].bare.parameters()):,} parameters, batch {batch}, "
+        f"{words(device)}, preset {arguments.preset}, "
+        f"{sum(p.numel() for p in trainers[name].bare.parameters()):,} parameters, batch {batch}, "
         f"precision {arguments.precision}, {arguments.rounds} alternating rounds of {arguments.steps} steps, seed 0; "
         f"{each / 1e9:.2f} GFLOP an image, matrix peak {peak / 1e12:.2f} TFLOP/s\n"
     )
