@@ -71,12 +71,12 @@ class Trainer:
         self.diffusion = Diffusion(config.diffusion)
         bare = build(config).to(engine.device)
         self.dim = bare.dim
-        if training.channels_last:
+        if training.compile and training.channels_last:  # alone it is slower
             bare.backbone.to(memory_format=torch.channels_last)
         self.average = Average(bare, training.ema)
         bare.backbone.checkpointing = training.checkpoint_activations
         if training.compile:
-            bare.backbone.compile()
+            bare.backbone.compile_regions()
         optimizer = torch.optim.AdamW(
             bare.parameters(), lr=training.learning_rate, weight_decay=training.weight_decay, fused=True
         )
