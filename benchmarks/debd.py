@@ -21,6 +21,7 @@ from typing import Any
 
 import numpy as np
 
+sys.path.append(sys.path[0])
 sys.path[0] = str(Path(__file__).resolve().parents[1])  # this folder's priors.py is not the package
 
 import priors  # noqa: E402

@@ -13,6 +13,7 @@ import torch
 if (
     Path(sys.path[0]).resolve() == Path(__file__).resolve().parent
 ):  # this folder's priors.py is not the package
+    sys.path.append(sys.path[0])
     sys.path[0] = str(Path(__file__).resolve().parents[1])
 
 

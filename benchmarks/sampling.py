@@ -14,6 +14,7 @@ import argparse
 import statistics
 import time
 from collections.abc import Callable
+from itertools import product
 
 import diffusers
 import numpy as np
@@ -75,7 +76,7 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--preset", default="fashion-mnist", choices=sorted(SHAPES))
-    parser.add_argument("--batch-size", type=int, default=32)
+    parser.add_argument("--batch-size", type=int, nargs="+", default=[32])
     parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--steps", type=int, nargs="+", default=[10, 50])
     parser.add_argument(
@@ -83,7 +84,7 @@ def main() -> None:
     )
     parser.add_argument("--device")
     arguments = parser.parse_args()
-    device, batch, precision = pick(arguments.device), arguments.batch_size, arguments.precision
+    device, precision = pick(arguments.device), arguments.precision
     config = parse(preset(arguments.preset), "preset").resolved(*SHAPES[arguments.preset])
     torch.manual_seed(0)
     models: dict[str, nn.Module] = {}
@@ -92,24 +93,26 @@ def main() -> None:
         model = Autoencoder(config.model_copy(update={"model": changed})).to(device).eval()
         models |= {name: model, f"{name}, keys and values every step": Uncached(model)}
     theirs, generator = peer(config, device), torch.Generator(device)
-    bits = np.random.default_rng(0).integers(0, 2, (batch, config.model.bits), np.uint8)
     print(
-        f"{words(device)}, diffusers {diffusers.__version__}, preset {arguments.preset}, batch {batch}, "
+        f"{words(device)}, diffusers {diffusers.__version__}, preset {arguments.preset}, "
         f"precision {precision}, {arguments.rounds} alternating rounds, seed 0\n"
     )
-    print("| T | model | parameters | images/s, median | slowest - fastest round | dmz / this |")
-    print("|---|---|---|---|---|---|")
-    for steps in arguments.steps:
+    print("| batch | T | model | parameters | images/s, median | slowest - fastest round | dmz / this |")
+    print("|---|---|---|---|---|---|---|")
+    for batch, steps in product(arguments.batch_size, arguments.steps):
+        bits = np.random.default_rng(0).integers(0, 2, (batch, config.model.bits), np.uint8)
         sampler = create("ddim", config.diffusion, steps)
         runs: dict[str, tuple[nn.Module, Callable[[], object]]] = {
             name: (
                 model,
-                lambda m=model, s=sampler: decode(m, bits, s, range(batch), 0, batch, precision=precision),
+                lambda m=model, b=bits, s=sampler: decode(
+                    m, b, s, range(len(b)), 0, len(b), precision=precision
+                ),
             )
             for name, model in models.items()
         }
 
-        def pipeline(steps: int = steps) -> None:
+        def pipeline(batch: int = batch, steps: int = steps) -> None:
             with torch.autocast(device.type, torch.bfloat16, enabled=precision == "bf16"):
                 theirs(batch, generator=generator.manual_seed(0), num_inference_steps=steps, output_type="np")
 
@@ -132,7 +135,7 @@ def main() -> None:
                 if not k.removeprefix("unet.model.").startswith("encoder")
             )
             print(
-                f"| {steps} | {name} | {size:,} | {statistics.median(rates):.1f} "
+                f"| {batch} | {steps} | {name} | {size:,} | {statistics.median(rates):.1f} "
                 f"| {rates[0]:.1f} - {rates[-1]:.1f} | {ratio:.2f} |"
             )
 
