@@ -2,8 +2,8 @@
 
 The peer is an unconditional ``UNet2DModel`` with the same levels, blocks and attention, run by ``DDIMPipeline``; ours
 decodes random bits with DDIM at the same number of steps, from its noise streams to uint8 images, with the keys and
-values of the bits computed once per image, and for comparison once per step. Rounds alternate in one process; the table
-shows medians and the medians of the rounds' ratios.
+values of the bits computed once per image, and for comparison once per step; on a GPU also without CUDA graphs. Rounds
+alternate in one process; the table shows medians and the medians of the rounds' ratios.
 
     python benchmarks/sampling.py --preset fashion-mnist --rounds 7
 """
@@ -26,6 +26,7 @@ from torch import Tensor, nn
 from dmzcli.config import Config, parse, preset
 from dmzcli.diffusion.samplers import create
 from dmzcli.generation.decode import decode
+from dmzcli.model import replay
 from dmzcli.model.autoencoder import Autoencoder
 from dmzcli.system.devices import pick
 
@@ -70,6 +71,19 @@ class Uncached(nn.Module):
         return lambda x, t: self.model.denoiser(bits, precision)(x, t)
 
 
+def unrecorded(run: Callable[[], object]) -> Callable[[], None]:
+    """The same without CUDA graphs, which serve small batches."""
+
+    def made() -> None:
+        pixels, replay.PIXELS = replay.PIXELS, 0
+        try:
+            run()
+        finally:
+            replay.PIXELS = pixels
+
+    return made
+
+
 def main() -> None:
     """Prints the table."""
     parser = argparse.ArgumentParser(
@@ -111,6 +125,9 @@ def main() -> None:
             )
             for name, model in models.items()
         }
+
+        if device.type == "cuda":
+            runs["dmz, no CUDA graphs"] = (models["dmz"], unrecorded(runs["dmz"][1]))
 
         def pipeline(batch: int = batch, steps: int = steps) -> None:
             with torch.autocast(device.type, torch.bfloat16, enabled=precision == "bf16"):

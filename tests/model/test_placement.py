@@ -25,6 +25,7 @@ from dmzcli.evaluation.classifier import Classifier, Trained
 from dmzcli.evaluation.likelihood import bound
 from dmzcli.evaluation.reconstruction import reconstruct
 from dmzcli.generation import decode
+from dmzcli.model import replay
 from dmzcli.model.autoencoder import Autoencoder
 from dmzcli.model.batch_norm import remeasure
 from dmzcli.system.randomness import ImageNoise
@@ -75,6 +76,7 @@ def fake(monkeypatch):
         lambda tensor: numpy_of(tensor) if isinstance(tensor, FakeTensor) else real(tensor),
     )
     monkeypatch.setattr(FakeTensor, "tolist", lambda tensor: np.zeros(tuple(tensor.shape), int).tolist())
+    monkeypatch.setattr(replay, "PIXELS", 0)  # where there is a GPU: what is fake has no addresses
     with FakeTensorMode(), Device():
         yield
 
