@@ -13,8 +13,6 @@ larger share of a busy machine than work in one.
 from __future__ import annotations
 
 import argparse
-import os
-import platform
 import statistics
 import tempfile
 import time
@@ -26,6 +24,7 @@ import PIL
 import psutil
 import torch
 import torchvision
+from machine import words
 from torch import Tensor
 from torchvision import transforms
 from torchvision.datasets import ImageFolder
@@ -98,15 +97,6 @@ def rate(batches: Iterator[Tensor], seconds: float, device: torch.device) -> tup
     return images / (time.perf_counter() - start), images / (processor_seconds() - computed)
 
 
-def processor(device: torch.device) -> str:
-    """What computes."""
-    if device.type == "cuda":
-        return torch.cuda.get_device_name(device)
-    return (
-        f"{platform.machine()}, {len(os.sched_getaffinity(0))} cores, {torch.get_num_threads()} torch threads"
-    )
-
-
 def main() -> None:
     """Prints the table."""
     parser = argparse.ArgumentParser(
@@ -141,7 +131,7 @@ def main() -> None:
                 rates[name].append(rate(batches, arguments.seconds, device))
     peer, *ours = rates
     print(
-        f"device {device} ({processor(device)}), torch {torch.__version__}, torchvision {torchvision.__version__}, "
+        f"{words(device)}, torchvision {torchvision.__version__}, "
         f"Pillow {PIL.__version__}; {pack.identity}, batch {batch}, {arguments.rounds} alternating rounds of "
         f"{arguments.seconds:g} s, seed {seed}\n"
     )

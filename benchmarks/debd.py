@@ -21,6 +21,7 @@ from typing import Any
 
 import numpy as np
 
+sys.path.append(sys.path[0])
 sys.path[0] = str(Path(__file__).resolve().parents[1])  # this folder's priors.py is not the package
 
 import priors  # noqa: E402
@@ -88,7 +89,8 @@ def machine() -> str:
     import torch
 
     name = platform.processor() or platform.machine()
-    for line in Path("/proc/cpuinfo").read_text().splitlines() if Path("/proc/cpuinfo").exists() else []:
+    facts = Path("/proc/cpuinfo")
+    for line in facts.read_text(encoding="utf-8").splitlines() if facts.exists() else []:
         if line.startswith("model name"):
             name = line.split(":", 1)[1].strip()
             break
@@ -181,7 +183,9 @@ def main() -> None:
     )
     arguments = parser.parse_args()
     kept = arguments.out.with_suffix(".json") if arguments.out else None
-    results: list[dict[str, Any]] = json.loads(kept.read_text()) if kept and kept.exists() else []
+    results: list[dict[str, Any]] = (
+        json.loads(kept.read_text(encoding="utf-8")) if kept and kept.exists() else []
+    )
     files = [
         f for f in sorted(arguments.folder.glob("*.npz")) if not arguments.sets or f.stem in arguments.sets
     ]
@@ -197,8 +201,8 @@ def main() -> None:
             results = [r for r in results if (r["set"], r["kind"]) != (file.stem, kind)] + [result]
             if kept is not None:
                 kept.parent.mkdir(parents=True, exist_ok=True)
-                kept.write_text(json.dumps(results, indent=1) + "\n")
-                arguments.out.write_text(table(results, command))
+                kept.write_text(json.dumps(results, indent=1) + "\n", encoding="utf-8")
+                arguments.out.write_text(table(results, command), encoding="utf-8")
     print(table(results, command))
 
 

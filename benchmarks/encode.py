@@ -11,9 +11,6 @@ take turns; the table shows medians over the rounds. The weights are those of th
 from __future__ import annotations
 
 import argparse
-import os
-import platform
-import resource
 import statistics
 import subprocess
 import sys
@@ -25,6 +22,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from machine import resident_mib, wait, words
 
 from dmzcli import data
 from dmzcli.codes.encode import encode
@@ -42,8 +40,7 @@ def timed(action: Callable[[], object], device: torch.device) -> tuple[float, fl
     """Seconds, and seconds of processor time."""
     start, computed = time.perf_counter(), time.process_time()
     action()
-    if device.type == "cuda":
-        torch.cuda.synchronize()
+    wait(device)
     return time.perf_counter() - start, time.process_time() - computed
 
 
@@ -83,10 +80,10 @@ def alone(config: Config, device: torch.device) -> None:
     bits = config.model.model_copy(update={"bits": LARGE_BITS})
     model = built(config.model_copy(update={"model": bits}), dataset, device)
     forward(model, to_unit(images[:BATCH], device), BATCH)
-    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    before = resident_mib()
     with tempfile.TemporaryDirectory() as folder:
         encode(model, dataset, Path(folder) / "bits.h5", "0" * 64, batch_size=BATCH)
-    print((resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) * 1024 / 1e6)
+    print((resident_mib() - before) * 2**20 / 1e6)
 
 
 def main() -> None:
@@ -119,10 +116,8 @@ def main() -> None:
         for _ in range(arguments.rounds):
             bare.append(timed(lambda: forward(model, batch, rows), device))
             ours.append(timed(lambda: encode(model, dataset, file, "0" * 64, batch_size=BATCH), device))
-    name = platform.machine() if device.type == "cpu" else torch.cuda.get_device_name(device)
     print(
-        f"device {device} ({name}, {len(os.sched_getaffinity(0))} cores, {torch.get_num_threads()} torch threads), "
-        f"torch {torch.__version__}, preset {arguments.preset}, {rows:,} rows of {dataset.identity}, "
+        f"{words(device)}, preset {arguments.preset}, {rows:,} rows of {dataset.identity}, "
         f"{model.dim} bits, batch {BATCH}, {arguments.rounds} alternating rounds, seed {config.training.seed}\n"
     )
     print("| | images/s, median | slowest - fastest | images per core second |")

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import resource
 import subprocess
 import sys
 import time
@@ -20,7 +19,8 @@ from pathlib import Path
 import numpy as np
 from debd import (
     machine,
-)  # first of all: it takes this folder, whose priors.py is not the package, off the path
+)  # first of all: this folder's priors.py is not the package, and it takes it off the path
+from machine import resident_mib
 
 import priors
 
@@ -92,7 +92,7 @@ def memory(kind: str) -> Rows:
     bits, prior = codes(200_000, 256), priors.create(kind, dim=256, **MEMORY.get(kind, {}))
     seconds, _ = timed(lambda: prior.fit(bits))
     prior.sample(20_000)
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
+    peak = resident_mib() / 2**10
     return [(f"{kind}: peak memory at 200,000 × 256 (fit {seconds:.0f} s)", peak, peak, "GiB", "< 2")]
 
 
@@ -141,7 +141,7 @@ def main() -> None:
     lines += ["", f"Measured on {machine()}; seed 0.", "", "Command: `python benchmarks/priors.py`", ""]
     if arguments.out:
         arguments.out.parent.mkdir(parents=True, exist_ok=True)
-        arguments.out.write_text("\n".join(lines))
+        arguments.out.write_text("\n".join(lines), encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -24,7 +24,7 @@ def comparison(run: str) -> Facts:
     """What one run's comparison says."""
     path = Path(run)
     file = path if path.suffix == ".json" else path / "priors" / "comparison.json"
-    facts: Facts = json.loads(file.read_text())
+    facts: Facts = json.loads(file.read_text(encoding="utf-8"))
     return facts
 
 

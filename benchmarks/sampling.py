@@ -2,8 +2,8 @@
 
 The peer is an unconditional ``UNet2DModel`` with the same levels, blocks and attention, run by ``DDIMPipeline``; ours
 decodes random bits with DDIM at the same number of steps, from its noise streams to uint8 images, with the keys and
-values of the bits computed once per image, and for comparison once per step. Rounds alternate in one process; the table
-shows medians and the medians of the rounds' ratios.
+values of the bits computed once per image, and for comparison once per step; on a GPU also without CUDA graphs. Rounds
+alternate in one process; the table shows medians and the medians of the rounds' ratios.
 
     python benchmarks/sampling.py --preset fashion-mnist --rounds 7
 """
@@ -11,20 +11,22 @@ shows medians and the medians of the rounds' ratios.
 from __future__ import annotations
 
 import argparse
-import platform
 import statistics
 import time
 from collections.abc import Callable
+from itertools import product
 
 import diffusers
 import numpy as np
 import torch
 from diffusers import DDIMPipeline, DDIMScheduler, UNet2DModel
+from machine import wait, words
 from torch import Tensor, nn
 
 from dmzcli.config import Config, parse, preset
 from dmzcli.diffusion.samplers import create
 from dmzcli.generation.decode import decode
+from dmzcli.model import replay
 from dmzcli.model.autoencoder import Autoencoder
 from dmzcli.system.devices import pick
 
@@ -69,13 +71,26 @@ class Uncached(nn.Module):
         return lambda x, t: self.model.denoiser(bits, precision)(x, t)
 
 
+def unrecorded(run: Callable[[], object]) -> Callable[[], None]:
+    """The same without CUDA graphs, which serve small batches."""
+
+    def made() -> None:
+        pixels, replay.PIXELS = replay.PIXELS, 0
+        try:
+            run()
+        finally:
+            replay.PIXELS = pixels
+
+    return made
+
+
 def main() -> None:
     """Prints the table."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--preset", default="fashion-mnist", choices=sorted(SHAPES))
-    parser.add_argument("--batch-size", type=int, default=32)
+    parser.add_argument("--batch-size", type=int, nargs="+", default=[32])
     parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--steps", type=int, nargs="+", default=[10, 50])
     parser.add_argument(
@@ -83,7 +98,7 @@ def main() -> None:
     )
     parser.add_argument("--device")
     arguments = parser.parse_args()
-    device, batch, precision = pick(arguments.device), arguments.batch_size, arguments.precision
+    device, precision = pick(arguments.device), arguments.precision
     config = parse(preset(arguments.preset), "preset").resolved(*SHAPES[arguments.preset])
     torch.manual_seed(0)
     models: dict[str, nn.Module] = {}
@@ -92,26 +107,29 @@ def main() -> None:
         model = Autoencoder(config.model_copy(update={"model": changed})).to(device).eval()
         models |= {name: model, f"{name}, keys and values every step": Uncached(model)}
     theirs, generator = peer(config, device), torch.Generator(device)
-    bits = np.random.default_rng(0).integers(0, 2, (batch, config.model.bits), np.uint8)
-    device_name = torch.cuda.get_device_name(device) if device.type == "cuda" else platform.machine()
     print(
-        f"device {device} ({device_name}, {torch.get_num_threads()} threads), torch {torch.__version__}, "
-        f"diffusers {diffusers.__version__}, preset {arguments.preset}, batch {batch}, precision {precision}, "
-        f"{arguments.rounds} alternating rounds, seed 0\n"
+        f"{words(device)}, diffusers {diffusers.__version__}, preset {arguments.preset}, "
+        f"precision {precision}, {arguments.rounds} alternating rounds, seed 0\n"
     )
-    print("| T | model | parameters | images/s, median | slowest - fastest round | dmz / this |")
-    print("|---|---|---|---|---|---|")
-    for steps in arguments.steps:
+    print("| batch | T | model | parameters | images/s, median | slowest - fastest round | dmz / this |")
+    print("|---|---|---|---|---|---|---|")
+    for batch, steps in product(arguments.batch_size, arguments.steps):
+        bits = np.random.default_rng(0).integers(0, 2, (batch, config.model.bits), np.uint8)
         sampler = create("ddim", config.diffusion, steps)
         runs: dict[str, tuple[nn.Module, Callable[[], object]]] = {
             name: (
                 model,
-                lambda m=model, s=sampler: decode(m, bits, s, range(batch), 0, batch, precision=precision),
+                lambda m=model, b=bits, s=sampler: decode(
+                    m, b, s, range(len(b)), 0, len(b), precision=precision
+                ),
             )
             for name, model in models.items()
         }
 
-        def pipeline(steps: int = steps) -> None:
+        if device.type == "cuda":
+            runs["dmz, no CUDA graphs"] = (models["dmz"], unrecorded(runs["dmz"][1]))
+
+        def pipeline(batch: int = batch, steps: int = steps) -> None:
             with torch.autocast(device.type, torch.bfloat16, enabled=precision == "bf16"):
                 theirs(batch, generator=generator.manual_seed(0), num_inference_steps=steps, output_type="np")
 
@@ -123,8 +141,7 @@ def main() -> None:
             for name, (_, run) in runs.items():
                 start = time.perf_counter()
                 run()
-                if device.type == "cuda":
-                    torch.cuda.synchronize()
+                wait(device)
                 seconds[name].append(time.perf_counter() - start)
         for name, (model, _) in runs.items():
             rates = sorted(batch / s for s in seconds[name])
@@ -135,7 +152,7 @@ def main() -> None:
                 if not k.removeprefix("unet.model.").startswith("encoder")
             )
             print(
-                f"| {steps} | {name} | {size:,} | {statistics.median(rates):.1f} "
+                f"| {batch} | {steps} | {name} | {size:,} | {statistics.median(rates):.1f} "
                 f"| {rates[0]:.1f} - {rates[-1]:.1f} | {ratio:.2f} |"
             )
 

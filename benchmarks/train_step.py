@@ -5,7 +5,8 @@ turns, in one process; the table shows the median of the rounds, and the ratio t
 and bottleneck with diffusers' ``UNet2DConditionModel`` as the denoiser, its cross-attention fed with one token of the
 bits. Its transformer blocks carry a self-attention and a feed-forward layer of their own, so "the same size" has two
 meanings, and both are measured: the same channels at every level, and the channels (in steps of 4) that bring the
-number of parameters nearest to ours.
+number of parameters nearest to ours. Compiled, ours is compiled region by region and the peer's U-Net as a whole. The
+peak is that of matrix products, measured here.
 
     python benchmarks/train_step.py --preset fashion-mnist --rounds 10
 """
@@ -13,8 +14,7 @@ number of parameters nearest to ours.
 from __future__ import annotations
 
 import argparse
-import platform
-import resource
+import math
 import statistics
 import subprocess
 import sys
@@ -24,7 +24,9 @@ from collections.abc import Callable
 import diffusers
 import torch
 from diffusers import UNet2DConditionModel
+from machine import matrix_peak, resident_mib, wait, words
 from torch import Tensor, nn
+from torch.utils.flop_counter import FlopCounterMode
 
 from dmzcli.config import Config, parse, preset
 from dmzcli.diffusion.process import Diffusion
@@ -109,15 +111,25 @@ def stepper(model: nn.Module, config: Config, device: torch.device, batch: int) 
         optimizer.step()
         optimizer.zero_grad(set_to_none=True)
         average.update(model, 1)
-        if device.type == "cuda":
-            torch.cuda.synchronize()
+        wait(device)
 
     return step
 
 
-def resident_mib() -> float:
-    """The most memory that this process has held so far."""
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+def flops_of(make: Callable[[], nn.Module], config: Config) -> float:
+    """Operations of one image's forward and backward pass, as :func:`dmzcli.training.cost.flops` counts them."""
+    with torch.device("meta"):
+        model = make().train()
+        shape = (2, config.data.channels, config.data.size, config.data.size)
+        x, t, noise = (
+            torch.empty(shape),
+            torch.zeros(2, dtype=torch.long),
+            torch.empty(2, config.model.bits, 2),
+        )
+    kernel = torch.nn.attention.sdpa_kernel(torch.nn.attention.SDPBackend.MATH)
+    with FlopCounterMode(display=False) as counter, kernel:
+        model(x, x, t, noise).sum().backward()
+    return counter.get_total_flops() / 2
 
 
 def peak_mib(name: str) -> float:
@@ -142,7 +154,8 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--preset", default="fashion-mnist", choices=sorted(SHAPES))
-    parser.add_argument("--batch-size", type=int, default=64)
+    parser.add_argument("--batch-size", type=int, nargs="+", default=[64])
+    parser.add_argument("--compiled", action="store_true", help="also compiled")
     parser.add_argument("--rounds", type=int, default=10)
     parser.add_argument("--precision", default="no", choices=["no", "bf16"])
     parser.add_argument("--device")
@@ -152,7 +165,7 @@ def main() -> None:
         help="only print this model's peak memory, in MiB",
     )
     arguments = parser.parse_args()
-    device, batch = pick(arguments.device), arguments.batch_size
+    device = pick(arguments.device)
     config = parse(preset(arguments.preset), "preset").resolved(*SHAPES[arguments.preset])
     config = config.model_copy(
         update={"training": config.training.model_copy(update={"precision": arguments.precision})}
@@ -167,41 +180,70 @@ def main() -> None:
     }
     if arguments.alone:
         before = resident_mib()
-        alone(makers[arguments.alone](), config, device, batch, before)
+        alone(makers[arguments.alone](), config, device, arguments.batch_size[0], before)
         return
     memory = {name: peak_mib(name) for name in makers}
-    models = {name: make() for name, make in makers.items()}
-    steps = {name: stepper(model, config, device, batch) for name, model in models.items()}
+    peak = matrix_peak(device, arguments.precision)
+    print(
+        f"{words(device)}, diffusers {diffusers.__version__}, preset {arguments.preset}, precision "
+        f"{arguments.precision}, {arguments.rounds} alternating rounds, seed 0; matrix peak {peak / 1e12:.2f} TFLOP/s; "
+        f"memory at batch {arguments.batch_size[0]}, uncompiled\n"
+    )
+    print(
+        "| batch | model | parameters | images/s, median | slowest - fastest round | dmz / this | of the peak "
+        "| peak memory, MiB | first step, s |"
+    )
+    print("|---|---|---|---|---|---|---|---|---|")
+    for batch in arguments.batch_size:
+        table(makers, config, device, batch, arguments.rounds, arguments.compiled, peak, memory)
+
+
+def table(
+    makers: dict[str, Callable[[], nn.Module]],
+    config: Config,
+    device: torch.device,
+    batch: int,
+    rounds: int,
+    compiled: bool,
+    peak: float,
+    memory: dict[str, float],
+) -> None:
+    """Prints the rows of one batch size; models that the memory does not hold are left out."""
+    models: dict[str, nn.Module] = {}
+    steps: dict[str, Callable[[], None]] = {}
+    begun: dict[str, float] = {}
+    for name, make in makers.items():
+        for kind in ("", ", compiled") if compiled else ("",):
+            start = time.perf_counter()
+            try:
+                model = make()
+                if kind:
+                    model.unet.compile() if isinstance(model, Peer) else model.backbone.compile_regions()
+                step = stepper(model, config, device, batch)
+                step()
+            except torch.cuda.OutOfMemoryError:
+                torch.cuda.empty_cache()
+                continue
+            models[name + kind], steps[name + kind] = model, step
+            begun[name + kind] = time.perf_counter() - start
     seconds: dict[str, list[float]] = {name: [] for name in models}
-    for step in steps.values():
-        step()
-    for _ in range(arguments.rounds):
+    for _ in range(rounds):
         for name, step in steps.items():
             start = time.perf_counter()
             step()
             seconds[name].append(time.perf_counter() - start)
-    name = (
-        torch.cuda.get_device_name(device)
-        if device.type == "cuda"
-        else platform.processor() or platform.machine()
-    )
-    print(
-        f"device {device} ({name}, {torch.get_num_threads()} threads), torch {torch.__version__}, "
-        f"diffusers {diffusers.__version__}, preset {arguments.preset}, batch {batch}, "
-        f"precision {arguments.precision}, {arguments.rounds} alternating rounds, seed 0\n"
-    )
-    print("| model | parameters | images/s, median | slowest - fastest round | peak memory, MiB |")
-    print("|---|---|---|---|---|")
     for name, model in models.items():
         rates = sorted(batch / s for s in seconds[name])
+        beside = "dmz, compiled" if name.endswith("compiled") else "dmz"
+        pairs = zip(seconds.get(beside, []), seconds[name], strict=False)
+        ratio = statistics.median(d / o for o, d in pairs) if beside in seconds else math.nan
+        rate, kept = statistics.median(rates), memory.get(name)
         print(
-            f"| {name} | {parameters(model):,} | {statistics.median(rates):.1f} | {rates[0]:.1f} - {rates[-1]:.1f} "
-            f"| {memory[name]:.0f} |"
+            f"| {batch} | {name} | {parameters(model):,} | {rate:.1f} | {rates[0]:.1f} - {rates[-1]:.1f} "
+            f"| {ratio:.2f} | {rate * flops_of(makers[name.removesuffix(', compiled')], config) / peak:.1%} "
+            f"| {'' if kept is None else f'{kept:.0f}'} | {begun[name]:.1f} |",
+            flush=True,
         )
-    print()
-    for name in list(models)[1:]:
-        ratio = statistics.median(d / o for o, d in zip(seconds["dmz"], seconds[name], strict=True))
-        print(f"dmz / {name}: {ratio:.2f} times the images/s (median of the rounds' ratios)")
 
 
 if __name__ == "__main__":

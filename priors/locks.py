@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -18,8 +19,13 @@ except ImportError:  # Windows
     import msvcrt
 
     def _lock(handle: int) -> None:
-        with suppress(OSError):
-            msvcrt.locking(handle, msvcrt.LK_LOCK, 1)  # type: ignore[attr-defined, unused-ignore]
+        while True:
+            try:
+                msvcrt.locking(handle, msvcrt.LK_LOCK, 1)  # type: ignore[attr-defined, unused-ignore]
+            except OSError as error:
+                if error.errno in (errno.EACCES, errno.EDEADLK):  # it tries for ten seconds
+                    continue
+            return
 
 
 @contextmanager

@@ -189,7 +189,7 @@ def _read(folder: Path, path: Path, text: bytes) -> tuple[dict[str, Any], State]
 def _content(path: Path, limit: int | None = None) -> bytes:
     """The bytes of a regular file: a FIFO or a device would be waited for, or never end."""
     with _refusals(path):
-        number = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
+        number = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0))
         regular = stat.S_ISREG(os.fstat(number).st_mode)
         if not regular:
             os.close(number)

@@ -251,11 +251,11 @@ class TrainingConfig(_Section):
         False, description="compute the U-Net's activations again for the backward pass: less memory, slower"
     )
     compile: Annotated[bool, FREE] = Field(
-        False, description="compile the U-Net: slow to start, then faster on a GPU"
+        False, description="compile the U-Net block by block: some time at the start, then faster on a GPU"
     )
     channels_last: Annotated[bool, FREE] = Field(
         False,
-        description="keep the U-Net's channels next to each other in memory, as bf16 convolutions like it",
+        description="with compile: the U-Net's channels next to each other in memory, as bf16 convolutions like it",
     )
     seed: int = Field(0, ge=0, lt=2**31)
     log_every: Annotated[int, FREE] = Field(50, ge=1, le=MOST)

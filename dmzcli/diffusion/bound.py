@@ -99,9 +99,9 @@ def strata(timesteps: int, every: int) -> tuple[Array, Array]:
 
 
 def prior_term(process: Diffusion, x0: Tensor) -> Tensor:
-    """KL(q(x_T | x_0) ‖ N(0, I)) in bits per dimension, (B,)."""
+    """KL(q(x_T | x_0) ‖ N(0, I)) in bits per dimension, float64 (B,) on the CPU."""
     power = process.level(len(process) - 1).signal ** 2
-    kl = 0.5 * (power * x0.double() ** 2 - power - math.log1p(-power))
+    kl = 0.5 * (power * x0.cpu().double() ** 2 - power - math.log1p(-power))
     return kl.flatten(1).mean(1) / math.log(2)
 
 
@@ -124,7 +124,7 @@ def bound_terms(
         generators: The images' own randomness, (B,).
 
     Returns:
-        Bits per dimension for each process, float64 (B, S).
+        Bits per dimension for each process, float64 (B, S) on the CPU: MPS has no float64.
     """
     first = processes[0]
     starts, lengths = strata(len(first), every)
@@ -135,5 +135,5 @@ def bound_terms(
         x_t = first.add_noise(x0, index, torch.from_numpy(drawn).to(x0))
         output = denoiser(x_t, first.model_timesteps(index))
         for process, column in zip(processes, columns, strict=True):
-            column.append(process.variational_term(output, x0, x_t, index, clip).double())
-    return [torch.stack(column, 1) for column in columns]
+            column.append(process.variational_term(output, x0, x_t, index, clip))
+    return [torch.stack(column, 1).cpu().double() for column in columns]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+import struct
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
@@ -32,8 +34,11 @@ def dynamic(x0: Tensor, percentile: float = PERCENTILE) -> Tensor:
     C. Saharia et al., "Photorealistic Text-to-Image Diffusion Models with Deep Language Understanding", 2022,
     arXiv 2205.11487, section 2.3.
     """
-    values = x0.abs().flatten(1)
-    s = values.float().quantile(percentile, dim=1).clamp_min(1).to(x0.dtype)[:, None, None, None]
+    values = x0.abs().flatten(1).float().sort(dim=1).values
+    # torch's own quantile takes the rank in float64 on the device, and MPS has none. The rounding is torch's.
+    rank = struct.unpack("f", struct.pack("f", percentile))[0] * (values.shape[1] - 1)
+    below = values[:, math.floor(rank)]
+    s = below.lerp(values[:, math.ceil(rank)], rank % 1).clamp_min(1).to(x0.dtype)[:, None, None, None]
     return x0.clamp(-s, s) / s
 
 

@@ -49,7 +49,7 @@ class Timesteps(ABC):
             Timesteps int64 (B,), and weights float32 (B,).
         """
         p = self.probabilities()
-        index = np.searchsorted(np.cumsum(p), uniforms.double().cpu().numpy(), side="right")
+        index = np.searchsorted(np.cumsum(p), uniforms.cpu().double().numpy(), side="right")
         index = np.minimum(index, len(p) - 1)  # the sum may round below 1
         weights = self.weights(p[index]).astype(np.float32)
         return torch.from_numpy(index).to(uniforms.device), torch.from_numpy(weights).to(uniforms.device)
@@ -146,7 +146,7 @@ class LossSecondMoment(Timesteps):
 
     def update(self, index: Tensor, losses: Tensor) -> None:
         """Remembers unweighted losses (B,) of timesteps (B,), the oldest forgotten first."""
-        for t, loss in zip(index.tolist(), losses.double().tolist(), strict=True):
+        for t, loss in zip(index.tolist(), losses.tolist(), strict=True):
             self.history[t, self.counts[t] % HISTORY] = loss
             self.counts[t] += 1
 

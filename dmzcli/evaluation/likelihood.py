@@ -74,8 +74,8 @@ def bound(
         with torch.no_grad():
             codes = model.bits(x0) if model.dim else None
             denoiser = model.denoiser(codes)
-        terms.append([part.cpu().numpy() for part in bound_terms(processes, denoiser, x0, every, generators)])
-        priors.append(prior_term(process, x0).cpu().numpy())
+        terms.append([part.numpy() for part in bound_terms(processes, denoiser, x0, every, generators)])
+        priors.append(prior_term(process, x0).numpy())
         if log_prob is not None and codes is not None:
             costs.append(-log_prob(codes.cpu().numpy()) / math.log(2) / x0[0].numel())
         done(start + len(x0))

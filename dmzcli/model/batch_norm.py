@@ -101,6 +101,6 @@ def remeasure(network: nn.Module, batches: Iterable[Tensor]) -> None:
         if images:
             assert layer.running_mean is not None and layer.running_var is not None
             mean, square = total / images
-            layer.running_mean.copy_(mean)
-            layer.running_var.copy_(square - mean**2)
+            layer.running_mean.copy_(mean.float())
+            layer.running_var.copy_((square - mean**2).float())
     network.eval()

@@ -9,7 +9,7 @@ network with imported weights first computes what it computed before.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Literal, cast
@@ -199,6 +199,14 @@ class UNet(Backbone):
                 self.output_blocks.append(Stage(layers))
         self.out = nn.Sequential(
             norm(current), FreshSiLU(), zeroed(nn.Conv2d(current, config.out_channels, 3, padding=1))
+        )
+
+    def regions(self) -> Iterator[nn.Module]:
+        """Residual blocks, and attention on the image and on the bits: most of the arithmetic, in a dozen shapes."""
+        return (
+            module
+            for module in self.modules()
+            if isinstance(module, ResBlock | AttentionBlock | CrossAttention)
         )
 
     @classmethod

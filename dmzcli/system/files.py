@@ -56,7 +56,7 @@ def atomic(path: str | Path) -> Iterator[Path]:
         try:
             temporary.touch(exist_ok=False)
             yield temporary
-            with temporary.open("rb") as stream:
+            with temporary.open("r+b") as stream:  # Windows flushes nothing that is open for reading alone
                 os.fsync(stream.fileno())
             temporary.replace(path)
         finally:
@@ -110,7 +110,13 @@ def load_tensors(path: str | Path) -> tuple[dict[str, torch.Tensor], dict[str, s
     """
     path = Path(path)
     with _tensor_file(path) as stream:
-        return check(path, list(stream.keys()), stream.get_tensor, stream.metadata() or {})
+
+        def copied(name: str) -> torch.Tensor:
+            # A view of the file would keep it mapped, so that Windows replaces it by nothing, and change with it.
+            tensor: torch.Tensor = stream.get_tensor(name).clone()
+            return tensor
+
+        return check(path, list(stream.keys()), copied, stream.metadata() or {})
 
 
 def load_signed(path: str | Path) -> tuple[dict[str, torch.Tensor], dict[str, str], str]:

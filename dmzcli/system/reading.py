@@ -22,6 +22,8 @@ JSON_BYTES = 64 << 20
 """Most bytes of a JSON file, and of a list in a text file."""
 DEPTH = 64
 """Most levels of lists and objects in JSON, far below what Python's own recursion takes."""
+_UNTOUCHED = sum(getattr(os, name, 0) for name in ("O_NONBLOCK", "O_CLOEXEC", "O_BINARY"))
+"""Flags of the systems that have them: wait for no FIFO, stay in this process, and leave line ends as they are."""
 _UNSIZED = 1 << 20
 """Bytes that are asked for where the system tells no size."""
 UNPACKED_BYTES = 1 << 30
@@ -51,7 +53,7 @@ def opened(path: str | Path) -> Iterator[BufferedReader]:
         UserError: There is none, it may not be read, or it is no regular file.
     """
     try:
-        number = os.open(path, os.O_RDONLY | os.O_NONBLOCK | getattr(os, "O_CLOEXEC", 0))
+        number = os.open(path, os.O_RDONLY | _UNTOUCHED)
     except OSError as error:
         check_regular(path)  # a socket cannot be opened at all
         raise refusal(error, path) from error

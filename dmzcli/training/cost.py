@@ -136,7 +136,8 @@ def measure(config: Config, device: str | None = None) -> dict[str, Any]:
             timeout=PATIENCE,
         )
     except subprocess.TimeoutExpired as late:
-        lines = (late.stdout or b"").decode().splitlines(keepends=True)
+        said = late.stdout or ""  # bytes, or on Windows text
+        lines = (said.decode() if isinstance(said, bytes) else said).splitlines(keepends=True)
         whole = [line for line in lines if line.endswith("\n")]
         return (
             json.loads(whole[-1])

@@ -96,6 +96,10 @@ def train(
         choice = settled_precision(config, device, checkpoint_facts(run).get("precision"))
         if choice.note:
             talk.say(choice.note)
+        if config.training.channels_last and not config.training.compile:
+            talk.say(
+                "training.channels_last is left out: it is slower unless training.compile is true as well"
+            )
         trainer = Trainer(config, dataset, run, accelerator(device, choice.precision))
         talk.say(str(trainer.feed))
         resumed = trainer.resume()

@@ -74,12 +74,12 @@ class Trainer:
         self.diffusion = Diffusion(config.diffusion)
         bare = build(config).to(engine.device)
         self.dim = bare.dim
-        if training.channels_last:
+        if training.compile and training.channels_last:  # alone it is slower
             bare.backbone.to(memory_format=torch.channels_last)
         self.average = Average(bare, law(training))
         bare.backbone.checkpointing = training.checkpoint_activations
         if training.compile:
-            bare.backbone.compile()
+            bare.backbone.compile_regions()
         self.model = engine.prepare(bare)
         self.bare: Autoencoder = engine.unwrap_model(self.model)
         self.optimizer = optimizers.create(self.bare, training)

@@ -23,6 +23,15 @@ def test_dynamic_is_saharias():
     assert torch.equal(dynamic(x0, 1.0), x0 / 100)
 
 
+@pytest.mark.parametrize("percentile", [1e-3, 0.5, 0.9, 0.995, 1 - 1e-9, 1.0])
+@pytest.mark.parametrize("pixels", [1, 7, 3072])
+def test_the_percentile_is_torchs_quantile(percentile, pixels):
+    """Up to its rounding: versions of torch take the rank in float32 or in float64, 1e-7 of 3,072 pixels apart."""
+    x0 = 10 * torch.randn(4, pixels, 1, 1, generator=torch.Generator().manual_seed(pixels))
+    s = x0.abs().flatten(1).quantile(percentile, dim=1).clamp_min(1)[:, None, None, None]
+    torch.testing.assert_close(dynamic(x0, percentile), x0.clamp(-s, s) / s, rtol=1e-4, atol=1e-5)
+
+
 def test_an_image_is_scaled_by_its_own_pixels():
     x0 = torch.stack([torch.full((1, 4, 4), 0.5), torch.full((1, 4, 4), 8.0)])
     assert torch.equal(dynamic(x0)[0], x0[0]) and torch.equal(dynamic(x0)[1], torch.ones(1, 4, 4))
