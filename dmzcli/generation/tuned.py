@@ -6,19 +6,40 @@ Importing it imports no torch.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
 from dmzcli.errors import UserError
 from dmzcli.runs import Run
 from dmzcli.system.files import read_json, write_json
 
-if TYPE_CHECKING:
-    from dmzcli.generation.recipe import Recipe
-
 FORMAT, VERSION = "dmz-tuned-steps", 1
 
 
-def key(recipe: Recipe) -> dict[str, Any]:
+class How(Protocol):
+    """What is asked of a :class:`~dmzcli.generation.recipe.Recipe` here."""
+
+    @property
+    def sampler(self) -> str:
+        """Name of a sampler."""
+
+    @property
+    def steps(self) -> int:
+        """T."""
+
+    @property
+    def eta(self) -> float:
+        """Noise of a step."""
+
+    @property
+    def threshold(self) -> str:
+        """Bound of each estimate of the image."""
+
+    @property
+    def percentile(self) -> float:
+        """Percentile of the dynamic threshold."""
+
+
+def key(recipe: How) -> dict[str, Any]:
     """What the tuned timesteps of a recipe depend on, besides the weights."""
     from dmzcli.diffusion.samplers import sampler_class
 
@@ -27,7 +48,7 @@ def key(recipe: Recipe) -> dict[str, Any]:
     return facts | ({"percentile": recipe.percentile} if recipe.threshold == "dynamic" else {})
 
 
-def check_deterministic(recipe: Recipe) -> None:
+def check_deterministic(recipe: How) -> None:
     """Raises UserError where a sampler adds noise: its image of few steps is another one than that of many."""
     from dmzcli.diffusion.samplers import sampler_class
 
@@ -49,7 +70,7 @@ def entries_of(run: Run) -> list[dict[str, Any]]:
     return stored["entries"] if stored is not None and stored["weights"] == run.weights_hash else []
 
 
-def timesteps_of(run: Run, recipe: Recipe) -> tuple[int, ...]:
+def timesteps_of(run: Run, recipe: How) -> tuple[int, ...]:
     """The tuned timesteps of a recipe, ascending.
 
     Raises:

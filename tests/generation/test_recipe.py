@@ -87,7 +87,7 @@ def test_the_command_lists_what_the_registries_hold(dmz):
     """All names, each with the line that its registry has of it."""
     ended = dmz("sample", "--samplers", "--json").json
     assert ended["samplers"] == {name: samplers.sampler_class(name).summary for name in samplers.available()}
-    assert sorted(ended["spacings"]) == spacings() and "dynamic" in ended["thresholds"]
+    assert sorted(ended["spacings"]) == sorted([*spacings(), "tuned"]) and "dynamic" in ended["thresholds"]
     text = dmz("sample", "--samplers").out
     for group, entries in ended.items():
         assert f"{group}:" in text
