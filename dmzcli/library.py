@@ -20,7 +20,6 @@ from dmzcli.codes.encode import bits_of
 from dmzcli.codes.given import given_draws
 from dmzcli.config import Config
 from dmzcli.diffusion.inversion import usual_steps
-from dmzcli.diffusion.samplers import create
 from dmzcli.errors import UserError
 from dmzcli.generation import decode as generation
 from dmzcli.generation.recipe import Recipe
@@ -42,6 +41,7 @@ class Sampling(TypedDict, total=False):
     threshold: str
     percentile: float
     precision: str
+    timesteps: tuple[int, ...] | None
 
 
 class Model:
@@ -189,8 +189,9 @@ class Model:
         elif self.dim:
             bits = self.encode(images)
         diffusion = self.config.diffusion
-        steps = usual_steps(diffusion, spacing) if steps is None else steps
-        ddim = create("ddim", diffusion, steps, spacing)
+        if steps is None:
+            steps = usual_steps(diffusion, spacing)
+        ddim = Recipe("ddim", steps, spacing).of(self.run).create(diffusion)
         batch = batch_size or generation.usual_batch(self.autoencoder)
         return generation.invert(self.autoencoder, images, bits, ddim, batch)
 
@@ -242,7 +243,7 @@ class Model:
         noise: NDArray[np.float32] | None = None,
         first: int = 0,
     ) -> Array:
-        recipe = recipe.on(self.autoencoder.device, self.config)
+        recipe = recipe.of(self.run).on(self.autoencoder.device, self.config)
         batch = batch_size or generation.usual_batch(self.autoencoder)
         sampler = recipe.create(self.config.diffusion)
         return generation.decode(

@@ -24,6 +24,7 @@ from dmzcli.commands import (
     sample,
     sweep_steps,
     train,
+    tune_steps,
 )
 from dmzcli.commands.usage import check_arguments
 from dmzcli.version import __version__
@@ -89,6 +90,7 @@ app.command("sample")(sample.sample)
 app.command("probe")(probe.probe)
 app.command("evaluate")(evaluate.evaluate)
 app.command("sweep-steps")(sweep_steps.sweep_steps)
+app.command("tune-steps")(tune_steps.tune_steps)
 app.command("likelihood")(likelihood.likelihood)
 app.command("report")(report.report)
 app.command("info")(info.info)

@@ -15,6 +15,7 @@ _IMAGES = (
     "count",
     "steps",
     "sampler",
+    "spacing",
     "precision",
     "split",
     "margin",
@@ -26,7 +27,7 @@ _IMAGES = (
 )
 
 
-@common.recipe_options("steps", "sampler", "precision", steps=10)
+@common.recipe_options("steps", "sampler", "spacing", "precision", steps=10)
 def compare_priors(
     context: typer.Context,
     bits: Annotated[Path | None, typer.Argument(help="A bit table; by default the newest.")] = None,
@@ -137,7 +138,7 @@ def compare_priors(
         common.tell_stopped(talk, chosen)
         model = chosen.load_model(where)
         chosen.check_made(path, table.model)
-        recipe = recipe.on(where, model.config)
+        recipe = recipe.of(chosen).on(where, model.config)
         sampler = recipe.create(model.config.diffusion)
         dataset = common.load_dataset(talk, reference_data(None, chosen, of_data, data_dir))
         if dataset.identity != table.dataset:
@@ -153,6 +154,7 @@ def compare_priors(
             *(model, sampler, dataset, split, extractor, count, seed, batch, precision, talk),
             weights=chosen.weights_hash,
             keep=folder / "images",
+            spacing=recipe.spacing,
         )
     if images is not None and images.count < ENOUGH:
         talk.say(f"warning: {few('images', count)}")

@@ -104,7 +104,7 @@ def sweep_steps(
     where = pick(device)
     common.tell_stopped(talk, chosen)
     recipe = recipe.on(where, chosen.config)
-    check(names, numbers, count, [chosen.config.diffusion] if kinds else [], recipe)
+    check(names, numbers, count, [chosen] if kinds else [], recipe)
     model = chosen.load_model(where)
     if model.dim == 0:  # a plain model by itself
         plain, kinds = plain or chosen.path, ["plain"]

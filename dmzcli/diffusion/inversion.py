@@ -6,10 +6,12 @@ import torch
 from torch import Tensor
 
 from dmzcli.config import DiffusionConfig
+from dmzcli.diffusion.names import TUNED
 from dmzcli.diffusion.process import Diffusion
 from dmzcli.diffusion.samplers import create
 from dmzcli.diffusion.samplers.base import Denoiser
 from dmzcli.diffusion.spacings import NoStride
+from dmzcli.errors import UserError
 
 USUAL_STEPS = 100
 
@@ -18,8 +20,10 @@ def usual_steps(config: DiffusionConfig, spacing: str | None = None) -> int:
     """The T of an inversion where none is asked for: 100, or the most below that DDIM's spacing takes.
 
     Raises:
-        UserError: The spacing is unknown.
+        UserError: The spacing is unknown, or ``tuned``, which is for one T.
     """
+    if spacing == TUNED:
+        raise UserError("tuned timesteps are those of one T, and none is given", "say how many steps")
     for steps in range(min(USUAL_STEPS, config.timesteps), 1, -1):
         try:
             create("ddim", config, steps, spacing)

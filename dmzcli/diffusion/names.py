@@ -9,6 +9,8 @@ from dmzcli.errors import UserError, did_you_mean
 
 SAMPLERS = ("ancestral", "ddim", "dpm++", "dpm++-sde", "unipc")
 SPACINGS = ("uniform", "ddim", "leading", "trailing", "quadratic", "leading-quadratic", "log-snr")
+TUNED = "tuned"
+"""The spacing that is a run's own: timesteps that were searched for, and no function of the process and T."""
 
 
 def known(noun: str) -> set[str]:
@@ -20,7 +22,8 @@ def known(noun: str) -> set[str]:
     module = sys.modules.get(
         "dmzcli.diffusion.samplers.base" if noun == "sampler" else "dmzcli.diffusion.spacings"
     )
-    return names | set(getattr(module, f"{noun.upper()}S").entries if module else ())
+    own = {TUNED} if noun == "spacing" else set()
+    return names | own | set(getattr(module, f"{noun.upper()}S").entries if module else ())
 
 
 def check(noun: str, name: str) -> None:

@@ -19,12 +19,13 @@ spacing                timesteps
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from dmzcli.config import DiffusionConfig
+from dmzcli.diffusion.names import TUNED
 from dmzcli.diffusion.process import Diffusion
 from dmzcli.errors import UserError
 from dmzcli.system.registry import Registry, check_texts
@@ -129,7 +130,19 @@ def _distinct(numbers: Array, timesteps: int) -> Array:
     return np.minimum(whole, timesteps - len(whole) + order)
 
 
-def spaced_timesteps(config: DiffusionConfig, steps: int, spacing: str = "uniform") -> Array:
+def _given(config: DiffusionConfig, steps: int, timesteps: Sequence[int]) -> Array:
+    """Timesteps that are named one by one."""
+    given = np.asarray(timesteps)
+    whole = given.shape == (steps,) and np.issubdtype(given.dtype, np.integer)
+    if not (whole and given[0] >= 0 and given[-1] < config.timesteps and (np.diff(given) > 0).all()):
+        raise UserError(
+            f"{list(timesteps)} are not {steps} ascending timesteps of a model of {config.timesteps}",
+            "tune the run's timesteps anew with dmz tune-steps",
+        )
+    return given.astype(np.int64)
+
+
+def spaced_timesteps(config: DiffusionConfig, steps: int, spacing: str | Sequence[int] = "uniform") -> Array:
     """The timesteps that a process of fewer steps keeps: ascending, distinct, int64 (steps,).
 
     Where a dense end of a spacing asks for the same timestep twice, its neighbors above are taken. A single step
@@ -138,12 +151,19 @@ def spaced_timesteps(config: DiffusionConfig, steps: int, spacing: str = "unifor
     Arguments:
         config: The process that was trained.
         steps: Number of timesteps to keep.
-        spacing: A name of the table above, or of a registered spacing.
+        spacing: A name of the table above, or of a registered spacing; or the timesteps themselves, ascending.
 
     Raises:
-        UserError: The spacing is unknown, there are too few timesteps, no whole stride gives this many (``ddim``), or
-            another package's spacing gave something else than ascending timesteps.
+        UserError: The spacing is unknown or a run's own, there are too few timesteps, no whole stride gives this many
+            (``ddim``), or something else than ascending timesteps was given.
     """
+    if not isinstance(spacing, str):
+        return _given(config, steps, spacing)
+    if spacing == TUNED:
+        raise UserError(
+            "tuned timesteps are those of one run, and here is no run",
+            "name its timesteps themselves, or another spacing",
+        )
     choose = SPACINGS.get(spacing).timesteps
     if not 1 <= steps <= config.timesteps:
         raise UserError(

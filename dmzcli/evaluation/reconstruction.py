@@ -280,7 +280,7 @@ def evaluate_reconstructions(
     """
     model = run.load_model(device)
     model.check_images(dataset.images, "take the dataset that the run was trained on")
-    recipe = recipe.resolved(model.config.diffusion)
+    recipe = recipe.of(run).resolved(model.config.diffusion)
     sampler = recipe.create(model.config.diffusion)
     rows = spread(dataset.rows(split), count)
     pairs = reconstruct(

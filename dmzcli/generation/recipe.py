@@ -6,6 +6,7 @@ import math
 from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any, get_args
 
+from dmzcli.diffusion.names import TUNED
 from dmzcli.diffusion.thresholds import KINDS, PERCENTILE
 from dmzcli.errors import UserError, did_you_mean
 
@@ -14,6 +15,7 @@ if TYPE_CHECKING:
 
     from dmzcli.config import Config, DiffusionConfig
     from dmzcli.diffusion.samplers import Sampler
+    from dmzcli.runs import Run
 
 
 @dataclass(frozen=True)
@@ -29,6 +31,8 @@ class Recipe:
         percentile: Percentile of the dynamic threshold.
         precision: ``no`` (float32) or ``bf16`` for the network's evaluations; ``auto`` until device and network are
             known.
+        timesteps: The T timesteps themselves, ascending, where the spacing is ``tuned``; by default those of the run,
+            see :meth:`of`.
     """
 
     sampler: str = "ancestral"
@@ -38,6 +42,7 @@ class Recipe:
     threshold: str = "clip"
     percentile: float = PERCENTILE
     precision: str = "no"
+    timesteps: tuple[int, ...] | None = None
 
     def check(self) -> None:
         """What can be told of a recipe without a model, and without importing torch.
@@ -86,10 +91,24 @@ class Recipe:
             self, precision=choose("auto", device, config.model.width, size, count, gradients=False).precision
         )
 
+    def of(self, run: Run) -> Recipe:
+        """The recipe with a run's own timesteps, if its spacing is ``tuned``.
+
+        Raises:
+            UserError: The run's timesteps were not tuned for this sampler and T, or for other weights.
+        """
+        from dmzcli.generation.tuned import timesteps_of
+
+        if self.spacing != TUNED or self.timesteps is not None:
+            return self
+        return replace(self, timesteps=timesteps_of(run, self))
+
     def resolved(self, diffusion: DiffusionConfig) -> Recipe:
         """The recipe with the spacing that it has for a model's diffusion."""
         from dmzcli.diffusion.samplers import sampler_class
 
+        if self.timesteps is not None:
+            return replace(self, spacing=TUNED)
         return replace(self, spacing=self.spacing or sampler_class(self.sampler).usual_spacing(diffusion))
 
     def create(self, diffusion: DiffusionConfig) -> Sampler:
@@ -100,16 +119,17 @@ class Recipe:
         """
         from dmzcli.diffusion.samplers import create
 
-        return create(
-            self.sampler, diffusion, self.steps, self.spacing, self.eta, self.threshold, self.percentile
-        )
+        spacing = self.spacing if self.timesteps is None else self.timesteps
+        return create(self.sampler, diffusion, self.steps, spacing, self.eta, self.threshold, self.percentile)
 
     def facts(self) -> dict[str, Any]:
-        """As JSON; with the sampler's law, where that has changed since the first."""
+        """As JSON; with the sampler's law, where that has changed since the first, and timesteps that were tuned."""
         from dmzcli.diffusion.samplers import sampler_class
 
         law = sampler_class(self.sampler).law
-        return asdict(self) | ({} if law == 1 else {"law": law})
+        facts = asdict(self) | ({} if law == 1 else {"law": law})
+        del facts["timesteps"]
+        return facts if self.timesteps is None else {**facts, "timesteps": list(self.timesteps)}
 
 
 def choices() -> dict[str, dict[str, str]]:
@@ -117,7 +137,9 @@ def choices() -> dict[str, dict[str, str]]:
     from dmzcli.diffusion.samplers import SAMPLERS
     from dmzcli.diffusion.spacings import SPACINGS
 
-    return {"samplers": SAMPLERS.summaries(), "spacings": SPACINGS.summaries(), "thresholds": dict(KINDS)}
+    own = {TUNED: "searched for by dmz tune-steps, for one run, sampler and T"}
+    spacings = SPACINGS.summaries() | own
+    return {"samplers": SAMPLERS.summaries(), "spacings": spacings, "thresholds": dict(KINDS)}
 
 
 def listing() -> str:

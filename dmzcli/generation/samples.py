@@ -96,7 +96,8 @@ class Samples:
             name += f"-{how.threshold}" + (f"{how.percentile:g}" if how.threshold == "dynamic" else "")
         if how.precision != "no":
             name += f"-{how.precision}"
-        return f"{name}-{hashlib.sha256(f'{self.model} {self.prior_hash}'.encode()).hexdigest()[:6]}"
+        tuned = "" if how.timesteps is None else f" {list(how.timesteps)}"
+        return f"{name}-{hashlib.sha256(f'{self.model} {self.prior_hash}{tuned}'.encode()).hexdigest()[:6]}"
 
 
 def _restored(file: Path, shape: tuple[int, ...]) -> Array | None:
@@ -123,7 +124,7 @@ def _claim(out: Path, samples: Samples) -> None:
     card, facts = out / "plan.json", samples.facts()
     if card.exists():
         earlier = {**Samples("", "", "", 0, EARLIEST).facts(), **read_json(card)}
-        foreign = sorted(earlier.keys() - facts.keys() - {"classes", "law"})
+        foreign = sorted(earlier.keys() - facts.keys() - {"classes", "law", "timesteps"})
         if foreign or not isinstance(earlier["count"], int):
             what = f"it has {foreign[0]}" if foreign else "its count is no number"
             raise UserError(
@@ -326,7 +327,7 @@ def sample_run(
     """
     model = run.load_model(device)
     source = draw_bits(run, model.dim, prior, count, seed, temperature, given, classes)
-    recipe = recipe.resolved(model.config.diffusion)
+    recipe = recipe.of(run).resolved(model.config.diffusion)
     of = source.conditions
     samples = Samples(
         run.weights_hash, source.name, source.sha256, count, recipe, seed, temperature, of.chosen

@@ -1,7 +1,7 @@
 """Run directories: everything of one experiment in one folder.
 
 ``config.json``, ``model.safetensors`` (averaged weights), ``train-state/``, ``metrics.jsonl``, ``bits.h5``,
-``priors/<kind>/``, ``samples/``, ``report.html``.
+``priors/<kind>/``, ``samples/``, ``tuned-steps.json``, ``report.html``.
 """
 
 from __future__ import annotations
@@ -97,6 +97,11 @@ class Run:
     def samples(self) -> Path:
         """Folders of generated images."""
         return self.path / "samples"
+
+    @property
+    def tuned(self) -> Path:
+        """The timesteps that ``dmz tune-steps`` found, per sampler and T, for the weights that it names."""
+        return self.path / "tuned-steps.json"
 
     @cached_property
     def config(self) -> Config:

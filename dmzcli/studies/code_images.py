@@ -96,6 +96,7 @@ class Images:
         precision: ``no`` (float32) or ``bf16`` for the network's evaluations.
         talk: Receives progress.
         weights: SHA-256 of the model's weights.
+        spacing: Name of the sampler's spacing, where one was chosen.
         keep: Folder in which each set's score is kept, so that a stopped comparison goes on.
     """
 
@@ -111,10 +112,14 @@ class Images:
     talk: Talk
     weights: str = ""
     keep: Path | None = None
+    spacing: str | None = None
 
     def facts(self) -> dict[str, Any]:
         """What the scores depend on."""
+        timesteps = self.sampler.process.timesteps.tolist()
+        chosen = {} if self.spacing is None else {"spacing": self.spacing, "timesteps": timesteps}
         return {
+            **chosen,
             "metric": self.extractor.metric("fid"),
             "count": self.count,
             "sampler": self.sampler.name,

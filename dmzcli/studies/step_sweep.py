@@ -17,7 +17,6 @@ import numpy as np
 
 from dmzcli.codes.draw import draw_bits
 from dmzcli.codes.encode import bits_of
-from dmzcli.config import DiffusionConfig
 from dmzcli.data import Dataset
 from dmzcli.data.dataset import spread
 from dmzcli.diffusion.samplers import sampler_class
@@ -186,7 +185,7 @@ def sweep(
         Interrupted: SIGINT or SIGTERM came; finished cells are kept.
     """
     talk = talk or Silence()
-    recipes = check(samplers, steps, count, [source.model.config.diffusion for source in sources], recipe)
+    recipes = check(samplers, steps, count, [source.run for source in sources], recipe)
     cells_to_come = [(source, each) for each in recipes for source in _told_apart(sources)]
     facts: dict[str, Any] = {
         "metric": extractor.metric("fid"),
@@ -218,7 +217,7 @@ def check(
     samplers: Sequence[str],
     steps: Sequence[int],
     count: int,
-    diffusions: Sequence[DiffusionConfig],
+    runs: Sequence[Run],
     recipe: Recipe,
 ) -> list[Recipe]:
     """The recipes to sweep, those with few steps first.
@@ -226,7 +225,7 @@ def check(
     Raises:
         UserError: There is nothing to do, or a sampler cannot take a number of steps.
     """
-    if not (samplers and steps and diffusions):
+    if not (samplers and steps and runs):
         raise UserError(
             "there is nothing to sweep", "name samplers, numbers of steps, and where bits are from"
         )
@@ -235,8 +234,8 @@ def check(
     names = dict.fromkeys(samplers)
     recipes = [replace(recipe, sampler=name, steps=t) for t in sorted(set(steps)) for name in names]
     for each in recipes:
-        for diffusion in diffusions:
-            each.create(diffusion)
+        for run in runs:
+            each.of(run).create(run.config.diffusion)
     return recipes
 
 
@@ -279,7 +278,7 @@ def _cell(
     stop: Callable[[], None],
 ) -> Cell:
     """One cell: from its card if there is one of the same facts, else sampled and scored."""
-    recipe = recipe.resolved(source.model.config.diffusion)
+    recipe = recipe.of(source.run).resolved(source.model.config.diffusion)
     name, t, count, seed = recipe.sampler, recipe.steps, facts["count"], facts["seed"]
     origin = {
         "weights": source.run.weights_hash,
@@ -293,6 +292,8 @@ def _cell(
     }
     if (law := sampler_class(name).law) > 1:
         origin["law"] = law
+    if recipe.timesteps is not None:
+        origin["timesteps"] = list(recipe.timesteps)
     file = out / "cards" / f"{source.name}-{name}-{t:03d}.json"
     if file.exists():
         card = read_json(file)

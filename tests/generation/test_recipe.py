@@ -29,11 +29,14 @@ def test_facts_keep_the_keys_of_files_written_before():
 
 
 def test_every_field_is_an_option_with_its_default():
-    assert set(options.RECIPE) == {field.name for field in dataclasses.fields(Recipe)}
+    fields = {field.name for field in dataclasses.fields(Recipe)}
+    assert set(options.RECIPE) == fields - {"timesteps"}  # those are a run's, or the library's
     for command in (sample.sample, evaluate.evaluate):
         parameters = inspect.signature(command).parameters
         assert "recipe" not in parameters
-        assert {name: parameters[name].default for name in options.RECIPE} == vars(Recipe())
+        assert {name: parameters[name].default for name in options.RECIPE} | {"timesteps": None} == vars(
+            Recipe()
+        )
 
 
 def test_a_command_may_take_some_of_the_options_with_other_defaults():
@@ -84,7 +87,7 @@ def test_the_command_lists_what_the_registries_hold(dmz):
     """All names, each with the line that its registry has of it."""
     ended = dmz("sample", "--samplers", "--json").json
     assert ended["samplers"] == {name: samplers.sampler_class(name).summary for name in samplers.available()}
-    assert sorted(ended["spacings"]) == spacings() and "dynamic" in ended["thresholds"]
+    assert sorted(ended["spacings"]) == sorted([*spacings(), "tuned"]) and "dynamic" in ended["thresholds"]
     text = dmz("sample", "--samplers").out
     for group, entries in ended.items():
         assert f"{group}:" in text

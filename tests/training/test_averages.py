@@ -22,7 +22,9 @@ STEPS = 80
 def trained(tmp_path_factory, make_run):
     """A run of 80 steps that kept averages, and what its power average of length 0.15 really is."""
     folder = tmp_path_factory.mktemp("averages")
-    tracked = make_run("power", training__average="power", training__average_length=0.15, training__steps=STEPS)
+    tracked = make_run(
+        "power", training__average="power", training__average_length=0.15, training__steps=STEPS
+    )
     shutil.copytree(tracked / "runs" / "power", folder / "power")
     return Run(folder / "power")
 

@@ -60,7 +60,8 @@ class Sampler(ABC):
     Arguments:
         config: The diffusion that the network was trained for.
         steps: T, the number of network evaluations.
-        spacing: Name of the spacing of the timesteps, see :mod:`dmzcli.diffusion.spacings`.
+        spacing: Name of the spacing of the timesteps, see :mod:`dmzcli.diffusion.spacings`; or the T timesteps
+            themselves, ascending.
         eta: Noise that a step adds, for samplers that let one choose (0 none, 1 the DDPM posterior's).
         threshold: Bound of x̂_0: none, clip or dynamic; see :mod:`dmzcli.diffusion.thresholds`.
         percentile: Percentile of the dynamic threshold.
@@ -80,7 +81,7 @@ class Sampler(ABC):
         self,
         config: DiffusionConfig,
         steps: int,
-        spacing: str = "uniform",
+        spacing: str | Sequence[int] = "uniform",
         eta: float = 0.0,
         threshold: str = "clip",
         percentile: float = PERCENTILE,
@@ -187,7 +188,7 @@ def create(
     name: str,
     config: DiffusionConfig,
     steps: int,
-    spacing: str | None = None,
+    spacing: str | Sequence[int] | None = None,
     eta: float = 0.0,
     threshold: str = "clip",
     percentile: float = PERCENTILE,
