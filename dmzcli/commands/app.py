@@ -21,6 +21,7 @@ from dmzcli.commands import (
     probe,
     report,
     sample,
+    search,
     sweep_steps,
     train,
 )
@@ -85,6 +86,7 @@ app.command("fit-prior")(fit_prior.fit_prior)
 app.command("compare-priors")(compare_priors.compare_priors)
 app.command("sample")(sample.sample)
 app.command("probe")(probe.probe)
+app.command("search")(search.search)
 app.command("evaluate")(evaluate.evaluate)
 app.command("sweep-steps")(sweep_steps.sweep_steps)
 app.command("likelihood")(likelihood.likelihood)
