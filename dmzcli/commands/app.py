@@ -17,6 +17,7 @@ from dmzcli.commands import (
     fit_prior,
     import_weights,
     info,
+    inspect,
     likelihood,
     probe,
     report,
@@ -86,6 +87,7 @@ app.command("fit-prior")(fit_prior.fit_prior)
 app.command("compare-priors")(compare_priors.compare_priors)
 app.command("sample")(sample.sample)
 app.command("probe")(probe.probe)
+app.command("inspect")(inspect.inspect)
 app.command("search")(search.search)
 app.command("evaluate")(evaluate.evaluate)
 app.command("sweep-steps")(sweep_steps.sweep_steps)
