@@ -46,6 +46,19 @@ def has_faiss() -> bool:
     return find_spec("faiss") is not None
 
 
+def pick_engine(name: str | None = None) -> str:
+    """The engine of a name; by default FAISS where it is installed, else NumPy.
+
+    Raises:
+        UserError: There is no such engine, or FAISS is not installed.
+    """
+    if name is not None and name not in ENGINES:
+        raise UserError(f"no search engine '{name}'", f"use {' or '.join(ENGINES)}")
+    if name == "faiss" and not has_faiss():
+        raise UserError("FAISS is not installed", "pip install 'dmz[search]', or search with --engine numpy")
+    return name or ("faiss" if has_faiss() else "numpy")
+
+
 def packed(bits: Array) -> Array:
     """uint8 (N, D) of 0 and 1 as uint8 (N, ⌈D/8⌉), eight to a byte, as bit tables hold them."""
     return np.packbits(bits, axis=1, bitorder="big")
@@ -78,13 +91,7 @@ class CodeIndex:
                 f"codes are {codes.dtype} {codes.shape}, not packed uint8 (N, bytes)",
                 "pack bits eight to a byte",
             )
-        if engine is not None and engine not in ENGINES:
-            raise UserError(f"no search engine '{engine}'", f"use {' or '.join(ENGINES)}")
-        if engine == "faiss" and not has_faiss():
-            raise UserError(
-                "FAISS is not installed", "pip install 'dmz[search]', or search with --engine numpy"
-            )
-        self.engine = engine or ("faiss" if has_faiss() else "numpy")
+        self.engine = pick_engine(engine)
         self.count, self.width = codes.shape
         if self.engine == "faiss":
             import faiss

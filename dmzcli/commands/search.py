@@ -70,11 +70,13 @@ def search(
             f"{' and '.join(asked) if asked else 'nothing'} to search for",
             "name one of: a picture, --row N, --duplicates BITS",
         )
+    from dmzcli.analysis.search import pick_engine
     from dmzcli.codes.find import find_bits, owner_of
     from dmzcli.codes.table import BitTable
     from dmzcli.runs.find import find_run
     from dmzcli.runs.plan import images_for
 
+    engine = pick_engine(engine)
     if split is not None:
         from dmzcli.evaluation.limits import check_split
 
