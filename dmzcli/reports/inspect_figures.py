@@ -25,7 +25,8 @@ COLORS = {"true": "#0969da", "other": "#cf222e", "prior": "#9a6700", "none": "#1
 
 
 def _plot(width: float, height: float) -> tuple[Figure, Any]:
-    figure = Figure(figsize=(width, height), dpi=110, layout="constrained")
+    # As many inches as a phone is wide: its letters are to be read there, too.
+    figure = Figure(figsize=(width, height), dpi=150, layout="constrained")
     return figure, figure.subplots()
 
 
@@ -37,7 +38,7 @@ def rates_plot(found: Inspection) -> Figure | None:
     order = [int(bit) for bit in found.code.order if int(bit) in rates]
     names = next(factor.values for factor in found.factors if factor.name == "class")
     values = np.array([[np.nan if r is None else r for r in rates[bit]] for bit in order]).T
-    figure, axes = _plot(7.5, 1.2 + 0.24 * len(names))
+    figure, axes = _plot(5.2, 1.2 + 0.24 * len(names))
     picture = axes.imshow(values, cmap="coolwarm", vmin=0, vmax=1, aspect="auto", interpolation="nearest")
     axes.set(xlabel="bit, dependent ones together", yticks=range(len(names)), yticklabels=names)
     _bit_ticks(axes, order)
@@ -46,15 +47,15 @@ def rates_plot(found: Inspection) -> Figure | None:
 
 
 def _bit_ticks(axes: Any, order: list[int]) -> None:
-    step = max(1, -(-len(order) // 32))
-    axes.set_xticks(range(0, len(order), step), order[::step], fontsize=7, rotation=90)
+    step = max(1, -(-len(order) // 16))
+    axes.set_xticks(range(0, len(order), step), order[::step], fontsize=8, rotation=90)
 
 
 def pairwise_plot(code: Code) -> Figure:
     """Mutual information of all pairs, in the clustered order."""
     matrix = np.clip(code.pairwise[np.ix_(code.order, code.order)], 0, None).copy()
     np.fill_diagonal(matrix, np.nan)
-    figure, axes = _plot(5.6, 4.8)
+    figure, axes = _plot(5.2, 4.4)
     picture = axes.imshow(matrix, cmap="viridis", interpolation="nearest")
     axes.set(xlabel="bit", ylabel="bit")
     order = [int(bit) for bit in code.order]
@@ -66,7 +67,7 @@ def pairwise_plot(code: Code) -> Figure:
 
 def distances_plot(code: Code) -> Figure:
     """Histograms of Hamming distances."""
-    figure, axes = _plot(7.5, 3.0)
+    figure, axes = _plot(5.2, 2.8)
     at = np.arange(len(code.between))
     if code.within is not None and code.within.sum():
         axes.step(at, code.within / code.within.sum(), where="mid", label="within a class", color="#0969da")
@@ -80,7 +81,7 @@ def distances_plot(code: Code) -> Figure:
 
 def losses_plot(curves: Curves) -> Figure:
     """Squared error of ε over the log-SNR, by what the denoiser was given."""
-    figure, axes = _plot(7.5, 3.4)
+    figure, axes = _plot(5.2, 3.4)
     for name, losses in curves.losses.items():
         mean, error = losses.mean(0), 1.96 * losses.std(0, ddof=1) / np.sqrt(len(losses))
         axes.plot(curves.log_snr, mean, label=CURVES[name], color=COLORS[name], linewidth=1.4)
@@ -93,7 +94,7 @@ def losses_plot(curves: Curves) -> Figure:
 
 def nats_plot(curves: Curves) -> Figure:
     """½ ∫ of the losses' differences up to each log-SNR, with 95% intervals."""
-    figure, axes = _plot(7.5, 3.4)
+    figure, axes = _plot(5.2, 3.4)
     labels = {
         "none": "I(x_t; z): over a model without bits",
         "other": "upper bound: over another image's bits",
@@ -116,15 +117,15 @@ def share_plot(curves: Curves) -> Figure | None:
         return None
     order = np.argsort(-curves.share[:, -1], kind="stable")
     rate = np.diff(curves.share[order], axis=1) / np.diff(curves.log_snr)
-    figure, axes = _plot(7.5, 3.6)
-    edges = np.concatenate([curves.log_snr])
+    figure, axes = _plot(5.2, 3.6)
+    edges = curves.log_snr
     most = max(float(np.abs(rate).max()), 1e-9)
     picture = axes.pcolormesh(
         np.arange(len(order) + 1), edges, rate.T, cmap="RdBu_r", vmin=-most, vmax=most, shading="flat"
     )
-    step = max(1, -(-len(order) // 32))
+    step = max(1, -(-len(order) // 16))
     axes.set_xticks(
-        np.arange(0, len(order), step) + 0.5, np.array(curves.bits)[order][::step], fontsize=7, rotation=90
+        np.arange(0, len(order), step) + 0.5, np.array(curves.bits)[order][::step], fontsize=8, rotation=90
     )
     axes.set(xlabel="bit, the one that tells most first", ylabel="log-SNR")
     figure.colorbar(picture, ax=axes, label="nats per unit of log-SNR")

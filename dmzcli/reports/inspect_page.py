@@ -82,7 +82,7 @@ def _finding(finding: Any) -> dict[str, Any]:
         "bit": finding.bit,
         "of": finding.factor,
         "information, bits": finding.information,
-        "p, corrected": finding.adjusted,
+        "p, corrected": f"{finding.adjusted:.1e}",
         "test": finding.test,
     }
 
@@ -104,6 +104,7 @@ def _bits(found: Inspection) -> list[dict[str, Any]]:
             "bit": bit,
             "frequency": float(found.frequency[bit]),
             "entropy": float(uncertainty[bit]),
+            "note": _note(found, bit),
         }
         if found.factors:
             row["tells most of"] = "" if told is None else f"{told.factor} ({told.information:.3f})"
@@ -114,7 +115,6 @@ def _bits(found: Inspection) -> list[dict[str, Any]]:
             row["nats"] = float(nats[bit]) if bit in nats else ""
         if found.exhibits:
             row["effect"] = effects.get(bit, "")
-        row["note"] = _note(found, bit)
         rows.append(row)
     return rows
 
