@@ -56,6 +56,11 @@ def inspect(
     from dmzcli.runs.find import find_run
     from dmzcli.runs.plan import images_for
 
+    if out is not None and out.suffix.lower() == ".json":
+        raise UserError(
+            f"--out {out} is the name of the numbers, which lie beside the page",
+            f"name the page: --out {out.with_suffix('.html')}",
+        )
     path = find_bits(bits, run)
     table = BitTable.read(path)
     found_owner = owner_of(path, table.model)

@@ -115,3 +115,8 @@ def test_images_of_another_size_are_refused(dmz, run):
     arguments = ("--run", "runs/tiny", "--set", "data.size=16", "--set", "data.fit=resize", *FEW)
     error, hint = dmz("inspect", *arguments).mistake()
     assert "16x16" in error and "8x8" in error and "--data-dir" in hint
+
+
+def test_the_page_is_not_named_as_its_numbers(dmz, run):
+    error, hint = dmz("inspect", "--out", "bits.json").mistake()
+    assert "bits.json" in error and "bits.html" in hint
