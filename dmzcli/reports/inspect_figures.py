@@ -93,21 +93,23 @@ def losses_plot(curves: Curves) -> Figure:
 
 
 def nats_plot(curves: Curves) -> Figure:
-    """½ ∫ of the losses' differences up to each log-SNR, with 95% intervals."""
-    figure, axes = _plot(5.2, 3.4)
+    """½ ∫ of the losses' differences up to each log-SNR, with 95% intervals; I(x_t; z) by itself, being far smaller."""
     labels = {
         "none": "I(x_t; z): over a model without bits",
         "other": "upper bound: over another image's bits",
         "prior": "over a prior's bits",
     }
-    for name, label in labels.items():
-        if name in curves.losses:
+    panels = [["none"], ["other", "prior"]] if "none" in curves.losses else [["other", "prior"]]
+    figure = Figure(figsize=(5.2, 0.6 + 2.6 * len(panels)), dpi=150, layout="constrained")
+    for axes, names in zip(np.atleast_1d(figure.subplots(len(panels), 1, sharex=True)), panels, strict=True):
+        for name in (name for name in names if name in curves.losses):
             mean, half = curves.information(name)
-            axes.plot(curves.log_snr, mean, label=label, color=COLORS[name], linewidth=1.4)
+            axes.plot(curves.log_snr, mean, label=labels[name], color=COLORS[name], linewidth=1.4)
             axes.fill_between(curves.log_snr, mean - half, mean + half, color=COLORS[name], alpha=0.15)
-    axes.set(xlabel="log-SNR: from noise to image", ylabel="nats")
-    axes.legend(fontsize=8)
-    axes.grid(alpha=0.3)
+        axes.set(ylabel="nats")
+        axes.legend(fontsize=8)
+        axes.grid(alpha=0.3)
+    figure.axes[-1].set_xlabel("log-SNR: from noise to image")
     return figure
 
 

@@ -82,7 +82,7 @@ def _finding(finding: Any) -> dict[str, Any]:
         "bit": finding.bit,
         "of": finding.factor,
         "information, bits": finding.information,
-        "p, corrected": f"{finding.adjusted:.1e}",
+        "p, corrected": f"{finding.adjusted:.1e}" if finding.adjusted > 1e-300 else "< 1e-300",
         "test": finding.test,
     }
 
@@ -158,4 +158,7 @@ def _nats(found: Inspection) -> dict[str, str]:
         if name in found.curves.losses:
             mean, half = found.curves.information(name)
             facts[label] = f"{mean[-1]:.2f} ± {half[-1]:.2f} nats"
+    saved = max((mean for mean, _ in found.code.total_correlation.values()), default=0.0)
+    most = (entropy(found.frequency).sum() - saved) * np.log(2)
+    facts["what the bits hold, at most"] = f"{most:.2f} nats, by their entropies less the total correlation"
     return facts
