@@ -118,6 +118,8 @@ def test_a_device_is_no_file(dmz, quick):
         ("compare-priors", "--out"),
         ("sweep-steps", "--out"),
         ("report", "--out"),
+        ("inspect", "--out"),
+        ("search", "--row", "1", "--out"),
     ],
     ids=" ".join,
 )

@@ -18,10 +18,12 @@ from dmzcli.commands import (
     fit_prior,
     import_weights,
     info,
+    inspect,
     likelihood,
     probe,
     report,
     sample,
+    search,
     sweep_steps,
     train,
     tune_steps,
@@ -88,6 +90,8 @@ app.command("fit-prior")(fit_prior.fit_prior)
 app.command("compare-priors")(compare_priors.compare_priors)
 app.command("sample")(sample.sample)
 app.command("probe")(probe.probe)
+app.command("inspect")(inspect.inspect)
+app.command("search")(search.search)
 app.command("evaluate")(evaluate.evaluate)
 app.command("sweep-steps")(sweep_steps.sweep_steps)
 app.command("tune-steps")(tune_steps.tune_steps)

@@ -45,3 +45,10 @@ def test_a_template_that_lacks_a_fact_writes_nothing():
     with pytest.raises(jinja2.UndefinedError):
         write_page(Path("page.html"), "run.html", title="x")
     assert not Path("page.html").exists()
+
+
+def test_pages_follow_the_readers_colors_and_width():
+    """One base page: dark where the reader's system is, as wide as the screen, and nothing fetched."""
+    text = (environment().loader.get_source(environment(), "page.html"))[0]
+    assert "prefers-color-scheme:dark" in text and 'content="width=device-width' in text
+    assert "http:" not in text and "https:" not in text and "<script" not in text
