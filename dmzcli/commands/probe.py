@@ -39,6 +39,22 @@ def probe(
         Path | None,
         typer.Option("--test-on", help="Test on the test rows of another table of the same run."),
     ] = None,
+    retrieval: Annotated[
+        str | None,
+        typer.Option(
+            "--retrieval",
+            help="Also rank by Hamming distance: splits, or cifar10-hashing, the papers' protocol.",
+        ),
+    ] = None,
+    disentanglement: Annotated[
+        bool, typer.Option("--disentanglement", help="Also DCI and TAD, where factors are known.")
+    ] = False,
+    protocol: Annotated[
+        str,
+        typer.Option(
+            "--protocol", help="ours, or paper: also the authors' pooled five folds of noisy soft codes."
+        ),
+    ] = "ours",
     settings: common.DataSetOption = None,
     data_dir: common.DataDirOption = None,
     skip_bad: common.SkipBadOption = False,
@@ -60,27 +76,56 @@ def probe(
     from dmzcli.codes.find import find_bits, owner_of
     from dmzcli.codes.table import BitTable
     from dmzcli.data import SPLITS
-    from dmzcli.errors import UserError
+    from dmzcli.errors import UserError, did_you_mean
     from dmzcli.runs.find import find_run
     from dmzcli.runs.plan import images_for
 
     shares = _shares(budgets)
+    if protocol not in ("ours", "paper"):
+        raise UserError(
+            f"unknown --protocol '{protocol}'", did_you_mean(protocol, ["ours", "paper"], "protocols")
+        )
+    if test_on is not None and (retrieval is not None or disentanglement or protocol == "paper"):
+        raise UserError(
+            "--test-on tests probes alone on another table",
+            "leave --retrieval, --disentanglement and --protocol out, or name that table in place of this one",
+        )
     path = find_bits(bits, run)
     table = BitTable.read(path)
     if run is not None:
         find_run(run).check_made(path, table.model)
+    from dmzcli.analysis.disentanglement import measured
+    from dmzcli.analysis.paper import paper_scores
     from dmzcli.analysis.probes.heads import HEADS
     from dmzcli.analysis.probes.linear import Probe
     from dmzcli.analysis.probes.protocol import measure_all
     from dmzcli.analysis.probes.representations import REPRESENTATIONS, Source
     from dmzcli.analysis.probes.table import check_dataset, check_transfer, lacking, represented, write_probes
     from dmzcli.analysis.probes.targets import chosen_targets, elsewhere
+    from dmzcli.analysis.retrieval import PROTOCOLS, retrieve
+    from dmzcli.commands.probe_tables import (
+        disentanglement_table,
+        paper_table,
+        retrieval_table,
+        score_tables,
+    )
     from dmzcli.system.devices import pick
 
+    if retrieval is not None and retrieval not in PROTOCOLS:
+        raise UserError(
+            f"unknown retrieval protocol '{retrieval}'", did_you_mean(retrieval, PROTOCOLS, "protocols")
+        )
     chosen_heads = common.listed(heads)
     for name in chosen_heads:
         HEADS.get(name)
     asked = None if representations is None else common.listed(representations)
+    for option, names in (
+        ("heads", chosen_heads),
+        ("representations", asked),
+        ("targets", targets and common.listed(targets)),
+    ):
+        if names is not None and not names:
+            raise UserError(f"--{option} is empty", "leave it out for all of them")
     rows = {split: table.rows(split) for split in SPLITS}
     wanted = chosen_targets(table, rows, None if targets is None else common.listed(targets))
     other = None
@@ -136,12 +181,31 @@ def probe(
     facts["probes"] = [Probe.of(score).facts() for score in linear]
     facts |= {"seed": seed, "left_out": [name for target in wanted for name in target.left_out]}
     facts["scores"] = [score.facts() for score in scores]
+    shown = score_tables(scores, sizes)
+    if retrieval is not None:
+        found = retrieve(table, retrieval, seed)
+        facts["retrieval"] = found.facts()
+        shown.append(retrieval_table(found))
+    if disentanglement:
+        kinds = {name: REPRESENTATIONS.get(name)() for name in asked}
+        measures = [measured(kind.title, source.features(kind), table) for kind in kinds.values()]
+        facts["disentanglement"] = measures
+        shown.append(disentanglement_table(measures))
+    if protocol == "paper":
+        temperature = 1.0 if keeper is None else keeper.config.model.temperature
+        if keeper is None:
+            talk.say("no run says the temperature of these codes: taking 1")
+        paper = paper_scores(table.probs, wanted, temperature, seed, talk)
+        facts["paper"] = [score.facts() for score in paper]
+        shown.append(paper_table(paper))
     if keeper is not None and other is None:
         try:
             write_probes(keeper.path / "evaluation" / f"probe-{path.stem}.json", table, facts)
         except UserError as error:  # a run that others own is read, too
             talk.say(f"the run does not keep this result: {error.message}")
-    talk.result(facts, _shown(scores, sizes))
+    from rich.console import Group
+
+    talk.result(facts, Group(*shown))
 
 
 def _shares(text: str) -> list[float]:
@@ -167,35 +231,3 @@ def _shares(text: str) -> list[float]:
     if not shares:
         raise UserError("--budgets is empty", "for example --budgets 1,10,100")
     return shares
-
-
-def _shown(scores: list[Score], sizes: dict[str, int]) -> Any:
-    """One table per target, for a person."""
-    from rich.console import Group
-
-    from dmzcli.commands.console import table
-
-    shown = []
-    where = f"fitted on {sizes['train']:,}, chosen on {sizes['valid']:,}, tested on {sizes['test']:,} images"
-    for name in dict.fromkeys(score.target for score in scores):
-        of_target = [score for score in scores if score.target == name]
-        first = of_target[0].representation
-        rows = [
-            {
-                "head": score.head,
-                "representation": score.representation,
-                "features": score.features,
-                **({"labels": f"{100 * score.budget:g}%"} if any(s.budget < 1 for s in scores) else {}),
-                f"test {score.measure}": f"{score.test:.4f}",
-                "95% interval": f"{score.low:.4f} to {score.high:.4f}",
-                f"minus {first}": ""
-                if score.minus_first is None
-                else "{:+.4f} ({:+.4f} to {:+.4f})".format(*score.minus_first),
-                f"valid {score.measure}": f"{score.valid:.4f}",
-                "chosen": ", ".join(f"{key} {value:g}" for key, value in score.settings.items()),
-                "converged": "yes" if score.converged else "no",
-            }
-            for score in of_target
-        ]
-        shown.append(table(f"probes of {name}, {where}", rows))
-    return Group(*shown)

@@ -95,9 +95,9 @@ def represented(source: Source, names: Sequence[str], other: Source | None, talk
             advance(done, kind.title)
             if missing := lacking(kind, source, other):
                 raise UserError(f"the representation '{name}' cannot be made: {missing}", "leave it out")
-            features = kind.features(source)
+            features = source.features(kind)
             there = (
-                features[rows["test"]] if other is None else kind.features(other)[other.table.rows("test")]
+                features[rows["test"]] if other is None else other.features(kind)[other.table.rows("test")]
             )
             made.append(Rows(kind.title, features[rows["train"]], features[rows["valid"]], there))
         advance(len(names), "")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import ClassVar
 
@@ -28,6 +28,7 @@ class Source:
         config: The settings of the model, if they are at hand.
         device: Device of networks.
         seed: Seed of whatever is random.
+        made: Representations that were made already, by name.
     """
 
     table: BitTable
@@ -35,6 +36,13 @@ class Source:
     config: Config | None = None
     device: torch.device = CPU
     seed: int = 0
+    made: dict[str, Array] = field(default_factory=dict)
+
+    def features(self, kind: Representation) -> Array:
+        """A representation, float32 (N, F), made once."""
+        if kind.name not in self.made:
+            self.made[kind.name] = kind.features(self)
+        return self.made[kind.name]
 
     @cached_property
     def train(self) -> Array:
