@@ -98,12 +98,7 @@ def dci(features: Array, factors: list[Factor], rows: dict[str, Array]) -> Dci:
         UserError: Fewer than two factors vary.
     """
     train = spread(rows["train"], FIT_ROWS)
-    varied = [factor for factor in factors if len(np.unique(factor.levels[train])) > 1]
-    if len(varied) < 2:
-        raise UserError(
-            f"disentanglement needs two factors that vary, and the bit table has {len(varied)}",
-            "probe a table with attributes, such as one of the dataset shapes",
-        )
+    varied = varied_factors(factors, train)
     importance, accuracy = [], {}
     for factor in varied:
         weights, right = _lasso(features, factor.levels, {**rows, "train": train})
@@ -111,6 +106,21 @@ def dci(features: Array, factors: list[Factor], rows: dict[str, Array]) -> Dci:
         accuracy[factor.name] = right
     matrix = np.stack(importance, axis=1)
     return Dci(*scores_of(matrix), float(np.mean(list(accuracy.values()))), accuracy, matrix)
+
+
+def varied_factors(factors: list[Factor], rows: Array) -> list[Factor]:
+    """The factors that have several levels in some rows.
+
+    Raises:
+        UserError: They are fewer than two.
+    """
+    varied = [factor for factor in factors if len(np.unique(factor.levels[rows])) > 1]
+    if len(varied) < 2:
+        raise UserError(
+            f"disentanglement needs two factors that vary, and the bit table has {len(varied)}",
+            "probe a table with attributes, such as one of the dataset shapes",
+        )
+    return varied
 
 
 def scores_of(importance: Array) -> tuple[float, float]:

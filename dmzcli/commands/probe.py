@@ -94,7 +94,7 @@ def probe(
     table = BitTable.read(path)
     if run is not None:
         find_run(run).check_made(path, table.model)
-    from dmzcli.analysis.disentanglement import measured
+    from dmzcli.analysis.disentanglement import factors_of, measured, varied_factors
     from dmzcli.analysis.paper import paper_scores
     from dmzcli.analysis.probes.heads import HEADS
     from dmzcli.analysis.probes.linear import Probe
@@ -128,6 +128,8 @@ def probe(
             raise UserError(f"--{option} is empty", "leave it out for all of them")
     rows = {split: table.rows(split) for split in SPLITS}
     wanted = chosen_targets(table, rows, None if targets is None else common.listed(targets))
+    if disentanglement:
+        varied_factors(factors_of(table), rows["train"])
     other = None
     if test_on is not None:
         there = BitTable.read(test_on)
