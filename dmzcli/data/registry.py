@@ -20,11 +20,12 @@ from dmzcli.data.sources.digits import Digits
 from dmzcli.data.sources.edges import Edges2Handbags, Edges2Shoes
 from dmzcli.data.sources.faces import CelebaHq, Ffhq
 from dmzcli.data.sources.fashion_mnist import FashionMnist
+from dmzcli.data.sources.shapes import Shapes
 from dmzcli.errors import UserError
 from dmzcli.system.files import cache_root
 from dmzcli.system.registry import Registry
 
-BUILT_IN = (CelebA, CelebaHq, Cifar10, Digits, Edges2Handbags, Edges2Shoes, FashionMnist, Ffhq)
+BUILT_IN = (CelebA, CelebaHq, Cifar10, Digits, Edges2Handbags, Edges2Shoes, FashionMnist, Ffhq, Shapes)
 DEBIAN = Path("/usr/share/datasets")
 S = TypeVar("S", bound=Source | type[Source])
 

@@ -215,7 +215,10 @@ def _measures(run: Run) -> Pictures:
 
 def _probes(run: Run) -> SavedProbes | None:
     latest = newest(run.path.glob("evaluation/probe-*.json"))
-    return None if latest is None else read_probes(latest)
+    saved = None if latest is None else read_probes(latest)
+    return (
+        saved if saved is not None and saved.probes else None
+    )  # of attributes alone, there are none of classes
 
 
 def _probe_row(probe: Probe) -> dict[str, Any]:

@@ -8,7 +8,8 @@ import pytest
 import torch
 
 from dmzcli.analysis.probes.linear import INVERSE_STRENGTHS, probe
-from dmzcli.analysis.probes.table import probe_table, untrained_bits
+from dmzcli.analysis.probes.representations.untrained import untrained_bits
+from dmzcli.analysis.probes.table import probe_table
 from dmzcli.codes.table import BitTable
 from dmzcli.errors import UserError
 
@@ -136,5 +137,5 @@ def test_probe_where_no_run_made_the_table(dmz, workshop):
     os.rename("runs/tiny/bits.h5", "t.h5")
     os.rename("runs", "moved")
     ended = dmz("probe", "t.h5", "--json")
-    assert [p["name"] for p in ended.json["probes"]] == ["bits"]
+    assert [p["name"] for p in ended.json["probes"]] == ["bits", "probabilities"]
     assert "no run has the weights that made t.h5" in ended.err

@@ -58,7 +58,7 @@ def test_stale_tables_are_told_by_all_that_read_them(dmz, run, where):
     ]
     assert [ended.code for ended in made] == [0] * 3, made
     assert all(told in ended.err for ended in made), made
-    assert [probe["name"] for probe in made[0].json["probes"]] == ["bits", "untrained bits", "pixels"]
+    assert [probe["name"] for probe in made[0].json["probes"]][:3] == ["bits", "untrained bits", "pixels"]
     assert Path(made[1].json["prior"]) == run.priors / "bernoulli"
     facts = dmz("info", path, "--json").json
     assert facts["stale"] and facts["run"] == "runs/tiny"

@@ -38,7 +38,7 @@ def test_the_four_lines_work_as_written(dmz, tiny_settings):
     assert Path(fitted["prior"]) == folder / "priors" / "bernoulli"  # of the run that made the table
     probed = make(dmz, "probe", "--json").json
     assert probed["bits"] == "bits.h5"
-    assert [p["name"] for p in probed["probes"]] == ["bits", "untrained bits", "pixels"]
+    assert [p["name"] for p in probed["probes"]][:3] == ["bits", "untrained bits", "pixels"]
     sampled = make(dmz, "sample", "-n", "4", "--steps", "5", "--json").json
     assert Path(sampled["samples"]).parent == folder / "samples"
     assert sampled["prior"] == "bernoulli"

@@ -40,7 +40,7 @@ def test_prepare_then_train_then_encode_then_probe(dmz, tiny_settings, pictures)
     one, other = BitTable.read(Path(trained["run"]) / "bits.h5"), BitTable.read("b.h5")
     np.testing.assert_array_equal(one.bits, other.bits)
     assert one.dataset == other.dataset == facts["dataset"]
-    assert len(make(dmz, "probe", "--json").json["probes"]) == 3  # the pixels come from the pack
+    assert len(make(dmz, "probe", "--json").json["probes"]) == 7  # the pixels come from the pack
 
 
 def test_a_pack_of_a_dataset_finds_the_runs_trained_on_it(dmz, workshop):

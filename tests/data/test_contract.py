@@ -8,6 +8,7 @@ from dmzcli.errors import UserError
 
 MINIATURES = {
     "digits": lambda make, folder: folder,
+    "shapes": lambda make, folder: folder,
     "fashion-mnist": lambda make, folder: make.fashion(folder),
     "cifar10": lambda make, folder: make.cifar(folder).parent,
     "celeba": lambda make, folder: make.celeba(folder),
@@ -26,6 +27,8 @@ OPTIONS = {
 """What a dataset cannot be loaded without."""
 
 DOWNLOADS = ("cifar10", "fashion-mnist")
+EVERYWHERE = ("digits", "shapes")
+"""What needs no files."""
 
 
 def miniature(name, make, folder, **options):
@@ -87,19 +90,19 @@ def test_size_fit_and_channels(name, make, tmp_path):
 @pytest.mark.parametrize("name", names())
 def test_status_says_what_is_there(name, make, tmp_path):
     empty = next(row for row in status(tmp_path) if row["name"] == name)
-    assert empty["how_to_get"] and (name == "digits" or not empty["present"])
+    assert empty["how_to_get"] and (name in EVERYWHERE or not empty["present"])
     MINIATURES[name](make, tmp_path)
     row = next(row for row in status(tmp_path) if row["name"] == name)
     assert row["present"] and row["where"] and row["problem"] is None
 
 
-@pytest.mark.parametrize("name", sorted({*names()} - {*DOWNLOADS, "digits"}))
+@pytest.mark.parametrize("name", sorted({*names()} - {*DOWNLOADS, *EVERYWHERE}))
 def test_what_cannot_be_downloaded_says_so(name, tmp_path):
     with pytest.raises(UserError, match=f"{name} cannot be downloaded"):
         load(name, data_dir=tmp_path, download=True)
 
 
-@pytest.mark.parametrize("name", [name for name in names() if name != "digits"])
+@pytest.mark.parametrize("name", [name for name in names() if name not in EVERYWHERE])
 def test_absent_files(name, tmp_path):
     with pytest.raises(UserError, match=f"{name} is not in {tmp_path}") as caught:
         load(name, data_dir=tmp_path)

@@ -1,4 +1,4 @@
-"""Linear probes: how much of the labels a representation makes linearly readable.
+"""Linear probes of labels: how much of the classes a representation makes linearly readable.
 
 Multinomial logistic regression p(y | r) ∝ exp(w_y · r + b_y), fitted on the train split, its L2 strength chosen on
 the valid split, its accuracy reported on the test split.
@@ -6,18 +6,19 @@ the valid split, its accuracy reported on the test split.
 
 from __future__ import annotations
 
-import copy
-import warnings
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
+from dmzcli.analysis.probes.heads.base import choose
+from dmzcli.analysis.probes.heads.logistic import INVERSE_STRENGTHS, Logistic
+from dmzcli.analysis.probes.metrics import hits
+from dmzcli.analysis.probes.protocol import Score
+from dmzcli.analysis.probes.targets import check_splits
 from dmzcli.errors import UserError
 
 Array = np.ndarray
-INVERSE_STRENGTHS = (0.01, 0.1, 1.0, 10.0)
-MAX_ITERATIONS = 500
 
 
 @dataclass(frozen=True)
@@ -45,6 +46,21 @@ class Probe:
         """As JSON."""
         return {**vars(self), "confusion": self.confusion.tolist()}
 
+    @classmethod
+    def of(cls, score: Score) -> Probe:
+        """The same of a score of the logistic head for labels."""
+        confusion = np.array(score.details["confusion"])
+        strength = float(score.settings["C"])
+        return cls(
+            score.representation,
+            score.features,
+            strength,
+            score.converged,
+            score.valid,
+            score.test,
+            confusion,
+        )
+
 
 def probe(name: str, features: Array, labels: Array, rows: dict[str, Array], classes: int) -> Probe:
     """Fits one probe.
@@ -59,39 +75,21 @@ def probe(name: str, features: Array, labels: Array, rows: dict[str, Array], cla
     Raises:
         UserError: A split is empty, or train has a single class.
     """
-    from sklearn.exceptions import ConvergenceWarning
-    from sklearn.linear_model import LogisticRegression
     from sklearn.metrics import confusion_matrix
 
-    for split in ("train", "valid", "test"):
-        if not len(rows[split]):
-            raise UserError(
-                f"the split '{split}' is empty", "a probe is fitted on train, chosen on valid, tested on test"
-            )
+    check_splits(rows)
     if len(np.unique(labels[rows["train"]])) < 2:
         raise UserError("all training images have one label", "a probe needs at least two classes")
-    # Centring changes no probe, since the intercept is free, but the solver needs far fewer iterations; so does
-    # starting from the solution of the last, stronger penalty.
-    features = features - features[rows["train"]].mean(0)
-    model = LogisticRegression(max_iter=MAX_ITERATIONS, warm_start=True)
-    best, best_accuracy, converged = None, -1.0, True
-    for strength in INVERSE_STRENGTHS:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", ConvergenceWarning)  # told by `converged` instead
-            model.set_params(C=strength).fit(features[rows["train"]], labels[rows["train"]])
-        accuracy = model.score(features[rows["valid"]], labels[rows["valid"]])
-        if accuracy > best_accuracy:
-            best, best_accuracy = copy.deepcopy(model), accuracy
-            converged = bool(model.n_iter_.max() < MAX_ITERATIONS)
-    assert best is not None
-    predicted = best.predict(features[rows["test"]])
-    truth = labels[rows["test"]]
+    values = np.eye(classes, dtype=np.uint8)[labels]
+    train, valid = ((features[rows[split]], values[rows[split]]) for split in ("train", "valid"))
+    chosen = choose(Logistic(INVERSE_STRENGTHS), train, valid, features[rows["test"]], exclusive=True)
+    truth = values[rows["test"]]
     return Probe(
         name=name,
         features=features.shape[1],
-        inverse_strength=float(best.C),
-        converged=converged,
-        valid_accuracy=float(best_accuracy),
-        test_accuracy=float((predicted == truth).mean()),
-        confusion=confusion_matrix(truth, predicted, labels=np.arange(classes)),
+        inverse_strength=chosen.settings["C"],
+        converged=chosen.converged,
+        valid_accuracy=chosen.valid,
+        test_accuracy=float(hits(chosen.scores, truth).mean()),
+        confusion=confusion_matrix(truth.argmax(1), chosen.scores.argmax(1), labels=np.arange(classes)),
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -10,28 +11,18 @@ import numpy as np
 import torch
 
 from dmzcli.analysis.probes.linear import Probe, probe
-from dmzcli.codes.encode import bits_of
+from dmzcli.analysis.probes.protocol import Rows
+from dmzcli.analysis.probes.representations import REPRESENTATIONS, Representation, Source
+from dmzcli.analysis.probes.targets import SPLITS
 from dmzcli.codes.table import BitTable
 from dmzcli.config import Config
 from dmzcli.data import Dataset
 from dmzcli.errors import UserError
-from dmzcli.model.autoencoder import build
 from dmzcli.system.files import read_json, write_json
 from dmzcli.system.progress import Silence, Talk
 
 Array = np.ndarray
 FORMAT = "dmz-probes"
-
-
-def untrained_bits(config: Config, dataset: Dataset, device: torch.device, batch_size: int = 512) -> Array:
-    """Bits of the same encoder as it is initialized, uint8 (N, D).
-
-    Its batch-norm statistics are measured on the training images, as training would: without that, an untrained
-    encoder's bits are nearly constant and the baseline is a straw man.
-    """
-    model = build(config).to(device).eval()
-    model.remeasure(dataset.images, dataset.rows("train"), batch_size)
-    return bits_of(model, dataset.images, batch_size)
 
 
 def probe_table(
@@ -59,24 +50,80 @@ def probe_table(
     talk = talk or Silence()
     if table.labels is None:
         raise UserError("the bit table has no labels", "probe the table of a labeled dataset")
+    check_dataset(table, dataset)
+    rows = {split: table.rows(split) for split in SPLITS}
+    source = Source(table, dataset, config, device)
+    names = ["bits", *(["untrained", "pixels"] if dataset is not None and config is not None else [])]
+    results = []
+    with talk.task("probing", len(names)) as advance:
+        for done, name in enumerate(names):
+            kind = REPRESENTATIONS.get(name)()
+            advance(done, kind.title)
+            results.append(
+                probe(kind.title, kind.features(source), table.labels, rows, len(table.label_names))
+            )
+        advance(len(names), "")
+    return results
+
+
+def check_dataset(table: BitTable, dataset: Dataset | None) -> None:
+    """Raises UserError where a table was made from another dataset."""
     if dataset is not None and dataset.identity != table.dataset:
         raise UserError(
             f"the dataset is {dataset.identity}, but the table was made from {table.dataset}",
             "name the same dataset with --data-dir, or encode anew",
         )
-    rows = {split: table.rows(split) for split in ("train", "valid", "test")}
-    inputs = [("bits", table.bits)]
-    if dataset is not None and config is not None:
-        inputs.append(("untrained bits", untrained_bits(config, dataset, device)[table.index]))
-        inputs.append(("pixels", dataset.images.reshape(len(dataset.images), -1)[table.index]))
-    results = []
-    with talk.task("probing", len(inputs)) as advance:
-        for done, (name, features) in enumerate(inputs):
-            advance(done, name)
-            scaled = features.astype(np.float32) / max(int(features.max()), 1)
-            results.append(probe(name, scaled, table.labels, rows, len(table.label_names)))
-        advance(len(inputs), "")
-    return results
+
+
+def represented(source: Source, names: Sequence[str], other: Source | None, talk: Talk) -> list[Rows]:
+    """Representations of a table's splits.
+
+    Arguments:
+        source: The table, and what is at hand of its images and its model.
+        names: Names of representations.
+        other: The table whose test rows are tested on; ``None`` for the same.
+        talk: Receiver of progress.
+
+    Raises:
+        UserError: A representation needs what is not at hand, or does not transfer.
+    """
+    made = []
+    rows = {split: source.table.rows(split) for split in SPLITS}
+    with talk.task("representing", len(names)) as advance:
+        for done, name in enumerate(names):
+            kind = REPRESENTATIONS.get(name)()
+            advance(done, kind.title)
+            if missing := lacking(kind, source, other):
+                raise UserError(f"the representation '{name}' cannot be made: {missing}", "leave it out")
+            features = source.features(kind)
+            there = (
+                features[rows["test"]] if other is None else other.features(kind)[other.table.rows("test")]
+            )
+            made.append(Rows(kind.title, features[rows["train"]], features[rows["valid"]], there))
+        advance(len(names), "")
+    return made
+
+
+def lacking(kind: Representation, source: Source, other: Source | None = None) -> str:
+    """Why a representation cannot be made; empty where it can."""
+    if kind.needs_images and source.dataset is None:
+        return "the images that were encoded are not at hand"
+    if kind.needs_config and source.config is None:
+        return "the run that made the table is not at hand"
+    if kind.name == "probs" and source.table.probs is None:
+        return "the table has no probabilities"
+    if other is not None and not kind.transfers:
+        return "it means something else in every table"
+    return ""
+
+
+def check_transfer(table: BitTable, other: BitTable) -> None:
+    """Raises UserError unless the bits of two tables mean the same."""
+    if other.model != table.model or other.dim != table.dim:
+        raise UserError(
+            "the two tables hold the bits of different models, which mean different things",
+            "encode the other dataset with the same run: dmz encode OTHER --run RUN --out other.h5",
+        )
 
 
 @dataclass(frozen=True)
