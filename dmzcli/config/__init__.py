@@ -1,15 +1,6 @@
 """What an experiment is: typed sections, and how presets, flags and ``--set`` become one."""
 
-from dmzcli.config.experiment import (
-    Config,
-    DataConfig,
-    DiffusionConfig,
-    ModelConfig,
-    TrainingConfig,
-    default,
-    fields,
-    parse,
-)
+from dmzcli.config.experiment import Config, default, fields, parse
 from dmzcli.config.overrides import (
     assignments,
     changed_data,
@@ -20,6 +11,7 @@ from dmzcli.config.overrides import (
     preset,
     presets,
 )
+from dmzcli.config.sections import DataConfig, DiffusionConfig, ModelConfig, TrainingConfig
 
 __all__ = [
     "Config",

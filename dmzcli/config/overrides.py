@@ -9,8 +9,9 @@ from functools import cache
 from importlib.resources import files
 from typing import Any, get_args
 
-from dmzcli.config.experiment import DataConfig, DataOnly, fields, known_keys, parse_as
+from dmzcli.config.experiment import DataOnly, fields, known_keys, parse_as
 from dmzcli.config.mistakes import shown
+from dmzcli.config.sections import DataConfig
 from dmzcli.errors import UserError, did_you_mean
 
 

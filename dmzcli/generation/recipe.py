@@ -50,7 +50,7 @@ class Recipe:
         Raises:
             UserError: A name is unknown, or a number is none that any sampler takes.
         """
-        from dmzcli.config.experiment import Precision
+        from dmzcli.config.sections import Precision
         from dmzcli.diffusion import names
         from dmzcli.diffusion.thresholds import bounded
 

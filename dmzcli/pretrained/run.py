@@ -13,7 +13,8 @@ from typing import Any
 import torch
 
 from dmzcli.config import Config, assignments, given_only, merge, parse
-from dmzcli.config.experiment import OPEN, says
+from dmzcli.config.experiment import says
+from dmzcli.config.sections import OPEN
 from dmzcli.errors import UserError
 from dmzcli.model.autoencoder import Autoencoder, build
 from dmzcli.pretrained.weights import EXPECTED, Weights

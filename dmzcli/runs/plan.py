@@ -20,8 +20,9 @@ from dmzcli.config import (
     preset,
     presets,
 )
-from dmzcli.config.experiment import OPEN, says
+from dmzcli.config.experiment import says
 from dmzcli.config.mistakes import quoted
+from dmzcli.config.sections import OPEN
 from dmzcli.data.crops import FITS
 from dmzcli.data.formats.archives import stem
 from dmzcli.data.locate import has_sides

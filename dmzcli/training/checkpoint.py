@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from dmzcli.config import Config, parse
-from dmzcli.config.experiment import MOST
+from dmzcli.config.sections import MOST
 from dmzcli.errors import UserError
 from dmzcli.system import processes
 from dmzcli.system.files import first_not_finite, load_tensors, save_tensors

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from dmzcli.config.experiment import Fit
+from dmzcli.config.sections import Fit
 from dmzcli.data import FITS, Crop, with_channels
 from dmzcli.errors import UserError
 
