@@ -43,9 +43,26 @@ def test_muon_takes_orthogonal_steps_of_adams_size():
             )  # the first step of Adam: the rate, by sign
 
 
+@pytest.mark.parametrize("shape", [(16, 40), (40, 16), (24, 24)])
+def test_muon_steps_as_pytorchs_does(shape):
+    """Three steps of one matrix with weight decay; PyTorch iterates in bf16, some 1% off."""
+    generator = torch.Generator().manual_seed(0)
+    ours, theirs = (nn.Linear(shape[1], shape[0], bias=False) for _ in range(2))
+    theirs.load_state_dict(ours.state_dict())
+    start = ours.weight.detach().clone()
+    mine = optimizers.Muon({"weight": ours.weight}, TrainingConfig(optimizer="muon", weight_decay=0.5))
+    other = torch.optim.Muon(theirs.parameters(), lr=1e-2, weight_decay=0.5, adjust_lr_fn="match_rms_adamw")
+    for _ in range(3):
+        ours.weight.grad = torch.randn(shape, generator=generator)
+        theirs.weight.grad = ours.weight.grad.clone()
+        mine.step(1e-2)
+        other.step()
+    assert (ours.weight - theirs.weight).norm() < 0.02 * (ours.weight - start).norm()
+
+
 @pytest.mark.parametrize("name", ["adamw", "muon"])
 def test_steps_are_the_same_in_either_layout(name):
-    """Up to a hundredth of what has moved: Muon's iterations are bf16."""
+    """Up to float32 rounding, which the signs of Adam's first steps enlarge."""
     starts = [each.detach().clone() for each in model().parameters()]
     ends = []
     for layout in (torch.contiguous_format, torch.channels_last):
@@ -55,7 +72,7 @@ def test_steps_are_the_same_in_either_layout(name):
             step(layers, optimizer, seed)
         ends.append([each.detach().clone() for each in layers.parameters()])
     for start, one, other in zip(starts, *ends, strict=True):
-        assert (one - other).norm() < 0.02 * (one - start).norm()
+        assert (one - other).norm() < 1e-3 * (one - start).norm()
 
 
 @pytest.mark.parametrize("name", ["adamw", "muon"])
