@@ -10,12 +10,13 @@ and 5,000 test. Seconds by the clock and of processor time, by representation an
 from __future__ import annotations
 
 import argparse
-import os
 import platform
 import time
 
 import numpy as np
+import psutil
 import torch
+from machine import cores
 
 from dmzcli.analysis.probes.heads import HEADS
 from dmzcli.analysis.probes.protocol import Rows, measure_all
@@ -89,7 +90,7 @@ def main() -> None:
     print(
         f"{platform.processor() or platform.machine()}, {arguments.threads} threads, torch {torch.__version__}"
     )
-    print(f"load before: {os.getloadavg()[0]:.1f} on {os.cpu_count()} cores\n")
+    print(f"load before: {psutil.getloadavg()[0]:.1f} on {cores()} cores\n")
     print("| step | | seconds | processor seconds |\n|---|---|---|---|")
     clock = Clock()
     made = []

@@ -9,12 +9,13 @@ ones to find, and ties. The first search of each engine is not counted; the two 
 from __future__ import annotations
 
 import argparse
-import os
 import platform
 import statistics
 import time
 
 import numpy as np
+import psutil
+from machine import cores
 
 from dmzcli.analysis.search import ENGINES, CodeIndex, has_faiss
 
@@ -63,8 +64,8 @@ def main() -> None:
     )
     print(
         f"{arguments.codes:,} codes of {arguments.bits} bits, {arguments.queries} queries, k = {arguments.neighbors}, "
-        f"{len(os.sched_getaffinity(0))} cores ({platform.machine()}), NumPy {np.__version__}, seed 0, "
-        f"{arguments.rounds} alternating rounds; load {os.getloadavg()[0]:.1f}"
+        f"{cores()} cores ({platform.machine()}), NumPy {np.__version__}, seed 0, "
+        f"{arguments.rounds} alternating rounds; load {psutil.getloadavg()[0]:.1f}"
     )
     print(f"all neighbors and distances agree between the engines: {'yes' if same else 'NO'}\n")
     print("| engine | index, s | search, s, median | fastest - slowest | seconds of processor time |")

@@ -36,7 +36,7 @@ SPACINGS = ("trailing", "uniform", "tuned", "log-snr", "quadratic", "leading")
 def measure(arguments: argparse.Namespace) -> None:
     """Adds the cells of one run that are not there yet."""
     file = Path(arguments.out)
-    kept = json.loads(file.read_text()) if file.exists() else {"cells": {}}
+    kept = json.loads(file.read_text(encoding="utf-8")) if file.exists() else {"cells": {}}
     run = Run(Path(arguments.run))
     model = run.load_model(torch.device("cpu"))
     data = run.config.data
@@ -80,7 +80,7 @@ def measure(arguments: argparse.Namespace) -> None:
                     "value": score.value,
                     "left_out": list(score.left_out),
                 }
-                file.write_text(json.dumps(kept))
+                file.write_text(json.dumps(kept), encoding="utf-8")
                 print(
                     f"{run.path.name} {name} {where}: {score.value:.2f} ± {1.96 * score.error:.2f}",
                     flush=True,
@@ -90,7 +90,7 @@ def measure(arguments: argparse.Namespace) -> None:
 def tabulate(files: list[str]) -> None:
     """Prints a table of each file's cells."""
     for file in files:
-        kept = json.loads(Path(file).read_text())
+        kept = json.loads(Path(file).read_text(encoding="utf-8"))
         print(f"\n{kept['run']}, {kept['count']:,} images, {kept['metric']} against {kept['reference']}\n")
         print(
             "| sampler | T | spacing | timesteps | score | beyond tuned, paired |\n|---|---|---|---|---|---|"

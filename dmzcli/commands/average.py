@@ -36,6 +36,7 @@ def average(
             help="The run to write; by default <run>-average-<length>.",
         ),
     ] = None,
+    settings: common.DataSetOption = None,
     data_dir: common.DataDirOption = None,
     device: common.DeviceOption = None,
     as_json: common.JsonOption = False,
@@ -52,7 +53,8 @@ def average(
 
     chosen = find_run(run, None, lambda found: found.config.training.average == "power")
     target = Run(out or chosen.path.with_name(f"{chosen.path.name}-average-{length:g}"))
-    dataset = common.load_dataset(talk, images_for(chosen, None, (), common.data_flags(data_dir, False)))
+    data = images_for(chosen, None, settings or (), common.data_flags(data_dir, False))
+    dataset = common.load_dataset(talk, data)
     from dmzcli.system.devices import pick
     from dmzcli.training.averages import average as write_average
 

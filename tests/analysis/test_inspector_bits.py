@@ -130,24 +130,24 @@ def test_pairwise_information_is_that_of_each_pair():
     assert np.diag(matrix) == pytest.approx(entropy(bits.mean(0)))
 
 
-def test_total_correlation_of_the_priors_is_below_the_exact_one_and_near_it():
-    """Three groups of three bits; the exact value is counted over the eight values of a group."""
+def test_total_correlation_is_what_each_prior_can_say_of_it():
+    """Three groups of three bits that are copies of one, each with noise.
+
+    A mixture holds all of it, counted over the eight values of a group; a tree two edges a group: 1 - H(0.18) bits
+    each, since two copies differ where one of the two is wrong.
+    """
     noise = 0.1
-    p = np.zeros(8)
-    for center in (0, 1):
-        for value in range(8):
-            ones = bin(value).count("1")
-            p[value] += (
-                0.5
-                * np.prod([noise] * (ones if center == 0 else 3 - ones))
-                * (1 - noise) ** (3 - ones if center == 0 else ones)
-            )
-    exact = 3 * (3 + (p * np.log2(p)).sum())
+    wrong = [noise**k * (1 - noise) ** (3 - k) for k in range(4)]
+    p = np.array([(wrong[k] + wrong[3 - k]) / 2 for k in (bin(value).count("1") for value in range(8))])
+    whole = 3 * (3 + (p * np.log2(p)).sum())
+    tree = 6 * (1 - entropy(2 * noise * (1 - noise)))
     bits = blocks(2, 12000)
-    code = code_statistics(bits, np.arange(8000), np.arange(8000, 12000))
-    for mean, half in code.total_correlation.values():
-        assert exact - 0.25 < mean < exact + 2 * half
-    assert set(code.total_correlation) == {"chow-liu", "mixture"}
+    found = code_statistics(bits, np.arange(8000), np.arange(8000, 12000)).total_correlation
+    assert found.keys() == {"chow-liu", "mixture"}
+    for kind, exact in (("chow-liu", tree), ("mixture", whole)):
+        mean, half = found[kind]
+        assert abs(mean - exact) < 2 * half
+    assert whole - tree > 3 * found["chow-liu"][1]
 
 
 def test_the_effective_number_of_uniform_codes_is_their_number():
