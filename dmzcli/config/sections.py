@@ -10,6 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator, model_valida
 from dmzcli.config.mistakes import path_text
 
 Latent = Literal["none", "bernoulli"]
+Estimator = Literal["soft", "straight-through", "bernoulli-straight-through", "sign"]
 Fit = Literal["exact", "pad", "resize", "crop", "resize-center", "d2c", "adm", "squash"]
 Precision = Literal["auto", "no", "bf16"]
 MOST = 10**9
@@ -124,10 +125,24 @@ class ModelConfig(Section):
         "single", description="all bits as one token (the paper's) or one token per bit"
     )
     token_width: int = Field(64, ge=1, le=65536, description="width of a bit's token (per-bit tokens only)")
-    estimator: Literal["soft", "straight-through"] = Field(
-        "soft", description="training codes: relaxed Gumbel-softmax (the paper's) or hard straight-through"
+    estimator: Estimator = Field(
+        "soft",
+        description="training codes: relaxed Gumbel-softmax (the paper's); hard, with its gradient "
+        "(straight-through) or that of the probabilities (bernoulli-straight-through); or the most probable ones, with "
+        "the identity's (sign)",
     )
-    temperature: float = Field(1.0, gt=0, description="temperature of the Gumbel-softmax")
+    temperature: float = Field(
+        1.0, gt=0, description="temperature of the Gumbel-softmax, or of the probabilities' gradient"
+    )
+    temperature_schedule: Annotated[Literal["constant", "linear", "exponential"], YOUNGER] = Field(
+        "constant", description="how the temperature goes to model.temperature_end in training"
+    )
+    temperature_end: Annotated[float, YOUNGER] = Field(
+        0.5, gt=0, description="the schedule's last temperature"
+    )
+    temperature_steps: Annotated[int, YOUNGER] = Field(
+        10_000, ge=1, le=MOST, description="steps until the schedule's last temperature"
+    )
     encoder_channels: tuple[Width, ...] | None = Field(
         None,
         max_length=10,
@@ -141,6 +156,11 @@ class ModelConfig(Section):
     def width(self) -> int:
         """Channels of the U-Net's first level, whose convolutions are the largest."""
         return self.channels * self.multipliers[0]
+
+    @property
+    def variable_bits(self) -> int:
+        """b, the bits of one variable of the code."""
+        return 1
 
     @property
     def dim(self) -> int:

@@ -25,6 +25,7 @@ from dmzcli.diffusion.process import Diffusion
 from dmzcli.errors import UserError
 from dmzcli.model.autoencoder import Autoencoder, build
 from dmzcli.model.pixels import to_unit
+from dmzcli.model.temperature import temperature
 from dmzcli.runs import Run
 from dmzcli.runs.run import load_into
 from dmzcli.system import processes
@@ -288,7 +289,7 @@ class Trainer:
         """
         engine, parts = self.engine, self.config.training.accumulate
         with engine.autocast():
-            codes = self.bare.codes(x0, numbers.codes)
+            codes = self.bare.codes(x0, numbers.codes, temperature(self.config.model, self.step))
         results: list[dict[str, Tensor]] = []
         owed = torch.zeros((), device=engine.device)
         for k in range(parts):

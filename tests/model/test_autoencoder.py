@@ -9,13 +9,15 @@ from dmzcli.config import Config
 from dmzcli.errors import UserError
 from dmzcli.model.autoencoder import Autoencoder, build
 from dmzcli.model.encoder import Encoder, encoder_channels
-from dmzcli.model.latents.bernoulli import BitTokens
+from dmzcli.model.latents.tokens import VariableTokens
 from dmzcli.training.draws import draw
 
 VARIANTS = {
     "plain": {},
     "latent none": {"model__latent": "none"},
     "straight-through": {"model__estimator": "straight-through"},
+    "bernoulli-straight-through": {"model__estimator": "bernoulli-straight-through"},
+    "sign": {"model__estimator": "sign"},
     "per-bit": {"model__tokens": "per-bit", "model__token_width": 6},
     "per-bit straight-through": {"model__tokens": "per-bit", "model__estimator": "straight-through"},
     "additive": {"model__time_conditioning": "additive"},
@@ -190,7 +192,7 @@ def test_ties_are_zero(tiny):
 
 
 def test_per_bit_tokens_are_expected_embeddings():
-    tokens = BitTokens(5, 7)
+    tokens = VariableTokens(5, 2, 7)
     hard = F.one_hot(torch.tensor([[0, 1, 1, 0, 1]]), 2).float()
     expected = tokens.embedding[torch.arange(5), torch.tensor([0, 1, 1, 0, 1])]
     assert torch.allclose(tokens(hard)[0], expected)

@@ -93,6 +93,9 @@ def test_logging_and_checkpoints_that_do_not_meet_leave_no_trace_either(tiny, fe
             "diffusion__perturbation": 0.1,
             "data__flip": True,
         },
+        {"model__estimator": "sign"},
+        {"model__estimator": "bernoulli-straight-through", "training__accumulate": 2},
+        {"model__temperature_schedule": "exponential", "model__temperature_steps": 4},
         {"model__time_conditioning": "additive", "training__warmup": 9, "training__weight_decay": 0.1},
         {"training__gradient_clip": 0.0, "diffusion__schedule": "linear"},
         {"diffusion__prediction": "v", "diffusion__variance": "learned-range"},
@@ -102,7 +105,7 @@ def test_logging_and_checkpoints_that_do_not_meet_leave_no_trace_either(tiny, fe
         {"diffusion__weighting": "learned-uncertainty"},
         {"diffusion__zero_terminal_snr": True, "diffusion__prediction": "v"},
     ],
-    ids=lambda changes: next(iter(changes)).split("__")[1],
+    ids=lambda changes: "=".join(map(str, next(iter(changes.items())))).partition("__")[2],
 )
 def test_every_variant_resumes_as_undisturbed(tiny, few, changes):
     config = tiny(**changes, training__steps=6)

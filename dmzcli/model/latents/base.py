@@ -57,8 +57,13 @@ class Latent(ABC):
         """Noise of the relaxation, from uniform numbers in [0, 1) of shape (B, *noise_shape)."""
 
     @abstractmethod
-    def relax(self, logits: Tensor, noise: Tensor) -> Tensor:
-        """Training codes of logits (B, *logits_shape) under noise (B, *noise_shape)."""
+    def relax(self, logits: Tensor, noise: Tensor, temperature: float | None = None) -> Tensor:
+        """Training codes of logits (B, *logits_shape) under noise (B, *noise_shape).
+
+        Arguments:
+            logits, noise: As above.
+            temperature: That of the step; by default ``model.temperature``.
+        """
 
     @abstractmethod
     def hard(self, logits: Tensor) -> Tensor:
