@@ -177,6 +177,14 @@ def fit(
     return Fitted(fitted[best], folders[best], compared if choice else {})
 
 
+def _new(kind: str, table: BitTable, settings: Sequence[str], seed: int) -> priors.Prior:
+    """A prior for a table's codes; where it can follow their variables of several bits, it is told of them."""
+    options = priors.parse_options(kind, _pairs(settings))
+    if "groups" in priors.describe(kind)["options"] and (np.asarray(table.cardinalities) > 2).any():
+        options.setdefault("groups", table.groups)
+    return priors.create(kind, dim=table.dim, seed=seed, **options)
+
+
 def _fit_all(
     table: BitTable,
     folders: Mapping[str, Path],
@@ -197,9 +205,7 @@ def _fit_all(
                 if signals:
                     raise Interrupted(signals[0], "the fit so far is kept; run the same command to go on")
 
-            prior = priors.create(
-                name, dim=table.dim, seed=seed, **priors.parse_options(name, _pairs(options[name]))
-            )
+            prior = _new(name, table, options[name], seed)
             prior.fit(
                 table.bits[train],
                 valid=table.bits[valid] if len(valid) else None,
@@ -245,7 +251,7 @@ def fitted_before(
     if not (folder / "prior.json").exists():
         return None
     prior = priors.load(folder)
-    fresh = priors.create(kind, dim=table.dim, seed=seed, **priors.parse_options(kind, _pairs(settings)))
+    fresh = _new(kind, table, settings, seed)
     same = (prior.kind, prior.dim, prior.seed, prior.options) == (kind, table.dim, seed, fresh.options)
     if not same:  # before the table is read
         return None

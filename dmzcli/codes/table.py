@@ -80,6 +80,23 @@ class BitTable:
         """D."""
         return self.bits.shape[1]
 
+    @property
+    def groups(self) -> tuple[int, ...]:
+        """Bits of each latent variable, in the order of the bits.
+
+        Raises:
+            UserError: The cardinalities are no powers of two, or are those of codes of another length.
+        """
+        values = np.atleast_1d(self.cardinalities).tolist()
+        widths = tuple(int(value).bit_length() - 1 for value in values)
+        if sum(widths) != self.dim or any(
+            value != 1 << width for value, width in zip(values, widths, strict=True)
+        ):
+            raise UserError(
+                f"the table's cardinalities {values[:8]} are not those of {self.dim} bits", KIND.hint
+            )
+        return widths
+
     def rows(self, split: str) -> Array:
         """Positions of a split, int64."""
         return np.flatnonzero(self.split == SPLITS.index(split))

@@ -53,7 +53,10 @@ def import_weights(
         ),
     ] = "by-head",
     latent: Annotated[
-        str | None, typer.Option("--latent", help="bernoulli, or none for the plain diffusion model.")
+        str | None,
+        typer.Option(
+            "--latent", help="bernoulli, categorical, ordinal, or none for the plain diffusion model."
+        ),
     ] = None,
     bits: Annotated[
         int | None, typer.Option("--bits", min=1, max=65536, help="|z|, the number of bits.")

@@ -64,6 +64,18 @@ class Config(Section):
         return self
 
     @model_validator(mode="after")
+    def _variables_are_bits(self) -> Config:
+        model = self.model
+        if model.values & (model.values - 1):
+            raise ValueError(f"model.values {model.values} is not a power of two")
+        if model.dim % model.variable_bits:
+            raise ValueError(
+                f"model.bits {model.bits} is not a multiple of {model.variable_bits}, the bits of a variable of "
+                f"model.values {model.values}"
+            )
+        return self
+
+    @model_validator(mode="after")
     def _sizes_fit(self) -> Config:
         size, levels = self.data.size, len(self.model.multipliers)
         if size is not None and size % 2 ** (levels - 1):

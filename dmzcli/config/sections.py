@@ -9,7 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator, model_valida
 
 from dmzcli.config.mistakes import path_text
 
-Latent = Literal["none", "bernoulli"]
+Latent = Literal["none", "bernoulli", "categorical", "ordinal"]
 Estimator = Literal["soft", "straight-through", "bernoulli-straight-through", "sign"]
 Fit = Literal["exact", "pad", "resize", "crop", "resize-center", "d2c", "adm", "squash"]
 Precision = Literal["auto", "no", "bf16"]
@@ -119,10 +119,17 @@ class ModelConfig(Section):
     norm_epsilon: Annotated[float, YOUNGER] = Field(
         1e-5, gt=0, description="added to the variances that normalizations divide by"
     )
-    latent: Latent = Field("bernoulli", description="the latent family; none is the plain diffusion model")
+    latent: Latent = Field(
+        "bernoulli",
+        description="the latent family: bits; groups of them that are one variable, of values without (categorical) or "
+        "with an order (ordinal); none is the plain diffusion model",
+    )
     bits: int = Field(64, ge=1, le=65536, description="|z|, the number of bits")
+    values: Annotated[int, YOUNGER] = Field(
+        16, ge=2, le=4096, description="values of a categorical or ordinal variable, a power of two"
+    )
     tokens: Literal["single", "per-bit"] = Field(
-        "single", description="all bits as one token (the paper's) or one token per bit"
+        "single", description="all bits as one token (the paper's) or one token per bit, or per group of them"
     )
     token_width: int = Field(64, ge=1, le=65536, description="width of a bit's token (per-bit tokens only)")
     estimator: Estimator = Field(
@@ -160,7 +167,7 @@ class ModelConfig(Section):
     @property
     def variable_bits(self) -> int:
         """b, the bits of one variable of the code."""
-        return 1
+        return self.values.bit_length() - 1 if self.latent in ("categorical", "ordinal") else 1
 
     @property
     def dim(self) -> int:

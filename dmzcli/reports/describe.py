@@ -86,6 +86,7 @@ def _table(path: Path) -> dict[str, Any]:
     }
     facts |= {
         "family": table.family,
+        "cardinalities": sorted({int(value) for value in table.cardinalities}),
         "dataset": table.dataset,
         "model": table.model,
         "created": table.created,

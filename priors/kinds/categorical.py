@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from priors.arrays import Bits, Float32, Float64, Floats, Integers
 from priors.base import Prior
+from priors.errors import PriorError
 from priors.fit import Fit, Rows, marginals
 from priors.options import option
 from priors.parts import regression, trees
@@ -31,8 +32,14 @@ class CategoricalOptions:
     block: int | None = option(None, "bits of a block; auto chooses on valid", low=1, high=12)
     grouping: str | None = option(
         None,
-        "adjacent bits, or those that share most information; auto chooses on valid",
-        choices=("adjacent", "information"),
+        "adjacent bits, those that share most information, or those of groups; auto chooses on valid",
+        choices=("adjacent", "information", "groups"),
+    )
+    groups: tuple[int, ...] | None = option(
+        None,
+        "bits of each variable that codes are made of, in order, as 2,2,4: blocks that are tried too; auto: unknown",
+        low=1,
+        high=12,
     )
     smoothing: float | None = option(
         None, "codes' worth of shrinkage toward independent bits; auto chooses on valid", low=1e-6
@@ -91,7 +98,8 @@ class Categorical(Prior):
     with counts n of the value v of block m, its probability under independent bits, and ``smoothing`` a: the
     posterior mean of a Dirichlet prior (Gelman et al., "Bayesian Data Analysis", third edition, 2013,
     equation 3.3). W is 0 without given bits, else a penalized softmax regression per block. Blocks are
-    adjacent bits, or grown greedily by mutual information; b, grouping and a are chosen on held-out codes.
+    adjacent bits, or grown greedily by mutual information; or, where ``groups`` says which bits are one
+    variable of the code, these variables. b, grouping and a are chosen on held-out codes.
     """
 
     kind = "categorical"
@@ -111,24 +119,53 @@ class Categorical(Prior):
             widths = (self.options.block,)
         widths = tuple(sorted({min(width, self.dim) for width in widths}))
         information = trees.information(train.bits)
+        groups = self._groups(max(widths) if train.given is not None else None)
+        tried = [*groups, *(() if self.options.grouping == "groups" else widths)]
         candidates = []
-        for i, width in enumerate(widths):
-            part = fit.part(i / len(widths), (i + 1) / len(widths))
-            chosen = {"block": width, **self._fit_tables(width, information, train, valid)}
+        for i, width in enumerate(tried):
+            part = fit.part(i / len(tried), (i + 1) / len(tried))
+            blockings = [("groups", width)] if isinstance(width, Blocks) else self._cuts(width, information)
+            block = width.bits.shape[1] if isinstance(width, Blocks) else width
+            chosen = {"block": block, **self._fit_tables(blockings, train, valid)}
             if train.given is not None:
                 chosen["penalty"] = self._fit_given(train.given, train, valid, part)
             candidates.append((self._score(valid), chosen, (self._blocks, self._logits, self._weights)))
-            part.progress(1.0, f"blocks of {width}")
+            part.progress(1.0, f"blocks of {block}")
         _, chosen, (self._blocks, self._logits, self._weights) = max(candidates, key=lambda best: best[0])
         return chosen
 
-    def _fit_tables(self, width: int, information: Float64, train: Rows, valid: Rows) -> dict[str, Any]:
-        """The best grouping and smoothing of blocks of one width, whatever is given."""
+    def _groups(self, widest: int | None) -> list[Blocks]:
+        """The blocks of the option ``groups``, if they are to be tried: by choice, only if no wider than ``widest``."""
+        groups, grouping = self.options.groups, self.options.grouping
+        if groups is None:
+            if grouping == "groups":
+                raise PriorError(
+                    "the grouping 'groups' has no groups", "say how many bits each has: groups=2,2,4"
+                )
+            return []
+        if sum(groups) != self.dim:
+            raise PriorError(
+                f"the groups have {sum(groups)} bits, not {self.dim}", "name the bits of every group"
+            )
+        if grouping == "groups":
+            if self.options.block is not None:
+                raise PriorError("the grouping 'groups' has blocks of its own", "leave block out")
+            return [of_groups(groups)]
+        narrow = widest is None or max(groups) <= widest
+        return [of_groups(groups)] if grouping is None and self.options.block is None and narrow else []
+
+    def _cuts(self, width: int, information: Float64) -> list[tuple[str, Blocks]]:
+        """The ways to cut codes into blocks of one width, by name."""
         groupings = ("adjacent", "information") if self.options.grouping is None else (self.options.grouping,)
+        return [
+            (name, group(information, width, name)) for name in (groupings if width > 1 else groupings[:1])
+        ]
+
+    def _fit_tables(self, blockings: list[tuple[str, Blocks]], train: Rows, valid: Rows) -> dict[str, Any]:
+        """The best grouping and smoothing among blocks, whatever is given."""
         smoothings = SMOOTHING if self.options.smoothing is None else (self.options.smoothing,)
         candidates = []
-        for grouping in groupings if width > 1 else groupings[:1]:
-            blocks = group(information, width, grouping)
+        for grouping, blocks in blockings:
             counts, held = count(blocks, train.bits), count(blocks, valid.bits)
             for smoothing in smoothings:
                 theta = (counts + smoothing * blocks.independent(marginals(train.bits))) / (
@@ -224,6 +261,17 @@ def group(information: Float64, width: int, grouping: str) -> Blocks:
     padded = np.full(-(-dim // width) * width, dim)
     padded[:dim] = order
     return Blocks(padded.reshape(-1, width).astype(np.int64), dim)
+
+
+def of_groups(widths: Sequence[int]) -> Blocks:
+    """Blocks of these many bits each, in the order of the bits."""
+    first, most = np.cumsum([0, *widths]), max(widths)
+    dim = int(first[-1])
+    columns = np.arange(most)
+    rows = [
+        np.where(columns < width, start + columns, dim) for start, width in zip(first, widths, strict=False)
+    ]
+    return Blocks(np.array(rows, np.int64), dim)
 
 
 def count(blocks: Blocks, bits: Bits) -> Float64:

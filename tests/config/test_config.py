@@ -206,7 +206,15 @@ def test_wrong_assignments(text, error, hint):
         ({"model": {"bits": 0}}, "model.bits = 0: expected at least 1 (in test)"),
         ({"model": {"bits": "many"}}, "model.bits = 'many': "),
         ({"model": {"multipliers": []}}, "model.multipliers = "),
-        ({"model": {"latent": "normal"}}, "model.latent = 'normal': expected none or bernoulli"),
+        (
+            {"model": {"latent": "poisson"}},
+            "model.latent = 'poisson': expected one of none, bernoulli, categorical",
+        ),
+        ({"model": {"values": 12}}, "model.values 12 is not a power of two (in test)"),
+        (
+            {"model": {"latent": "ordinal", "bits": 10}},
+            "model.bits 10 is not a multiple of 4, the bits of a variable",
+        ),
         ({"model": {"channels": 30}}, "model.heads 4 does not divide the 30 channels of a level"),
         ({"training": {"ema": 1.0}}, "training.ema = 1.0: expected below 1 (in test)"),
         ({"training": {"learning_rate": float("nan")}}, "training.learning_rate = nan"),

@@ -94,6 +94,8 @@ def test_logging_and_checkpoints_that_do_not_meet_leave_no_trace_either(tiny, fe
             "data__flip": True,
         },
         {"model__estimator": "sign"},
+        {"model__latent": "categorical", "model__estimator": "straight-through"},
+        {"model__latent": "ordinal", "model__tokens": "per-bit"},
         {"model__estimator": "bernoulli-straight-through", "training__accumulate": 2},
         {"model__temperature_schedule": "exponential", "model__temperature_steps": 4},
         {"model__time_conditioning": "additive", "training__warmup": 9, "training__weight_decay": 0.1},

@@ -1,5 +1,6 @@
-r"""Hard Gumbel straight-through: z is the corner of the largest ℓ + g, an exact draw from q(z | x), and its slope is that
-of the soft Gumbel code with the same noise.
+r"""Hard Gumbel straight-through: z is the corner of the largest ℓ + g, an exact draw from q(z | x).
+
+Its slope is that of the soft Gumbel code with the same noise.
 
 E. Jang, S. Gu, B. Poole, "Categorical Reparameterization with Gumbel-Softmax", 2017, arXiv 1611.01144, section 2.2.
 """

@@ -1,7 +1,7 @@
 r"""What discrete families share: G independent variables of K = 2^b values, each of them b bits of the code, D = G b.
 
-A code is a corner of each variable's simplex, (B, G, K) one-hot; in training an estimator of ``model.estimator`` relaxes
-it. Which b bits stand for which value is the family's: tables and priors see bits, whatever the values mean.
+A code is a corner of each variable's simplex, (B, G, K) one-hot; in training the estimator of ``model.estimator``
+relaxes it. Which b bits stand for which value is the family's: tables and priors see bits, whatever values mean.
 """
 
 from __future__ import annotations

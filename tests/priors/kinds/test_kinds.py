@@ -63,6 +63,53 @@ def test_blocks_by_information_join_bits_that_belong_together() -> None:
     assert report.valid_bits_per_code == pytest.approx(4, abs=0.05)
 
 
+def variables(n: int, seed: int = 0) -> np.ndarray:
+    """Codes of three variables of 2, 3 and 1 bits, each with a law of its own, independent of each other."""
+    rng, laws = np.random.default_rng(seed), np.random.default_rng(7)
+    values = [rng.choice(2**b, n, p=laws.dirichlet(np.full(2**b, 0.5))) for b in (2, 3, 1)]
+    return np.hstack(
+        [v[:, None] >> np.arange(b)[::-1] & 1 for v, b in zip(values, (2, 3, 1), strict=True)]
+    ).astype(np.uint8)
+
+
+def test_blocks_follow_the_variables_that_codes_are_made_of() -> None:
+    """The likelihood is that of the variables' own frequencies, which no cut into equal blocks reaches."""
+    prior = priors.create("categorical", dim=6, groups=(2, 3, 1), smoothing=1e-6)
+    report = prior.fit(variables(4000), valid=variables(4000, seed=1))
+    assert report.chosen["grouping"] == "groups" and report.chosen["block"] == 3
+    train, test, expected = variables(4000), variables(1000, seed=2), 0.0
+    for columns in (slice(0, 2), slice(2, 5), slice(5, 6)):
+        weights = 1 << np.arange(columns.stop - columns.start)[::-1]
+        counts = np.bincount(train[:, columns] @ weights, minlength=2 * weights[0])
+        expected += np.log(counts[test[:, columns] @ weights] / 4000).mean()
+    assert prior.log_prob(test).mean() == pytest.approx(expected, abs=1e-6)
+    every = (np.arange(64)[:, None] >> np.arange(6)[::-1] & 1).astype(np.uint8)
+    assert np.exp(prior.log_prob(every)).sum() == pytest.approx(1)
+
+
+def test_blocks_of_variables_alone_when_asked_for(tmp_path: Path) -> None:
+    prior = priors.create("categorical", dim=6, groups=(2, 2, 2), grouping="groups")
+    report = prior.fit(variables(500))
+    assert report.chosen["grouping"] == "groups" and report.chosen["block"] == 2
+    prior.save(tmp_path / "p")
+    again = priors.load(tmp_path / "p")
+    assert again.options.groups == (2, 2, 2)
+    np.testing.assert_array_equal(again.sample(50, seed=1), prior.sample(50, seed=1))
+
+
+@pytest.mark.parametrize(
+    ("options", "sentence"),
+    [
+        ({"groups": (2, 2)}, "the groups have 4 bits, not 6"),
+        ({"grouping": "groups"}, "the grouping 'groups' has no groups"),
+        ({"grouping": "groups", "groups": (3, 3), "block": 2}, "has blocks of its own"),
+    ],
+)
+def test_groups_that_cannot_be_are_refused(options: dict[str, object], sentence: str) -> None:
+    with pytest.raises(priors.PriorError, match=sentence):
+        priors.create("categorical", dim=6, **options).fit(variables(50))
+
+
 def test_mixtures_find_groups_that_single_bits_hide() -> None:
     """Two products of known bits, p(b) = (p_1(b) + p_2(b)) / 2: the likelihood of the truth is reached."""
     prior = priors.create("mixture", dim=8, components=2, restarts=2)
