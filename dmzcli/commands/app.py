@@ -24,6 +24,7 @@ from dmzcli.commands import (
     report,
     sample,
     search,
+    study,
     sweep_steps,
     train,
     tune_steps,
@@ -58,7 +59,7 @@ def _version(wanted: bool) -> None:
         raise typer.Exit
 
 
-SHARED = ("train", "encode", "sample")
+SHARED = ("train", "encode", "sample", "study")
 """The commands that several processes can share."""
 
 
@@ -94,6 +95,7 @@ app.command("inspect")(inspect.inspect)
 app.command("search")(search.search)
 app.command("evaluate")(evaluate.evaluate)
 app.command("sweep-steps")(sweep_steps.sweep_steps)
+app.command("study")(study.study)
 app.command("tune-steps")(tune_steps.tune_steps)
 app.command("likelihood")(likelihood.likelihood)
 app.command("report")(report.report)

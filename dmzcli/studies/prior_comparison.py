@@ -55,6 +55,31 @@ def _measure(
     )
 
 
+def fitted(
+    table: BitTable, path: Path, kind: str, settings: Sequence[str], seed: int, out: Path, talk: Talk
+) -> priors.Prior:
+    """A prior of a table: as it was fitted before in the same way, else fitted now.
+
+    Arguments:
+        table, path: The codes, and their file.
+        kind: Kind of the prior.
+        settings: Its options as ``name=value``.
+        seed: Seed of the fit.
+        out: Its folder.
+        talk: Receives progress.
+    """
+    try:
+        prior = fitted_before(table, path, kind, settings, seed, out)
+    except priors.PriorError as error:
+        talk.say(f"{error}; it is fitted again")
+        prior = None
+    if prior is not None:
+        talk.say(f"{kind}: as fitted before")
+        return prior
+    talk.say(f"{kind}: fitting")
+    return fit(table, path, kind, settings, seed=seed, out=out, talk=talk).prior
+
+
 def compare(
     table: BitTable,
     path: Path,
@@ -108,16 +133,7 @@ def compare(
     rows = []
     for kind in kinds or known:
         out = priors_folder(table, path) / kind if folder is None else folder / kind
-        try:
-            prior = fitted_before(table, path, kind, chosen[kind], seed, out)
-        except priors.PriorError as error:
-            talk.say(f"{error}; it is fitted again")
-            prior = None
-        if prior is None:
-            talk.say(f"{kind}: fitting")
-            prior = fit(table, path, kind, chosen[kind], seed=seed, out=out, talk=talk).prior
-        else:
-            talk.say(f"{kind}: as fitted before")
+        prior = fitted(table, path, kind, chosen[kind], seed, out, talk)
         row = _measure(prior, train, held_out, independent, seed)
         if images is not None:
             codes = prior.sample(images.count, seed=seed)

@@ -71,11 +71,16 @@ def write_json(path: str | Path, value: Any) -> None:
         temporary.write_bytes(text.encode("utf-8", "backslashreplace"))
 
 
-def write_markdown(path: str | Path, rows: Sequence[Mapping[str, str]]) -> None:
-    """Writes rows as a Markdown table with one column per key of the first, whole or not at all."""
+def markdown(rows: Sequence[Mapping[str, str]]) -> str:
+    """Rows as a Markdown table with one column per key of the first."""
     lines = [list(rows[0]), ["---"] * len(rows[0]), *([*row.values()] for row in rows)]
+    return "".join(f"| {' | '.join(line)} |\n" for line in lines)
+
+
+def write_markdown(path: str | Path, rows: Sequence[Mapping[str, str]]) -> None:
+    """Writes rows as a Markdown table, whole or not at all."""
     with atomic(path) as temporary:
-        temporary.write_text("".join(f"| {' | '.join(line)} |\n" for line in lines), encoding="utf-8")
+        temporary.write_text(markdown(rows), encoding="utf-8")
 
 
 def read_json(path: str | Path) -> dict[str, Any]:

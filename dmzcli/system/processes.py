@@ -85,6 +85,25 @@ def join(device: str | None = None) -> torch.device:
     return pick("cpu") if chosen.type == "cpu" else state.device
 
 
+def apart(device: str | None = None) -> str | None:
+    """Makes each of several processes one by itself, for work that they divide among them without a group.
+
+    Returns:
+        The device as commands name it: with several on CUDA, each has one of its machine's.
+    """
+    if ranks() == 1:
+        return device
+    here = os.environ.get("LOCAL_RANK", "0")
+    for name in ("RANK", "WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE"):
+        os.environ.pop(name, None)
+    if device in (None, "cuda"):
+        import torch
+
+        if torch.cuda.is_available():
+            return f"cuda:{int(here) % torch.cuda.device_count()}"
+    return device
+
+
 def _agreement() -> torch.distributed.ProcessGroup:
     """The group that the processes agree over."""
     from torch import distributed
