@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 import priors
-from dmzcli.codes.draw import draw_bits
+from dmzcli.codes.draw import check_prefix, draw_bits, with_absent
 from dmzcli.codes.encode import bits_of
 from dmzcli.codes.given import given_draws
 from dmzcli.config import Config
@@ -23,6 +23,7 @@ from dmzcli.diffusion.inversion import usual_steps
 from dmzcli.errors import UserError
 from dmzcli.generation import decode as generation
 from dmzcli.generation.recipe import Recipe
+from dmzcli.model.latents import ABSENT
 from dmzcli.runs import Run, find_run
 from dmzcli.system.devices import pick
 
@@ -42,6 +43,8 @@ class Sampling(TypedDict, total=False):
     percentile: float
     precision: str
     timesteps: tuple[int, ...] | None
+    guidance: float
+    guidance_interval: str | None
 
 
 class Model:
@@ -121,7 +124,7 @@ class Model:
         Rows 3 and 4 of ``decode(bits)`` alone are ``decode(bits[3:5], first=3)``.
 
         Arguments:
-            bits: uint8 (N, D).
+            bits: uint8 (N, D); where they are nested, 2 stands for one that is absent.
             seed: Seed of the noise.
             noise: x_T, float32 (N, C, H, W), such as :meth:`invert` gives; by default drawn.
             batch_size: Images at a time; by default what suits the device.
@@ -203,6 +206,7 @@ class Model:
         temperature: float = 1.0,
         batch_size: int | None = None,
         classes: Sequence[str] = (),
+        prefix: int | None = None,
         **recipe: Unpack[Sampling],
     ) -> Array:
         """New images: codes z from a prior p(z), decoded by p(x | z); fewer images are the first of more.
@@ -215,6 +219,7 @@ class Model:
             temperature: Temperature of the prior; below 1 its likelier codes.
             batch_size: Images at a time; by default what suits the device.
             classes: Names or numbers of the classes to draw in turn, for a prior that is given labels; by default all.
+            prefix: Number of bits that are kept, of nested ones; by default all that the prior draws.
             recipe: As in :meth:`decode`.
 
         Returns:
@@ -227,10 +232,12 @@ class Model:
         if n < 1:
             raise UserError(f"n is {n}, expected at least 1", "say how many images to make")
         if isinstance(prior, priors.Prior):
-            bits: Array | None = self._draw(prior, n, seed, temperature, classes)
+            bits: Array | None = self._draw(prior, n, seed, temperature, classes, prefix)
         else:
             name = None if prior is None else str(prior)
-            bits = draw_bits(self.run, self.dim, name, n, seed, temperature, classes=classes).bits
+            bits = draw_bits(
+                *(self.run, self.dim, name, n, seed, temperature), classes=classes, prefix=prefix
+            ).bits
         return self._decode(bits, n, seed, batch_size, Recipe(**recipe))
 
     def _decode(
@@ -245,7 +252,7 @@ class Model:
     ) -> Array:
         recipe = recipe.of(self.run).on(self.autoencoder.device, self.config)
         batch = batch_size or generation.usual_batch(self.autoencoder)
-        sampler = recipe.create(self.config.diffusion)
+        sampler, guidance = recipe.create(self.config.diffusion), recipe.guided(self.config)
         return generation.decode(
             self.autoencoder,
             bits,
@@ -255,13 +262,22 @@ class Model:
             batch,
             precision=recipe.precision,
             start=noise,
+            guidance=guidance,
         )
 
     def _draw(
-        self, prior: priors.Prior, n: int, seed: int, temperature: float, classes: Sequence[str]
+        self,
+        prior: priors.Prior,
+        n: int,
+        seed: int,
+        temperature: float,
+        classes: Sequence[str],
+        prefix: int | None,
     ) -> Array:
         """Codes from a prior that the caller holds."""
-        if prior.dim != self.dim:
+        if prefix is not None:
+            check_prefix(self.config, prefix, min(self.dim, prior.dim))
+        if prior.dim != self.dim and not (self.config.model.nested and prior.dim < self.dim):
             raise UserError(
                 f"the prior has {prior.dim} bits, the model of {self.run.path} has {self.dim}",
                 "fit one to the bits of this model",
@@ -272,9 +288,10 @@ class Model:
                 f"the prior was fitted to the bits of another model than {self.run.weights}",
                 "fit one to the bits of this model",
             )
-        return prior.sample(
+        bits = prior.sample(
             n, seed=seed, given=given_draws(prior, n, classes=classes).bits, temperature=temperature
         )
+        return with_absent(bits[:, :prefix], self.dim)
 
     def _images(self, images: Array) -> Array:
         """The images, if the model takes them."""
@@ -300,7 +317,8 @@ class Model:
             raise UserError(
                 "a plain diffusion model (latent 'none') has no bits", "make its images with sample(n=...)"
             )
-        expected = f"expected uint8 (N, {self.dim}) of 0 and 1"
+        nested = self.config.model.nested
+        expected = f"expected uint8 (N, {self.dim}) of 0 and 1" + (" (2: absent)" if nested else "")
         if not isinstance(bits, np.ndarray):
             raise UserError(f"bits is a {type(bits).__name__}, {expected}", "convert it with numpy.asarray")
         if bits.dtype != np.uint8:
@@ -311,6 +329,6 @@ class Model:
             raise UserError(
                 f"bits has shape {bits.shape}, {expected}", "use bits of this model, one code a row"
             )
-        if bits.size and bits.max() > 1:
+        if bits.size and bits.max() > (ABSENT if nested else 1):
             raise UserError(f"bits holds the value {bits.max()}, {expected}", "unpack packed bits first")
         return bits

@@ -11,7 +11,9 @@ import numpy as np
 
 from dmzcli.codes.find import find_prior, load_prior, newest_by_class
 from dmzcli.codes.given import Conditions, given_draws, given_suffix
+from dmzcli.config import Config
 from dmzcli.errors import UserError
+from dmzcli.model.latents import ABSENT
 from dmzcli.runs import Run
 
 Array = np.ndarray
@@ -59,8 +61,11 @@ def draw_bits(
     temperature: float = 1.0,
     given: Path | None = None,
     classes: Sequence[str] = (),
+    prefix: int | None = None,
 ) -> Codes:
     """Draws codes from a run's prior; fewer codes are a prefix of more.
+
+    Of a model of nested bits the prior may be one of their first; those that it does not draw are absent.
 
     Arguments:
         run: The prior's run.
@@ -71,15 +76,21 @@ def draw_bits(
         temperature: Temperature of the prior.
         given: A bit table to condition on, instead of the one that the prior was fitted with.
         classes: Names or numbers of the classes to condition on, in turn; by default all.
+        prefix: Number of bits that are kept, of nested ones; by default all that the prior draws.
 
     Raises:
-        UserError: There is no such prior, it is of another model, or what it is given is missing or does not fit.
+        UserError: There is no such prior, it is of another model, or what it is given is missing or does not fit; or
+            the bits are not nested, or fewer than ``prefix``.
     """
     if dim == 0:
         check_plain(prior, temperature, given, classes)
+        if prefix is not None:
+            check_prefix(run.config, prefix, dim)
         return Codes(None, "none", "")
+    if prefix is not None:
+        check_prefix(run.config, prefix, dim)
     folder = (newest_by_class(run) if classes and prior is None else None) or find_prior(run, prior)
-    fitted = load_prior(folder, run, dim)
+    fitted = load_prior(folder, run, dim, shorter=True)
     conditions = given_draws(fitted, count, given, classes)
     bits = fitted.sample(count, seed=seed, given=conditions.bits, temperature=temperature)
     # Of the tensors alone: prior.json holds how long the fit took.
@@ -89,4 +100,35 @@ def draw_bits(
         digests.append(conditions.digest)
     if conditions.chosen:
         digests.append(f"classes {json.dumps(conditions.chosen)}")
-    return Codes(bits, fitted.kind + given_suffix(fitted), " ".join(digests), conditions)
+    name = fitted.kind + given_suffix(fitted)
+    if prefix is not None and prefix > fitted.dim:
+        raise UserError(
+            f"{folder} draws {fitted.dim} bits, fewer than --prefix {prefix}",
+            "leave --prefix out, or name another",
+        )
+    kept = prefix or fitted.dim
+    if kept < dim:
+        name += f"-prefix-{kept}"
+        digests.append(f"prefix {kept}")
+        bits = with_absent(bits[:, :kept], dim)
+    return Codes(bits, name, " ".join(digests), conditions)
+
+
+def check_prefix(config: Config, prefix: int, dim: int) -> None:
+    """Raises UserError unless a model can do with so many of its bits."""
+    if not config.model.nested:
+        raise UserError(
+            "--prefix needs a model whose bits are nested, and this one's are not",
+            "train one with --set model.nested=true, or leave --prefix out",
+        )
+    if not 1 <= prefix <= dim:
+        raise UserError(
+            f"--prefix {prefix} is not from 1 to the model's {dim} bits", "name as many as are to be kept"
+        )
+
+
+def with_absent(bits: Array, dim: int) -> Array:
+    """Codes of the first bits as those of all, the others absent: uint8 (N, dim)."""
+    whole = np.full((len(bits), dim), ABSENT, np.uint8)
+    whole[:, : bits.shape[1]] = bits
+    return whole

@@ -176,15 +176,15 @@ def find_run_for(prior: str, path: Path | None) -> Run:
     return find_run(path, fits=lambda run: (run.priors / prior / "prior.json").exists())
 
 
-def load_prior(folder: Path, run: Run, dim: int) -> priors.Prior:
-    """A saved prior that fits a run.
+def load_prior(folder: Path, run: Run, dim: int, shorter: bool = False) -> priors.Prior:
+    """A saved prior that fits a run; with ``shorter``, also one of the first of its nested bits.
 
     Raises:
         UserError: It has another dimension, or was fitted to the bits of another model.
         priors.PriorError: The folder is damaged.
     """
     prior = priors.load(folder)
-    if prior.dim != dim:
+    if prior.dim != dim and not (run.config.model.nested and prior.dim < dim and shorter):
         raise UserError(
             f"{folder} is a prior of {prior.dim} bits, the model of {run.path} has {dim}",
             f"fit one to its bits with dmz fit-prior --run {run.path}",

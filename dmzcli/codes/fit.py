@@ -112,6 +112,7 @@ def fit(
     talk: Talk | None = None,
     run: Path | None = None,
     reuse: bool = False,
+    prefix: int | None = None,
 ) -> Fitted:
     """Fits a prior to a table's train split, makes its choices on the valid split, and saves it.
 
@@ -127,6 +128,7 @@ def fit(
         talk: Receiver of messages and progress.
         run: The run that the prior belongs to, where the table alone does not tell.
         reuse: Take a prior that is there and was fitted in the same way to what is in the table's file.
+        prefix: Fit it to so many of the first bits; by default to all.
 
     Raises:
         UserError: The kind is unknown, the table has no training rows or labels, the other table does not fit, or
@@ -136,6 +138,8 @@ def fit(
     """
     talk = talk or Silence()
     check(kind, settings)
+    if prefix is not None:
+        table = table.prefix(prefix)
     train, valid = table.rows("train"), table.rows("valid")
     if len(train) < 2:
         raise UserError(f"{path} has {len(train)} training rows", "a prior is fitted to the train split")
@@ -148,6 +152,9 @@ def fit(
     name_end = suffix(given, home, candidates, noted)
     if given is not None and out is None:
         noted = {**noted, "given_name": name_end}
+    if prefix is not None:
+        name_end += f"-prefix-{prefix}"
+        noted = {**noted, "prefix": prefix}
     folders = {name: out or home / f"{name}{name_end}" for name in candidates}
     choice = {"auto": {"kinds": sorted(candidates), "settings": sorted(settings)}} if kind == "auto" else {}
     with ExitStack() as stack:

@@ -10,7 +10,7 @@ and root have the attribute ``sha256``, see :mod:`dmzcli.system.hdf5`.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -100,6 +100,27 @@ class BitTable:
     def rows(self, split: str) -> Array:
         """Positions of a split, int64."""
         return np.flatnonzero(self.split == SPLITS.index(split))
+
+    def prefix(self, count: int) -> BitTable:
+        """The table of the first bits alone.
+
+        Raises:
+            UserError: There are fewer, or a variable would be cut.
+        """
+        if not 1 <= count <= self.dim:
+            raise UserError(
+                f"--prefix {count} is not from 1 to the table's {self.dim} bits",
+                "name as many as are to be kept",
+            )
+        ends = np.cumsum(self.groups)
+        if count not in ends:
+            raise UserError(
+                f"--prefix {count} cuts a variable of {self.groups[int(np.searchsorted(ends, count))]} bits",
+                "end it after a whole variable",
+            )
+        probs = None if self.probs is None else self.probs[:, :count]
+        kept = self.cardinalities[: int(np.searchsorted(ends, count)) + 1]
+        return replace(self, bits=self.bits[:, :count], probs=probs, cardinalities=kept)
 
     @classmethod
     def read(cls, path: str | Path) -> BitTable:

@@ -36,6 +36,7 @@ def fit_prior(
             help="labels: fit p(bits | class); or a bit table of the same images: p(bits | its bits).",
         ),
     ] = None,
+    prefix: common.PrefixOption = None,
     seed: common.SeedOption = 0,
     settings: common.SetOption = None,
     list_kinds: Annotated[
@@ -68,7 +69,7 @@ def fit_prior(
     keeper = find_run(run) if run is not None else owner.run
     if keeper is not None:
         common.tell_stopped(talk, keeper)
-    fitted = fit(table, path, kind, settings or [], given, seed, out, talk, run, reuse=True)
+    fitted = fit(table, path, kind, settings or [], given, seed, out, talk, run, reuse=True, prefix=prefix)
     if fitted.reused:
         talk.say(f"{fitted.folder} was fitted in this way before: taken as it is")
     report = fitted.prior.report.as_dict() if fitted.prior.report else {}
@@ -80,6 +81,6 @@ def fit_prior(
         talk.say(f"{name}: {bits_per_code:.2f} held-out bits per code")
     talk.result(
         facts,
-        f"{fitted.folder}: {fitted.prior.kind}, {held_out:.2f} held-out bits per code of {table.dim} "
+        f"{fitted.folder}: {fitted.prior.kind}, {held_out:.2f} held-out bits per code of {fitted.prior.dim} "
         f"({report['independent_bits_per_code']:.2f} if independent), fitted in {report['seconds']:.1f} s",
     )

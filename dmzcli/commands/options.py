@@ -72,6 +72,10 @@ DataSetOption = Annotated[
 SkipBadOption = Annotated[
     bool, typer.Option("--skip-bad", help="Leave out pictures that cannot be read, and count them.")
 ]
+PrefixOption = Annotated[
+    int | None,
+    typer.Option("--prefix", min=1, max=65536, help="Of nested bits, how many of the first; by default all."),
+]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print exactly one JSON object.")]
 QuietOption = Annotated[bool, typer.Option("--quiet", help="Say nothing on stderr but errors.")]
 
@@ -112,6 +116,21 @@ RECIPE: dict[str, Any] = {
         typer.Option(
             "--precision",
             help="no (float32), bf16, or auto: bf16 where a convolution shows on this machine that it is faster.",
+        ),
+    ],
+    "guidance": Annotated[
+        float,
+        typer.Option(
+            "--guidance",
+            help="w, of nested bits: how far beyond what the network says without them; 1 is none.",
+        ),
+    ],
+    "guidance_interval": Annotated[
+        str | None,
+        typer.Option(
+            "--guidance-interval",
+            metavar="FROM,TO",
+            help="Noise levels, noise over signal, at which guidance acts; by default all.",
         ),
     ],
 }

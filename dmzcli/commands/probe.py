@@ -62,6 +62,7 @@ def probe(
         bool,
         typer.Option("--baselines/--no-baselines", help="Also probe everything but the bits."),
     ] = True,
+    prefix: common.PrefixOption = None,
     seed: common.SeedOption = 0,
     device: common.DeviceOption = None,
     as_json: common.JsonOption = False,
@@ -92,6 +93,8 @@ def probe(
         )
     path = find_bits(bits, run)
     table = BitTable.read(path)
+    if prefix is not None:
+        table = table.prefix(prefix)
     if run is not None:
         find_run(run).check_made(path, table.model)
     from dmzcli.analysis.disentanglement import factors_of, measured, varied_factors
@@ -133,6 +136,7 @@ def probe(
     other = None
     if test_on is not None:
         there = BitTable.read(test_on)
+        there = there if prefix is None else there.prefix(prefix)
         check_transfer(table, there)
         other = Source(there)
     owner = owner_of(path, table.model)
@@ -201,8 +205,9 @@ def probe(
         facts["paper"] = [score.facts() for score in paper]
         shown.append(paper_table(paper))
     if keeper is not None and other is None:
+        end = "" if prefix is None else f"-prefix-{prefix}"
         try:
-            write_probes(keeper.path / "evaluation" / f"probe-{path.stem}.json", table, facts)
+            write_probes(keeper.path / "evaluation" / f"probe-{path.stem}{end}.json", table, facts)
         except UserError as error:  # a run that others own is read, too
             talk.say(f"the run does not keep this result: {error.message}")
     from rich.console import Group

@@ -38,6 +38,7 @@ def sample(
             "in turn.",
         ),
     ] = None,
+    prefix: common.PrefixOption = None,
     seed: common.SeedOption = 0,
     out: Annotated[
         Path | None,
@@ -78,6 +79,7 @@ def sample(
         *(chosen, prior, count, seed, recipe.on(where, chosen.config), where, temperature, given, out),
         *(batch_size, talk),
         classes or (),
+        prefix,
     )
     talk.result(
         {"samples": str(folder), "run": str(chosen.path), **samples.facts()},

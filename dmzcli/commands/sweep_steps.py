@@ -12,7 +12,7 @@ from dmzcli.commands import options as common
 from dmzcli.generation.recipe import Recipe
 
 
-@common.recipe_options("spacing", "precision")
+@common.recipe_options("spacing", "precision", "guidance", "guidance_interval")
 def sweep_steps(
     run: common.RunOption = None,
     prior: Annotated[
@@ -117,15 +117,18 @@ def sweep_steps(
     if "encoded" in kinds:
         sources.append(encoded_source(chosen, model, dataset, count))
     if "plain" in kinds:
-        other = find_plain(chosen) if plain is None else find_run(plain)
+        nested = chosen if model.config.model.nested and plain is None else None
+        other = nested or (find_plain(chosen) if plain is None else find_run(plain))
         if other is None:
             talk.say(
                 "no run with latent none on these images: plain is left out; train one with --latent none"
             )
         else:
-            sources.append(plain_source(other, other.load_model(where)))
+            sources.append(plain_source(other, other.load_model(where), count))
     extractor = create(features or usual_features(dataset, split), dataset, where, weights, talk=talk)
     default = "steps" if recipe.spacing is None else f"steps-{recipe.spacing}"
+    if recipe.guidance != 1:
+        default += f"-w{recipe.guidance:g}"
     folder = out or chosen.path / "sweeps" / default
     talk.say(f"sweeping {', '.join(source.name for source in sources)} of {chosen.path} into {folder}")
     if count < ENOUGH:

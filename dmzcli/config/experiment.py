@@ -76,6 +76,12 @@ class Config(Section):
         return self
 
     @model_validator(mode="after")
+    def _nested_bits_are_there(self) -> Config:
+        if self.model.nested and not self.model.dim:
+            raise ValueError("model.nested says that bits may be absent, but the model has none")
+        return self
+
+    @model_validator(mode="after")
     def _sizes_fit(self) -> Config:
         size, levels = self.data.size, len(self.model.multipliers)
         if size is not None and size % 2 ** (levels - 1):

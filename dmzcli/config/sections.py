@@ -155,6 +155,11 @@ class ModelConfig(Section):
         max_length=10,
         description="channels of the encoder's stride-2 convolutions; empty: 32, 64, ... down to 2x2",
     )
+    nested: Annotated[bool, YOUNGER] = Field(
+        False,
+        description="bits may be absent: training keeps a random prefix of them, so that any prefix is a code and the "
+        "first bits tell most",
+    )
     backbone: Annotated[Literal["unet"], YOUNGER] = Field(
         "unet", description="the denoising network: I-DDPM's U-Net"
     )
@@ -239,6 +244,13 @@ class TrainingConfig(Section):
         le=1,
         description="share of the steps, at the end, in which the rate falls to zero; a run that is lengthened falls "
         "at its new end, and any run may still choose it",
+    )
+    prefix: Annotated[Literal["powers", "uniform"], YOUNGER] = Field(
+        "powers",
+        description="of nested bits: how many a step keeps of an image's: a power of two (or all), or any number",
+    )
+    unconditional: Annotated[float, YOUNGER] = Field(
+        0.1, ge=0, le=1, description="of nested bits: how often a step keeps none"
     )
     optimizer: Annotated[Literal["adamw", "muon"], YOUNGER, OPEN] = Field(
         "adamw",

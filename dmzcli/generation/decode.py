@@ -11,6 +11,7 @@ from torch import Tensor
 from dmzcli.diffusion.inversion import invert as invert_batch
 from dmzcli.diffusion.samplers import Sampler
 from dmzcli.errors import UserError
+from dmzcli.generation.guidance import Guidance
 from dmzcli.model.autoencoder import Autoencoder
 from dmzcli.model.pixels import to_uint8, to_unit
 from dmzcli.system.randomness import ImageNoise
@@ -41,12 +42,14 @@ def decode(
     done: Callable[[int], None] = lambda count: None,
     precision: str = "no",
     start: Array | None = None,
+    guidance: Guidance | None = None,
 ) -> Array:
     """Decodes codes into images; image i depends on (seed, i) and its bits alone.
 
     Arguments:
         model: The autoencoder, in evaluation mode.
-        bits: uint8 (N, D), or ``None`` for a model without a latent.
+        bits: uint8 (N, D), or ``None`` for a model without a latent; of nested bits some may be
+            :data:`~dmzcli.model.latents.ABSENT`.
         sampler: Built for the model's diffusion.
         indices: The images' positions in the run, (N,); they choose the noise.
         seed: Seed of the noise.
@@ -54,6 +57,7 @@ def decode(
         done: Told how many images are finished.
         precision: ``no`` for float32, or ``bf16`` for the network's evaluations.
         start: x_T, float32 (N, C, H, W), such as :func:`invert` gives; by default drawn.
+        guidance: Of the network with bits over the one without; ``None`` for none.
 
     Returns:
         uint8 (N, H, W, C).
@@ -67,7 +71,11 @@ def decode(
         for first in range(0, len(indices), batch_size):
             part = slice(first, min(first + batch_size, len(indices)))
             noise = ImageNoise(seed, indices[part], model.shape, model.device)
-            denoiser = model.denoiser(_on_device(model, bits, part), precision)
+            codes = _on_device(model, bits, part)
+            if guidance is None or codes is None:
+                denoiser = model.denoiser(codes, precision)
+            else:
+                denoiser = guidance.denoiser(model, codes, precision)
             x = sampler.sample(denoiser, noise, _on_device(model, start, part))
             if not bool(x.isfinite().all()):
                 raise UserError(

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
     from dmzcli.config import Config, DiffusionConfig
     from dmzcli.diffusion.samplers import Sampler
+    from dmzcli.generation.guidance import Guidance
     from dmzcli.runs import Run
 
 
@@ -33,6 +34,8 @@ class Recipe:
             known.
         timesteps: The T timesteps themselves, ascending, where the spacing is ``tuned``; by default those of the run,
             see :meth:`of`.
+        guidance: w of :mod:`~dmzcli.generation.guidance`; 1 is none.
+        guidance_interval: Noise levels σ / α at which it acts, as ``from,to``; ``None`` for all.
     """
 
     sampler: str = "ancestral"
@@ -43,6 +46,8 @@ class Recipe:
     percentile: float = PERCENTILE
     precision: str = "no"
     timesteps: tuple[int, ...] | None = None
+    guidance: float = 1.0
+    guidance_interval: str | None = None
 
     def check(self) -> None:
         """What can be told of a recipe without a model, and without importing torch.
@@ -66,6 +71,43 @@ class Recipe:
                 f"--eta {self.eta} is not a number from 0 up",
                 "0 is deterministic, 1 adds the DDPM posterior's noise",
             )
+        if not math.isfinite(self.guidance):
+            raise UserError(f"--guidance {self.guidance} is not finite", "1 is none, 2 is strong")
+        self._interval()
+
+    def _interval(self) -> tuple[float, float]:
+        """The noise levels at which guidance acts.
+
+        Raises:
+            UserError: They are none, or there is no guidance.
+        """
+        if self.guidance_interval is None:
+            return 0.0, math.inf
+        if self.guidance == 1:
+            raise UserError("--guidance-interval means nothing without --guidance", "leave it out")
+        try:
+            low, high = (float(part) for part in self.guidance_interval.split(","))
+        except ValueError:
+            low, high = math.nan, math.nan
+        if not 0 <= low < high:
+            raise UserError(
+                f"--guidance-interval {self.guidance_interval} is no two noise levels, the lower first",
+                "noise over signal, such as --guidance-interval 0.3,5; inf is the highest",
+            )
+        return low, high
+
+    def guided(self, config: Config) -> Guidance | None:
+        """The guidance of a model, or ``None`` for none.
+
+        Raises:
+            UserError: The model cannot be guided.
+        """
+        from dmzcli.generation.guidance import Guidance, check_guided
+
+        if self.guidance == 1:
+            return None
+        check_guided(config)
+        return Guidance(self.guidance, self._interval())
 
     def on(self, device: torch.device, config: Config) -> Recipe:
         """The recipe whose precision is what ``auto`` means on a device: by timing a convolution of the network's.
@@ -123,12 +165,15 @@ class Recipe:
         return create(self.sampler, diffusion, self.steps, spacing, self.eta, self.threshold, self.percentile)
 
     def facts(self) -> dict[str, Any]:
-        """As JSON; with the sampler's law, where that has changed since the first, and timesteps that were tuned."""
+        """As JSON; with the sampler's law, where that has changed since the first, tuned timesteps, and guidance."""
         from dmzcli.diffusion.samplers import sampler_class
 
         law = sampler_class(self.sampler).law
         facts = asdict(self) | ({} if law == 1 else {"law": law})
         del facts["timesteps"]
+        for name in ("guidance", "guidance_interval"):
+            if facts[name] == getattr(Recipe, name):
+                del facts[name]
         return facts if self.timesteps is None else {**facts, "timesteps": list(self.timesteps)}
 
 

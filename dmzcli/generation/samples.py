@@ -25,9 +25,11 @@ from dmzcli.data.formats.picture import decode as decode_picture
 from dmzcli.diffusion.samplers import Sampler
 from dmzcli.errors import UserError
 from dmzcli.generation.decode import decode, usual_batch
+from dmzcli.generation.guidance import Guidance
 from dmzcli.generation.marks import arrays, file_names, labelled_grid, repetition, safe
 from dmzcli.generation.recipe import Recipe
 from dmzcli.model.autoencoder import Autoencoder
+from dmzcli.model.latents import ABSENT
 from dmzcli.runs import Run
 from dmzcli.system import processes
 from dmzcli.system.files import atomic, read_json, user_errors, write_json
@@ -96,6 +98,9 @@ class Samples:
             name += f"-{how.threshold}" + (f"{how.percentile:g}" if how.threshold == "dynamic" else "")
         if how.precision != "no":
             name += f"-{how.precision}"
+        if how.guidance != 1:
+            interval = how.guidance_interval
+            name += f"-w{how.guidance:g}" + (f"-at-{interval.replace(',', '-')}" if interval else "")
         tuned = "" if how.timesteps is None else f" {list(how.timesteps)}"
         return f"{name}-{hashlib.sha256(f'{self.model} {self.prior_hash}{tuned}'.encode()).hexdigest()[:6]}"
 
@@ -195,7 +200,7 @@ def sample(
     """
     talk, conditions = talk or Silence(), conditions or Conditions()
     samples = replace(samples, recipe=samples.recipe.resolved(model.config.diffusion))
-    sampler = samples.recipe.create(model.config.diffusion)
+    sampler, guidance = samples.recipe.create(model.config.diffusion), samples.recipe.guided(model.config)
     if model.config.diffusion.perturbation > 0 and sampler.deterministic:
         talk.say(
             f"{sampler.name} adds no noise, which works poorly for models trained with input perturbation; "
@@ -204,7 +209,7 @@ def sample(
     _check_free(out)
     processes.check_same_weights(samples.model)
     with hold_together(out, folder=True):
-        return _sample(model, bits, samples, sampler, out, conditions, batch_size, talk)
+        return _sample(model, bits, samples, sampler, guidance, out, conditions, batch_size, talk)
 
 
 def _sample(
@@ -212,6 +217,7 @@ def _sample(
     bits: Array | None,
     samples: Samples,
     sampler: Sampler,
+    guidance: Guidance | None,
     out: Path,
     conditions: Conditions,
     batch_size: int,
@@ -249,7 +255,9 @@ def _sample(
             part = own[start : start + batch_size]
             codes = None if bits is None else bits[part]
             images[part] = decode(
-                model, codes, sampler, part, samples.seed, batch_size, precision=samples.recipe.precision
+                *(model, codes, sampler, part, samples.seed, batch_size),
+                precision=samples.recipe.precision,
+                guidance=guidance,
             )
             for i in part:
                 write_png(files[i], images[i])
@@ -285,7 +293,9 @@ def _finish(out: Path, samples: Samples, images: Array, bits: Array | None, cond
     """Writes what makes a folder of samples whole; the card is the last."""
     write_png(out / "grid.png", labelled_grid(images, conditions))
     with atomic(out / "samples.npz") as temporary, temporary.open("wb") as stream:
-        packed = {} if bits is None else {"bits": np.packbits(bits, axis=1, bitorder="big")}
+        packed = {} if bits is None else {"bits": np.packbits(bits == 1, axis=1, bitorder="big")}
+        if bits is not None and (bits == ABSENT).any():
+            packed["present"] = np.packbits(bits != ABSENT, axis=1, bitorder="big")
         np.savez(stream, images=images, **packed, **arrays(conditions))  # type: ignore[arg-type]
     size, channels = images.shape[2:]
     facts = {**samples.facts(), "size": size, "channels": channels, "encoding": "png"}
@@ -305,6 +315,7 @@ def sample_run(
     batch_size: int | None = None,
     talk: Talk | None = None,
     classes: Sequence[str] = (),
+    prefix: int | None = None,
 ) -> tuple[Samples, Path]:
     """Samples images of a run from its prior's bits, or finds those that were sampled before.
 
@@ -321,12 +332,13 @@ def sample_run(
         batch_size: Images at a time; ``None`` for what suits the device.
         talk: Receives progress and remarks.
         classes: Names or numbers of the classes to condition on, in turn; by default all.
+        prefix: Number of bits that are given, of nested ones; by default all that the prior draws.
 
     Returns:
         The samples, and their folder.
     """
     model = run.load_model(device)
-    source = draw_bits(run, model.dim, prior, count, seed, temperature, given, classes)
+    source = draw_bits(run, model.dim, prior, count, seed, temperature, given, classes, prefix)
     recipe = recipe.of(run).resolved(model.config.diffusion)
     of = source.conditions
     samples = Samples(

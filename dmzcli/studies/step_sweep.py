@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from dmzcli.codes.draw import draw_bits
+from dmzcli.codes.draw import check_prefix, draw_bits, with_absent
 from dmzcli.codes.encode import bits_of
 from dmzcli.data import Dataset
 from dmzcli.data.dataset import spread
@@ -27,6 +27,7 @@ from dmzcli.evaluation.image_sets import ImageSet
 from dmzcli.generation.decode import decode, usual_batch
 from dmzcli.generation.recipe import Recipe
 from dmzcli.model.autoencoder import Autoencoder
+from dmzcli.model.latents import ABSENT
 from dmzcli.runs import Run
 from dmzcli.runs.find import ROOT, runs_in
 from dmzcli.system.files import atomic, read_json, write_json, write_markdown
@@ -36,6 +37,8 @@ from dmzcli.system.png import grid, write_png
 from dmzcli.system.progress import Silence, Talk
 
 Array = np.ndarray
+YOUNGER = ("timesteps", "guidance", "guidance_interval")
+"""What a card says of a recipe where it is not the usual."""
 STRIP = 10
 """Images of a cell that are kept as a picture."""
 
@@ -113,24 +116,37 @@ class Sweep:
         return rows
 
 
-def prior_source(run: Run, model: Autoencoder, prior: str | None, count: int, seed: int) -> Source:
-    """Bits drawn from a run's prior (``None``: its newest)."""
-    codes = draw_bits(run, model.dim, prior, count, seed)
+def prior_source(
+    run: Run, model: Autoencoder, prior: str | None, count: int, seed: int, prefix: int | None = None
+) -> Source:
+    """Bits drawn from a run's prior (``None``: its newest); of nested bits so many of the first."""
+    codes = draw_bits(run, model.dim, prior, count, seed, prefix=prefix)
     return Source(codes.name, run, model, codes.bits, codes.sha256, codes.conditions.labels)
 
 
-def encoded_source(run: Run, model: Autoencoder, dataset: Dataset, count: int) -> Source:
-    """The most probable bits of real test images, evenly spread; repeated in turn where there are too few."""
+def encoded_source(
+    run: Run, model: Autoencoder, dataset: Dataset, count: int, prefix: int | None = None
+) -> Source:
+    """The most probable bits of real test images, evenly spread; repeated in turn where there are too few.
+
+    Of nested bits so many of the first.
+    """
     rows = spread(dataset.rows("test"), count)
     if not len(rows):
         raise UserError(f"{dataset.name} has no test images to encode", "leave encoded out of --bits")
     codes = bits_of(model, dataset.images[rows])
     bits = codes[np.arange(count) % len(codes)]
-    return Source("encoded", run, model, bits, hashlib.sha256(bits.tobytes()).hexdigest())
+    name = "encoded"
+    if prefix is not None:
+        check_prefix(run.config, prefix, model.dim)
+        bits, name = with_absent(bits[:, :prefix], model.dim), f"encoded-prefix-{prefix}"
+    return Source(name, run, model, bits, hashlib.sha256(bits.tobytes()).hexdigest())
 
 
-def plain_source(run: Run, model: Autoencoder) -> Source:
-    """No bits: a model with latent ``none``."""
+def plain_source(run: Run, model: Autoencoder, count: int = 0) -> Source:
+    """No bits: a model with latent ``none``, or one of nested bits with ``count`` codes that have none."""
+    if model.config.model.nested:
+        return Source("plain", run, model, np.full((count, model.dim), ABSENT, np.uint8), "")
     if model.dim:
         raise UserError(
             f"{run.path} is no plain diffusion model: it has {model.dim} bits", "train one with --latent none"
@@ -292,8 +308,7 @@ def _cell(
     }
     if (law := sampler_class(name).law) > 1:
         origin["law"] = law
-    if recipe.timesteps is not None:
-        origin["timesteps"] = list(recipe.timesteps)
+    origin |= {key: recipe.facts()[key] for key in YOUNGER if key in recipe.facts()}
     file = out / "cards" / f"{source.name}-{name}-{t:03d}.json"
     if file.exists():
         card = read_json(file)
@@ -310,7 +325,11 @@ def _cell(
             stop()
 
         sampler, batch = recipe.create(source.model.config.diffusion), batch_size or usual_batch(source.model)
-        images = decode(source.model, source.bits, sampler, range(count), seed, batch, done, recipe.precision)
+        images = decode(
+            *(source.model, source.bits, sampler, range(count), seed, batch, done),
+            precision=recipe.precision,
+            guidance=recipe.guided(source.model.config),
+        )
     samples = ImageSet(images, f"{source.name} {name} T={t}", "array", made=origin, strata=source.strata)
     scored = evaluate(samples, dataset, split, extractor, ("fid",), seed)
     write_png(file.with_suffix(".png"), grid(images[:STRIP], columns=STRIP))

@@ -45,6 +45,7 @@ class Draw:
         perturbed: ε + γξ, what the input is made with (M. Ning et al. 2023, eq. 8).
         codes: Noise of the latent's relaxation (B, …), or ``None`` without a latent.
         flip: Mask of the images that are mirrored, bool (B,).
+        prefix: Number of bits that are kept of each image's, int64 (B,); ``None`` where all always are.
     """
 
     index: Tensor
@@ -53,6 +54,7 @@ class Draw:
     perturbed: Tensor
     codes: Tensor | None
     flip: Tensor
+    prefix: Tensor | None = None
 
     def part(self, rank: int, ranks: int) -> Draw:
         """The numbers of one of ``ranks`` equal parts of the batch."""
@@ -87,4 +89,19 @@ def draw(
     noise, gamma = normal(), config.diffusion.perturbation
     codes = latent.noise(uniform(images, *latent.noise_shape)) if latent.dim else None
     perturbed = noise + gamma * normal() if gamma else noise
-    return Draw(index, weight, noise, perturbed, codes, uniform(images) < 0.5)
+    flip = uniform(images) < 0.5
+    prefix = prefixes(config, uniform(images), uniform(images)) if config.model.nested else None
+    return Draw(index, weight, noise, perturbed, codes, flip, prefix)
+
+
+def prefixes(config: Config, any_at_all: Tensor, which: Tensor) -> Tensor:
+    """How many of the bits are kept, int64 (B,), from two uniform numbers in [0, 1) each.
+
+    None with probability ``training.unconditional``; else, by ``training.prefix``, 1, 2, 4, … or all D (R. Bachmann et
+    al., "FlexTok", 2025, arXiv 2502.13967), or 1 to D, each with the same probability.
+    """
+    dim = config.model.dim
+    powers = [*(1 << k for k in range(dim.bit_length()) if 1 << k < dim), dim]
+    counts = powers if config.training.prefix == "powers" else range(1, dim + 1)
+    kept = torch.tensor(counts, device=which.device)[(which * len(counts)).long()]
+    return torch.where(any_at_all < config.training.unconditional, 0, kept)

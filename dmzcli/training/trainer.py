@@ -289,7 +289,8 @@ class Trainer:
         """
         engine, parts = self.engine, self.config.training.accumulate
         with engine.autocast():
-            codes = self.bare.codes(x0, numbers.codes, temperature(self.config.model, self.step))
+            tau = temperature(self.config.model, self.step)
+            codes = self.bare.codes(x0, numbers.codes, tau, numbers.prefix)
         results: list[dict[str, Tensor]] = []
         owed = torch.zeros((), device=engine.device)
         for k in range(parts):

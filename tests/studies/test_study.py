@@ -169,6 +169,35 @@ def test_a_plain_model_is_scored_and_has_no_bits_to_measure(dmz, write, tiny_ext
     assert [row["latent"] for row in codes["rows"]] == ["bits"]
 
 
+def test_prefixes_and_guidance_of_nested_bits(dmz, write, tiny_extractor):
+    scores = {
+        **SCORES,
+        "bits": ["bernoulli", "encoded", "plain"],
+        "prefixes": [2, 4, 64],
+        "guidance": [1.0, 2.0],
+    }
+    file = write(
+        '[axes.bits]\nnested = {"model.bits" = 4, "model.nested" = true}\nall = {"model.bits" = 4}',
+        measure={
+            "scores": scores | {"bits": ["bernoulli", "encoded"], "guidance": [1.0]},
+            "codes": {"priors": ["bernoulli"], "prefixes": [2, 4]},
+            "probe": {"prefixes": [2, 4]},
+        },
+    )
+    facts = dmz("study", file, "--device", "cpu", "--json").json
+    assert facts["failed"] == {}
+    for table in (t for t in facts["tables"] if "real" not in t["what"]):
+        nested, whole = table["rows"]
+        assert all(nested.values()) and sum(map(bool, whole.values())) == 1 + (len(whole) - 1) // 2, table
+    run = Path("studies/bits/runs/bits-nested_seed-0")
+    assert (run / "priors" / "bernoulli-prefix-2").exists() and (run / "priors" / "bernoulli").exists()
+    file = write(
+        '[axes.bits]\nnested = {"model.bits" = 4, "model.nested" = true}', measure={"scores": scores}
+    )
+    (table, *_) = dmz("study", file, "--device", "cpu", "--json").json["tables"]
+    assert len(table["rows"][0]) == 1 + 2 * (2 + 2 + 1)  # of w: two sources at two prefixes, and none
+
+
 def test_a_cell_that_fails_keeps_the_others_and_is_said(dmz, write, tiny_extractor):
     file = write('"training.learning_rate" = [0.001, 1e30]')
     ended = dmz("study", file, "--device", "cpu")

@@ -5,9 +5,9 @@ from __future__ import annotations
 from importlib import import_module
 
 from dmzcli.config import ModelConfig
-from dmzcli.model.latents.base import Latent, Tokens
+from dmzcli.model.latents.base import ABSENT, Latent, Tokens
 
-__all__ = ["Latent", "Tokens", "create"]
+__all__ = ["ABSENT", "Latent", "Tokens", "create"]
 
 
 def create(config: ModelConfig) -> Latent:

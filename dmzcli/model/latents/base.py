@@ -14,6 +14,9 @@ from torch import Tensor, nn
 
 from dmzcli.config import ModelConfig
 
+ABSENT = 2
+"""In the place of a bit of a nested latent: it is not given."""
+
 
 class Tokens(nn.Module, ABC):
     """Codes (B, …) to the tokens (B, T, width) that the denoiser attends to.
@@ -72,6 +75,15 @@ class Latent(ABC):
     @abstractmethod
     def codes(self, bits: Tensor) -> Tensor:
         """The codes that bits (B, D) of 0 and 1 stand for, in the form of :meth:`relax`."""
+
+    @abstractmethod
+    def kept(self, codes: Tensor, prefix: Tensor) -> Tensor:
+        """Codes (B, …) of which only the first bits are there.
+
+        Arguments:
+            codes: In the form of :meth:`relax`.
+            prefix: Number of bits that are kept of each, int64 (B,); a variable is there if all its bits are.
+        """
 
     @abstractmethod
     def probabilities(self, logits: Tensor) -> Tensor:

@@ -2,6 +2,9 @@ r"""What discrete families share: G independent variables of K = 2^b values, eac
 
 A code is a corner of each variable's simplex, (B, G, K) one-hot; in training the estimator of ``model.estimator``
 relaxes it. Which b bits stand for which value is the family's: tables and priors see bits, whatever values mean.
+
+With ``model.nested`` a variable may be absent: its code is 0, no corner and no mixture of corners. O. Rippel, M.
+Gelbart, R. Adams, "Learning Ordered Representations with Nested Dropout", 2014, arXiv 1402.0915.
 """
 
 from __future__ import annotations
@@ -14,7 +17,7 @@ from torch import Tensor
 from dmzcli.config import ModelConfig
 from dmzcli.model import estimators
 from dmzcli.model.estimators.base import corners
-from dmzcli.model.latents.base import Latent, Tokens
+from dmzcli.model.latents.base import ABSENT, Latent, Tokens
 from dmzcli.model.latents.tokens import SingleToken, VariableTokens
 
 
@@ -59,8 +62,8 @@ class Discrete(Latent):
 
     def tokens(self) -> Tokens:
         if self.config.tokens == "single":
-            return SingleToken(self.variables, self.values)
-        return VariableTokens(self.variables, self.values, self.config.token_width)
+            return SingleToken(self.variables, self.values, self.config.nested)
+        return VariableTokens(self.variables, self.values, self.config.token_width, self.config.nested)
 
     def noise(self, uniform: Tensor) -> Tensor:
         """Gumbel(0, 1)."""
@@ -76,11 +79,23 @@ class Discrete(Latent):
         return corners(self.scores(logits))
 
     def codes(self, bits: Tensor) -> Tensor:
+        """Codes of bits; of a nested latent a bit may be :data:`ABSENT`, and its variable is with it."""
         grouped = bits.long().unflatten(-1, (self.variables, -1))
+        if self.config.nested:
+            present = (grouped != ABSENT).all(-1)
+            return self._corners(grouped * present[..., None]) * present[..., None]
+        return self._corners(grouped)
+
+    def kept(self, codes: Tensor, prefix: Tensor) -> Tensor:
+        width = self.dim // self.variables
+        last = torch.arange(width, self.dim + 1, width, device=codes.device)
+        return codes * (last <= prefix[:, None])[..., None]
+
+    def _corners(self, grouped: Tensor) -> Tensor:
         words = torch.zeros_like(grouped[..., 0])
         for column in grouped.unbind(-1):
             words = 2 * words + column
-        return F.one_hot(torch.from_numpy(self._value_of).to(bits.device)[words], self.values)
+        return F.one_hot(torch.from_numpy(self._value_of).to(words.device)[words], self.values)
 
     def distribution(self, logits: Tensor) -> Tensor:
         """q(z | x) of every variable's values, float32 (B, G, K)."""

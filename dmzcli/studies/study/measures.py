@@ -14,6 +14,7 @@ from pydantic import Field
 
 import priors
 from dmzcli.analysis.probes.table import probe_table
+from dmzcli.codes.fit import Fitted, fit
 from dmzcli.codes.table import BitTable
 from dmzcli.data import SPLITS, Dataset
 from dmzcli.data.dataset import spread
@@ -25,13 +26,14 @@ from dmzcli.evaluation.sources import usual_features
 from dmzcli.generation.recipe import Recipe
 from dmzcli.model.autoencoder import Autoencoder
 from dmzcli.runs import Run
-from dmzcli.studies.prior_comparison import compare, fitted
 from dmzcli.studies.step_sweep import Source, encoded_source, plain_source, prior_source, sweep
 from dmzcli.studies.study.parts import Part
 from dmzcli.system.progress import Talk
 
 ENCODED = "encoded"
 """Name of the source whose bits are those of test images."""
+PLAIN = "plain"
+"""Name of the source without bits."""
 
 
 @dataclass(frozen=True)
@@ -110,11 +112,14 @@ class Scores(Measure):
     """Fréchet distance of samples by their bits' source, sampler and T: :mod:`~dmzcli.studies.step_sweep`.
 
     Attributes:
-        bits: Kinds of priors, and ``encoded`` for the bits of test images.
+        bits: Kinds of priors, and ``encoded`` for the bits of test images; ``plain`` for none, of nested bits.
         samplers, steps, spacing, precision: How images are sampled; every sampler with every T.
         count: Images of a score.
         split: The reference's split.
         features: Feature network; by default what suits the images.
+        prefixes: Of nested bits, numbers of the first, each with priors of its own; by default all.
+        guidance: Of nested bits, weights w.
+        guidance_interval: Noise levels at which guidance acts, as ``from,to``; by default all.
     """
 
     needs_bits = False
@@ -126,91 +131,134 @@ class Scores(Measure):
     count: int = Field(default=10_000, ge=FEWEST)
     split: str = "train"
     features: str | None = None
+    prefixes: tuple[int, ...] = ()
+    guidance: tuple[float, ...] = (1.0,)
+    guidance_interval: str | None = None
 
     def kinds(self) -> tuple[str, ...]:
-        return tuple(kind for kind in self.bits if kind != ENCODED)
+        return tuple(kind for kind in self.bits if kind not in (ENCODED, PLAIN))
 
     def check(self, dataset: Dataset) -> None:
         _check_split(self.split, dataset)
         for name in self.samplers:
             check_name("sampler", name)
+        for recipe in self._recipes():
+            recipe.check()
+
+    def _recipes(self) -> list[Recipe]:
+        at = self.guidance_interval
+        return [
+            Recipe(
+                spacing=self.spacing,
+                precision=self.precision,
+                guidance=w,
+                guidance_interval=at if w != 1 else None,
+            )
+            for w in self.guidance
+        ]
 
     def take(self, trained: Trained) -> list[Number]:
         features = self.features or usual_features(trained.dataset, self.split)
         extractor = create(features, trained.dataset, trained.device, talk=trained.talk)
-        recipe = Recipe(spacing=self.spacing, precision=self.precision)
-        recipe = recipe.on(trained.device, trained.run.config)
-        table = sweep(
-            *(
-                self._sources(trained),
-                self.samplers,
-                self.steps,
-                self.count,
-                trained.dataset,
-                self.split,
-                extractor,
-            ),
-            *(trained.run.path / "sweeps" / "study", trained.seed, trained.batch_size, recipe, trained.talk),
-        )
-        what = f"{table.metric}, {self.count:,} images against {self.split}"
-        numbers = [
-            Number(what, {"bits from": c.source, "sampler": c.sampler, "T": c.steps}, c.value, c.error)
-            for c in table.cells
-        ]
-        if table.real is not None:
-            numbers.append(
-                Number(f"{table.metric}, {table.real_count:,} real test images", {}, table.real, 0.0)
+        sources = self._sources(trained)
+        wheres = {source.name: where for source, where in sources}
+        numbers: list[Number] = []
+        for recipe in self._recipes():
+            name = "study" if recipe.guidance == 1 else f"study-w{recipe.guidance:g}"
+            table = sweep(
+                *([source for source, _ in sources], self.samplers, self.steps, self.count),
+                *(trained.dataset, self.split, extractor, trained.run.path / "sweeps" / name),
+                *(
+                    trained.seed,
+                    trained.batch_size,
+                    recipe.on(trained.device, trained.run.config),
+                    trained.talk,
+                ),
             )
+            what = f"{table.metric}, {self.count:,} images against {self.split}"
+            weight = {"w": f"{recipe.guidance:g}"} if len(self.guidance) > 1 else {}
+            for cell in table.cells:
+                where = {**wheres[cell.source], "sampler": cell.sampler, "T": cell.steps, **weight}
+                numbers.append(Number(what, where, cell.value, cell.error))
+            if table.real is not None and recipe == self._recipes()[0]:
+                what = f"{table.metric}, {table.real_count:,} real test images"
+                numbers.append(Number(what, {}, table.real, 0.0))
         return numbers
 
-    def _sources(self, trained: Trained) -> list[Source]:
+    def _sources(self, trained: Trained) -> list[tuple[Source, dict[str, str | int]]]:
+        """Where bits are from, each with what tables call it."""
         run, model, count = trained.run, trained.model, self.count
         if trained.table is None:
-            return [plain_source(run, model)]
-        sources = []
+            return [(plain_source(run, model), {"bits from": PLAIN})]
+        sources: list[tuple[Source, dict[str, str | int]]] = []
         for name in self.bits:
-            if name == ENCODED:
-                sources.append(encoded_source(run, model, trained.dataset, count))
-            else:
-                _fitted(trained, name)
-                sources.append(prior_source(run, model, name, count, trained.seed))
+            if name == PLAIN:
+                sources.append((plain_source(run, model, count), {"bits from": PLAIN}))
+                continue
+            for prefix in _prefixes(self.prefixes, model):
+                where = _where("bits from", name, prefix if self.prefixes else None)
+                kept = prefix if prefix < model.dim else None
+                if name == ENCODED:
+                    sources.append((encoded_source(run, model, trained.dataset, count, kept), where))
+                else:
+                    folder = str(_fitted(trained, name, kept).folder)
+                    sources.append((prior_source(run, model, folder, count, trained.seed), where))
         return sources
 
 
-def _fitted(trained: Trained, kind: str) -> None:
-    """Fits a kind of prior to the cell's bits, unless that is done."""
+def _where(name: str, value: str, prefix: int | None) -> dict[str, str | int]:
+    """Where a number was measured; the prefix is named where several were asked for."""
+    return {name: value} if prefix is None else {name: value, "prefix": prefix}
+
+
+def _prefixes(asked: tuple[int, ...], model: Autoencoder) -> list[int]:
+    """The prefixes that a model can do with: all its bits alone, unless they are nested."""
+    if not (asked and model.config.model.nested):
+        return [model.dim]
+    return [prefix for prefix in asked if prefix <= model.dim]
+
+
+def _fitted(trained: Trained, kind: str, prefix: int | None = None) -> Fitted:
+    """A kind of prior of the cell's bits, or of the first of them: fitted unless that is done."""
     assert trained.table is not None
     settings = [each for each in trained.prior_settings if _has((kind,), each)]
-    out = trained.run.priors / kind
-    fitted(trained.table, trained.run.bits, kind, settings, trained.seed, out, trained.talk)
+    return fit(
+        *(trained.table, trained.run.bits, kind, settings),
+        seed=trained.seed,
+        talk=trained.talk,
+        run=trained.run.path,
+        reuse=True,
+        prefix=prefix,
+    )
 
 
 class Codes(Measure):
-    """Held-out bits per code under each kind of prior: :mod:`~dmzcli.studies.prior_comparison`.
+    """Held-out bits per code under each kind of prior.
 
     Attributes:
         priors: Kinds of priors.
+        prefixes: Of nested bits, numbers of the first; by default all.
     """
 
     priors: tuple[str, ...] = ("bernoulli", "chow-liu-mixture")
+    prefixes: tuple[int, ...] = ()
 
     def kinds(self) -> tuple[str, ...]:
         return self.priors
 
     def take(self, trained: Trained) -> list[Number]:
-        assert trained.table is not None
-        settings = [each for each in trained.prior_settings if _has(self.priors, each)]
-        table = compare(
-            trained.table,
-            trained.run.bits,
-            self.priors,
-            trained.seed,
-            trained.run.priors,
-            trained.talk,
-            settings=settings,
-        )
-        what = f"held-out bits per code, {table.held_out:,} {table.split} codes"
-        return [Number(what, {"prior": row.kind}, row.bits_per_code, 0.0) for row in table.rows]
+        table = trained.table
+        assert table is not None
+        codes = table.bits[table.rows("test")]
+        what = f"held-out bits per code, {len(codes):,} test codes"
+        numbers = []
+        for prefix in _prefixes(self.prefixes, trained.model):
+            for kind in self.priors:
+                prior = _fitted(trained, kind, prefix if prefix < table.dim else None).prior
+                bits = -prior.log_prob(codes[:, :prefix]) / np.log(2)
+                where = _where("prior", kind, prefix if self.prefixes else None)
+                numbers.append(Number(what, where, float(bits.mean()), float(bits.std() / sqrt(len(bits)))))
+        return numbers
 
 
 def _has(kinds: tuple[str, ...], setting: str) -> bool:
@@ -224,9 +272,11 @@ class LinearProbe(Measure):
 
     Attributes:
         baselines: Whether the untrained encoder's bits and the pixels are probed as well.
+        prefixes: Of nested bits, numbers of the first; by default all.
     """
 
     baselines: bool = False
+    prefixes: tuple[int, ...] = ()
 
     def check(self, dataset: Dataset) -> None:
         if dataset.labels is None:
@@ -235,16 +285,15 @@ class LinearProbe(Measure):
     def take(self, trained: Trained) -> list[Number]:
         assert trained.table is not None
         dataset, config = (trained.dataset, trained.run.config) if self.baselines else (None, None)
-        tested = len(trained.table.rows("test"))
-        return [
-            Number(
-                f"accuracy of a linear probe, {tested:,} test images",
-                {"of": each.name},
-                each.test_accuracy,
-                sqrt(each.test_accuracy * (1 - each.test_accuracy) / tested),
-            )
-            for each in probe_table(trained.table, dataset, config, trained.device, trained.talk)
-        ]
+        tested, numbers = len(trained.table.rows("test")), []
+        what = f"accuracy of a linear probe, {tested:,} test images"
+        for prefix in _prefixes(self.prefixes, trained.model):
+            table = trained.table.prefix(prefix)
+            for each in probe_table(table, dataset, config, trained.device, trained.talk):
+                where = _where("of", each.name, prefix if self.prefixes else None)
+                error = sqrt(each.test_accuracy * (1 - each.test_accuracy) / tested)
+                numbers.append(Number(what, where, each.test_accuracy, error))
+        return numbers
 
 
 class Reconstruction(Measure):

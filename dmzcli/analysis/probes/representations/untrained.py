@@ -23,7 +23,7 @@ class Untrained(Representation):
     def features(self, source: Source) -> Array:
         assert source.dataset is not None and source.config is not None
         bits = untrained_bits(source.config, source.dataset, source.device)
-        return bits[source.table.index].astype(np.float32)
+        return bits[source.table.index, : source.table.dim].astype(np.float32)  # as many as a prefix has
 
 
 def untrained_bits(config: Config, dataset: Dataset, device: torch.device, batch_size: int = 512) -> Array:
