@@ -76,6 +76,13 @@ class Config(Section):
         return self
 
     @model_validator(mode="after")
+    def _there_is_a_code_to_regularize(self) -> Config:
+        for name in ("entropy", "decorrelation"):
+            if getattr(self.training, name) and not self.model.dim:
+                raise ValueError(f"training.{name} is of the code, and the model has none: leave it out")
+        return self
+
+    @model_validator(mode="after")
     def _sizes_fit(self) -> Config:
         size, levels = self.data.size, len(self.model.multipliers)
         if size is not None and size % 2 ** (levels - 1):

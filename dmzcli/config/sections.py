@@ -270,6 +270,16 @@ class TrainingConfig(Section):
     gradient_clip: Annotated[float, OPEN] = Field(
         1.0, ge=0, description="largest gradient norm; 0 switches it off"
     )
+    entropy: Annotated[float, YOUNGER, OPEN] = Field(
+        0.0,
+        ge=0,
+        description="what the lack of entropy of the code's marginals adds to the loss, at most; 0 leaves it out",
+    )
+    decorrelation: Annotated[float, YOUNGER, OPEN] = Field(
+        0.0,
+        ge=0,
+        description="what the bits' mean squared correlation adds to the loss, at most; 0 leaves it out",
+    )
     ema: Annotated[float, OPEN] = Field(0.9999, ge=0, lt=1, description="decay of the averaged weights")
     average: Annotated[Literal["exponential", "power"], YOUNGER, OPEN] = Field(
         "exponential",

@@ -23,6 +23,7 @@ from dmzcli.data.dataset import spread
 from dmzcli.diffusion import timesteps
 from dmzcli.diffusion.process import Diffusion
 from dmzcli.errors import UserError
+from dmzcli.model import regularizers
 from dmzcli.model.autoencoder import Autoencoder, build
 from dmzcli.model.pixels import to_unit
 from dmzcli.model.temperature import temperature
@@ -103,6 +104,7 @@ class Trainer:
             if training.average == "power"
             else None
         )
+        self.regularizers = regularizers.create(training)
         self.timesteps = timesteps.create(config.diffusion)
         self.uncertainty = (
             Uncertainty(self.diffusion.half_log_snr, training.seed, engine.device)
@@ -289,9 +291,10 @@ class Trainer:
         """
         engine, parts = self.engine, self.config.training.accumulate
         with engine.autocast():
-            codes = self.bare.codes(x0, numbers.codes, temperature(self.config.model, self.step))
+            logits = self.bare.logits(x0) if self.dim else None
+            codes = None if logits is None else self._relaxed(logits, numbers.codes)
         results: list[dict[str, Tensor]] = []
-        owed = torch.zeros((), device=engine.device)
+        owed = self._regularization(logits)
         for k in range(parts):
             part, last = numbers.part(k, parts), k == parts - 1
             rows = slice(k * len(x0) // parts, (k + 1) * len(x0) // parts)
@@ -308,6 +311,21 @@ class Trainer:
                 owed = owed + (own * seen.grad).sum()
             results.append({name: value.detach() for name, value in terms.items()})
         return {name: torch.cat([terms[name] for terms in results]) for name in results[0]}
+
+    def _relaxed(self, logits: Tensor, noise: Tensor | None) -> Tensor:
+        """Training codes at the temperature of this step."""
+        assert noise is not None  # there is some wherever there are logits
+        return self.bare.latent.relax(logits, noise, temperature(self.config.model, self.step))
+
+    def _regularization(self, logits: Tensor | None) -> Tensor:
+        """What the regularizers add to the loss; adds each of their numbers to ``sums``."""
+        total = torch.zeros((), device=self.engine.device)
+        for name, (weight, regularizer) in self.regularizers.items():
+            assert logits is not None  # the settings refuse them where there is no code
+            value = regularizer(self.bare.latent, logits.float())
+            self.sums.add(name, value)
+            total = total + weight * value
+        return total
 
     @torch.no_grad()
     def valid_loss(self) -> float | None:

@@ -74,6 +74,10 @@ class Latent(ABC):
         """The codes that bits (B, D) of 0 and 1 stand for, in the form of :meth:`relax`."""
 
     @abstractmethod
+    def distribution(self, logits: Tensor) -> Tensor:
+        """q(z | x) of every variable's values, float32 (B, G, K)."""
+
+    @abstractmethod
     def probabilities(self, logits: Tensor) -> Tensor:
         """q(z_i = 1 | x) of every bit, float32 (B, D)."""
 

@@ -26,4 +26,4 @@ class Family(Latent):
     def _refuse(self, *given: Tensor) -> NoReturn:
         raise UserError("a model with latent 'none' has no bits", "train one with --latent bernoulli")
 
-    relax = hard = codes = probabilities = bits = draw = _refuse  # type: ignore[assignment]
+    relax = hard = codes = distribution = probabilities = bits = draw = _refuse  # type: ignore[assignment]
