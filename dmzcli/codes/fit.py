@@ -22,6 +22,9 @@ from dmzcli.system.progress import Silence, Talk
 from dmzcli.version import __version__
 from priors import storage
 
+_MOST_VALUES = 1 << 12
+"""Values of the largest variable that a prior is told of: those of larger ones are too many to count."""
+
 
 @dataclass(frozen=True)
 class Fitted:
@@ -187,7 +190,8 @@ def fit(
 def _new(kind: str, table: BitTable, settings: Sequence[str], seed: int) -> priors.Prior:
     """A prior for a table's codes; where it can follow their variables of several bits, it is told of them."""
     options = priors.parse_options(kind, _pairs(settings))
-    if "groups" in priors.describe(kind)["options"] and (np.asarray(table.cardinalities) > 2).any():
+    most = np.max(table.cardinalities, initial=0)
+    if "groups" in priors.describe(kind)["options"] and 2 < most <= _MOST_VALUES:
         options.setdefault("groups", table.groups)
     return priors.create(kind, dim=table.dim, seed=seed, **options)
 

@@ -82,6 +82,13 @@ class Config(Section):
         return self
 
     @model_validator(mode="after")
+    def _there_is_a_code_to_regularize(self) -> Config:
+        for name in ("entropy", "decorrelation"):
+            if getattr(self.training, name) and not self.model.dim:
+                raise ValueError(f"training.{name} is of the code, and the model has none: leave it out")
+        return self
+
+    @model_validator(mode="after")
     def _sizes_fit(self) -> Config:
         size, levels = self.data.size, len(self.model.multipliers)
         if size is not None and size % 2 ** (levels - 1):
@@ -91,12 +98,19 @@ class Config(Section):
             )
         if size is not None:
             resolutions = [size >> level for level in range(levels)]
-            for field in ("attention", "cross_attention"):
+            for field in ("attention", "cross_attention", "time_code"):
                 wrong = [r for r in getattr(self.model, field) or () if r not in resolutions]
                 if wrong:
                     raise ValueError(
                         f"model.{field} {wrong} is not among the U-Net's resolutions {resolutions}"
                     )
+        model = self.model
+        resolved = model.cross_attention is not None
+        seen = (model.attends and model.cross_attention) or (model.times and model.time_code != ())
+        if model.dim and resolved and not (model.condition_middle or seen):
+            raise ValueError(
+                "the code reaches the U-Net nowhere: model.condition_middle is false, and no resolution is chosen"
+            )
         key = "heads" if self.model.head_channels is None else "head_channels"
         divisor = getattr(self.model, key)
         for multiplier in self.model.multipliers:

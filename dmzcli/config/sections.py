@@ -90,6 +90,18 @@ class ModelConfig(Section):
         max_length=20,
         description="resolutions with cross-attention on the bits; empty: those of self-attention",
     )
+    conditioning: Annotated[Literal["cross-attention", "time", "both"], YOUNGER] = Field(
+        "cross-attention",
+        description="how the code reaches the U-Net: as keys and values, added to the time embedding, or both",
+    )
+    time_code: Annotated[tuple[int, ...] | None, YOUNGER] = Field(
+        None,
+        max_length=20,
+        description="resolutions whose residual blocks have the code in their time embedding; empty: all",
+    )
+    condition_middle: Annotated[bool, YOUNGER] = Field(
+        True, description="whether the middle of the U-Net, too, has the code"
+    )
     heads: int = Field(4, ge=1, le=65536, description="attention heads")
     head_channels: Annotated[int | None, YOUNGER] = Field(
         None,
@@ -173,6 +185,16 @@ class ModelConfig(Section):
     def variable_bits(self) -> int:
         """b, the bits of one variable of the code."""
         return self.values.bit_length() - 1 if self.latent in ("categorical", "ordinal") else 1
+
+    @property
+    def attends(self) -> bool:
+        """Whether the code is keys and values of cross-attention."""
+        return self.conditioning != "time"
+
+    @property
+    def times(self) -> bool:
+        """Whether the code is added to the time embedding."""
+        return self.conditioning != "cross-attention"
 
     @property
     def dim(self) -> int:
@@ -259,6 +281,16 @@ class TrainingConfig(Section):
     weight_decay: Annotated[float, OPEN] = Field(0.0, ge=0)
     gradient_clip: Annotated[float, OPEN] = Field(
         1.0, ge=0, description="largest gradient norm; 0 switches it off"
+    )
+    entropy: Annotated[float, YOUNGER, OPEN] = Field(
+        0.0,
+        ge=0,
+        description="what the lack of entropy of the code's marginals adds to the loss, at most; 0 leaves it out",
+    )
+    decorrelation: Annotated[float, YOUNGER, OPEN] = Field(
+        0.0,
+        ge=0,
+        description="what the bits' mean squared correlation adds to the loss, at most; 0 leaves it out",
     )
     ema: Annotated[float, OPEN] = Field(0.9999, ge=0, lt=1, description="decay of the averaged weights")
     average: Annotated[Literal["exponential", "power"], YOUNGER, OPEN] = Field(

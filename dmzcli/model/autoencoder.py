@@ -174,26 +174,17 @@ class Autoencoder(nn.Module):
         finally:
             self.backbone.to(memory_format=torch.contiguous_format)
 
-    def codes(
-        self,
-        x0: Tensor,
-        noise: Tensor | None,
-        temperature: float | None = None,
-        prefix: Tensor | None = None,
-    ) -> Tensor | None:
+    def codes(self, x0: Tensor, noise: Tensor | None) -> Tensor | None:
         """What the denoiser sees of images in training: codes (B, …), or ``None`` without a latent.
 
         Arguments:
             x0: Images (B, C, H, W).
             noise: Noise of the relaxation (B, *latent.noise_shape); ``None`` takes the most probable codes.
-            temperature: Of the relaxation; by default ``model.temperature``.
-            prefix: Number of bits that are kept of each image's, int64 (B,); by default all.
         """
         if self.dim == 0:
             return None
         logits = self.logits(x0)
-        codes = self.latent.hard(logits) if noise is None else self.latent.relax(logits, noise, temperature)
-        return codes if prefix is None else self.latent.kept(codes, prefix)
+        return self.latent.hard(logits) if noise is None else self.latent.relax(logits, noise)
 
     def forward(
         self, x0: Tensor, x_t: Tensor, t: Tensor, noise: Tensor | None = None, codes: Tensor | None = None

@@ -35,6 +35,11 @@ class _Mean(torch.autograd.Function):
         return gradient / distributed.get_world_size()
 
 
+def over_processes(mean: Tensor) -> Tensor:
+    """The mean over the processes of a mean over equal parts, with its gradient; in one process, the mean itself."""
+    return _Mean.apply(mean) if _several() else mean
+
+
 class BatchNorm2d(nn.BatchNorm2d):
     """``torch.nn.BatchNorm2d`` with the moments of the whole batch over all processes, in equal parts.
 

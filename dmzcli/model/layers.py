@@ -22,6 +22,16 @@ class KeysValues(NamedTuple):
     values: Tensor
 
 
+class Context(NamedTuple):
+    """What the network needs of the codes: by position of a cross-attention, and what is added to the time embedding.
+
+    ``time`` is (B, width of the time embedding), or ``None`` where the code is not in it.
+    """
+
+    attention: dict[str, KeysValues]
+    time: Tensor | None = None
+
+
 def timestep_embedding(t: Tensor, width: int, shift: float = 0.0, sine_first: bool = False) -> Tensor:
     r"""Sinusoids [cos(tω_k), sin(tω_k)] with ω_k = 10000^{-k / (width/2 − shift)}.
 

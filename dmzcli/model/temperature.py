@@ -4,7 +4,7 @@ From τ₀ (``model.temperature``) to τ₁ (``model.temperature_end``) in N ste
 there on:
 
     linear       τ_n = τ₀ + (τ₁ − τ₀) n / N
-    exponential  τ_n = τ₀ (τ₁ / τ₀)^{n / N}, E. Jang, S. Gu, B. Poole, 2017, arXiv 1611.01144, section 4.1
+    exponential  τ_n = τ₀ (τ₁ / τ₀)^{n / N}, E. Jang, S. Gu, B. Poole, 2017, arXiv 1611.01144
 
 N is a setting of its own, and no share of all steps: a run that is lengthened goes on as it was.
 """

@@ -3,8 +3,9 @@ r"""The denoiser ε_θ(x_t, t, z): the U-Net of Improved DDPM, with cross-attent
 Without cross-attention the network and its parameter names are those of ``UNetModel`` in
 openai/improved-diffusion (A. Nichol, P. Dhariwal, "Improved Denoising Diffusion Probabilistic Models",
 2021, arXiv 2102.09672), so that its weights load as they are. Cross-attention sits in a separate table,
-``cross``, keyed by the position of the block that it follows; its last layer starts at zero, so that a
-network with imported weights first computes what it computed before.
+``cross``, keyed by the position of the block that it follows; the code that is added to the time embedding
+passes through ``code_embed``. Their last layers start at zero, so that a network with imported weights first
+computes what it computed before.
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ from dmzcli.model.backbone import Backbone
 from dmzcli.model.latents import Tokens
 from dmzcli.model.layers import (
     AttentionBlock,
+    Context,
     CrossAttention,
     Downsample,
     FreshSiLU,
@@ -60,7 +62,7 @@ class UNetConfig:
         multipliers: Channel multiplier per level; each level but the last halves the resolution.
         blocks: Residual blocks per level (one more per level on the way up).
         attention: Downsampling factors (1, 2, 4, …) whose blocks are followed by self-attention.
-        cross_attention: The same for cross-attention; the middle has it whenever ``token_width`` is given.
+        cross_attention: The same for cross-attention.
         heads: Attention heads.
         dropout: Dropout rate in the residual blocks.
         scale_shift: Whether the time embedding scales and shifts, or is added.
@@ -71,6 +73,9 @@ class UNetConfig:
         symmetric_padding: Whether zeros surround the image, see :class:`~dmzcli.model.layers.Downsample`.
         norm_groups: Groups of the normalizations (or their greatest common divisor with the channels).
         norm_epsilon: Added to the variances that the normalizations divide by.
+        code_width: Width of the tokens that are added to the time embedding; ``None`` for no such addition.
+        code_factors: Downsampling factors whose residual blocks have the code in their time embedding.
+        middle: Whether the middle is conditioned, in every way that the others are.
         frequency_shift, sine_first: Form of the sinusoids, see :func:`~dmzcli.model.layers.timestep_embedding`.
     """
 
@@ -93,6 +98,9 @@ class UNetConfig:
     norm_epsilon: float = 1e-5
     frequency_shift: float = 0.0
     sine_first: bool = False
+    code_width: int | None = None
+    code_factors: Sequence[int] = ()
+    middle: bool = True
 
     @classmethod
     def of(cls, config: Config, tokens: Tokens | None) -> UNetConfig:
@@ -102,6 +110,8 @@ class UNetConfig:
         def factors(resolutions: Sequence[int] | None) -> tuple[int, ...]:
             return tuple(size // resolution for resolution in resolutions or ())
 
+        every = tuple(1 << level for level in range(len(model.multipliers)))
+        attending = tokens if model.attends else None
         return cls(
             in_channels=channels,
             out_channels=channels * (2 if config.diffusion.variance == "learned-range" else 1),
@@ -109,11 +119,11 @@ class UNetConfig:
             multipliers=model.multipliers,
             blocks=model.blocks,
             attention=factors(model.attention),
-            cross_attention=() if tokens is None else factors(model.cross_attention),
+            cross_attention=() if attending is None else factors(model.cross_attention),
             heads=model.heads,
             dropout=model.dropout,
             scale_shift=model.time_conditioning == "scale-shift",
-            token_width=None if tokens is None else tokens.width,
+            token_width=None if attending is None else attending.width,
             single_token=tokens is None or tokens.single,
             head_channels=model.head_channels,
             residual_resampling=model.resampling == "residual",
@@ -122,6 +132,9 @@ class UNetConfig:
             norm_epsilon=model.norm_epsilon,
             frequency_shift=model.frequency_shift,
             sine_first=model.time_embedding == "sin-cos",
+            code_width=tokens.width if tokens is not None and model.times else None,
+            code_factors=every if model.time_code is None else factors(model.time_code),
+            middle=model.condition_middle,
         )
 
 
@@ -143,6 +156,8 @@ class UNet(Backbone):
         self.input_blocks = nn.ModuleList([Stage([nn.Conv2d(config.in_channels, channels, 3, padding=1)])])
         self.output_blocks = nn.ModuleList()
         self.cross = nn.ModuleDict()
+        self.coded: set[str] = {"middle"} if config.middle else set()
+        """Positions that have the code in their time embedding."""
 
         def res(inside: int, outside: int, resampling: Literal["down", "up"] | None = None) -> ResBlock:
             return ResBlock(inside, outside, width, config.dropout, config.scale_shift, norm, resampling)
@@ -160,8 +175,14 @@ class UNet(Backbone):
                 )
 
         current, factor, skips = channels, 1, [channels]
+
+        def coded(position: str) -> None:
+            if factor in config.code_factors:
+                self.coded.add(position)
+
         for level, multiplier in enumerate(config.multipliers):
             for _ in range(config.blocks):
+                coded(f"input_{len(self.input_blocks)}")
                 layers: list[nn.Module] = [res(current, multiplier * channels)]
                 current = multiplier * channels
                 if factor in config.attention:
@@ -171,6 +192,7 @@ class UNet(Backbone):
                 self.input_blocks.append(Stage(layers))
                 skips.append(current)
             if level + 1 < len(config.multipliers):
+                coded(f"input_{len(self.input_blocks)}")
                 down = (
                     res(current, current, "down")
                     if config.residual_resampling
@@ -181,10 +203,12 @@ class UNet(Backbone):
                 factor *= 2
 
         self.middle_block = nn.ModuleList([res(current, current), attend(current), res(current, current)])
-        cross("middle", current)
+        if config.middle:
+            cross("middle", current)
 
         for level, multiplier in reversed(list(enumerate(config.multipliers))):
             for block in range(config.blocks + 1):
+                coded(f"output_{len(self.output_blocks)}")
                 layers = [res(current + skips.pop(), multiplier * channels)]
                 current = multiplier * channels
                 if factor in config.attention:
@@ -201,6 +225,9 @@ class UNet(Backbone):
             norm(current), FreshSiLU(), zeroed(nn.Conv2d(current, config.out_channels, 3, padding=1))
         )
 
+        if config.code_width is not None:
+            self.code_embed = zeroed(nn.Linear(config.code_width, width, bias=False))
+
     def regions(self) -> Iterator[nn.Module]:
         """Residual blocks, and attention on the image and on the bits: most of the arithmetic, in a dozen shapes."""
         return (
@@ -213,13 +240,18 @@ class UNet(Backbone):
     def of(cls, config: Config, tokens: Tokens | None) -> UNet:
         return cls(UNetConfig.of(config, tokens))
 
-    def context(self, tokens: Tensor) -> dict[str, KeysValues]:
-        """Keys and values of every cross-attention: compute once per image, reuse at every step.
+    def context(self, tokens: Tensor) -> Context:
+        """Keys and values of every cross-attention, and the code's share of the time embedding.
+
+        Compute it once per image, and use it at every step.
 
         Arguments:
             tokens: (B, tokens, token_width).
         """
-        return {name: cast(CrossAttention, block).keys_values(tokens) for name, block in self.cross.items()}
+        attention = {
+            name: cast(CrossAttention, block).keys_values(tokens) for name, block in self.cross.items()
+        }
+        return Context(attention, self.code_embed(tokens.sum(1)) if hasattr(self, "code_embed") else None)
 
     def _attend(self, position: str, h: Tensor, context: dict[str, KeysValues]) -> Tensor:
         return self.cross[position](h, context[position]) if position in context else h
@@ -230,17 +262,24 @@ class UNet(Backbone):
             return checkpoint(block, *inputs, use_reentrant=False)
         return block(*inputs)
 
-    def forward(self, x: Tensor, t: Tensor, context: dict[str, KeysValues] | None = None) -> Tensor:
-        context = context or {}
-        e = self.time_embed(self.embed(t))
+    def forward(self, x: Tensor, t: Tensor, context: Context | None = None) -> Tensor:
+        keys, code = ({}, None) if context is None else context
+        plain = self.time_embed(self.embed(t))
+        coded = plain if code is None else plain + code
+
+        def e(position: str) -> Tensor:
+            return coded if position in self.coded else plain
+
         h, skips = x, []
         for index, stage in enumerate(self.input_blocks):
-            h = self._attend(f"input_{index}", self._run(stage, h, e), context)
+            position = f"input_{index}"
+            h = self._attend(position, self._run(stage, h, e(position)), keys)
             skips.append(h)
         first, attention, last = self.middle_block
-        h = self._attend("middle", self._run(attention, self._run(first, h, e)), context)
-        h = self._run(last, h, e)
+        h = self._attend("middle", self._run(attention, self._run(first, h, e("middle"))), keys)
+        h = self._run(last, h, e("middle"))
         for index, stage in enumerate(self.output_blocks):
+            position = f"output_{index}"
             h = torch.cat([h, skips.pop()], dim=1)
-            h = self._run(stage, h, e, partial(self._attend, f"output_{index}", context=context))
+            h = self._run(stage, h, e(position), partial(self._attend, position, context=keys))
         return self.out(h)

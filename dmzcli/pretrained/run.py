@@ -106,7 +106,8 @@ def import_weights(foreign: Weights, config: Config, assumed: Mapping[str, Any],
         _check_free(run)
     with torch.device("meta"):  # a configuration may announce more than fits any memory
         state = Autoencoder(config).backbone.state_dict()
-    expected = {name: tuple(value.shape) for name, value in state.items() if not name.startswith("cross.")}
+    of_codes = ("cross.", "code_embed.")
+    expected = {name: tuple(value.shape) for name, value in state.items() if not name.startswith(of_codes)}
     stored = {name: tuple(value.shape) for name, value in foreign.tensors.items()}
     if expected != stored:
         name = min(k for k in expected.keys() | stored.keys() if expected.get(k) != stored.get(k))

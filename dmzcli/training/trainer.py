@@ -23,6 +23,7 @@ from dmzcli.data.dataset import spread
 from dmzcli.diffusion import timesteps
 from dmzcli.diffusion.process import Diffusion
 from dmzcli.errors import UserError
+from dmzcli.model import regularizers
 from dmzcli.model.autoencoder import Autoencoder, build
 from dmzcli.model.pixels import to_unit
 from dmzcli.model.temperature import temperature
@@ -103,6 +104,7 @@ class Trainer:
             if training.average == "power"
             else None
         )
+        self.regularizers = regularizers.create(training)
         self.timesteps = timesteps.create(config.diffusion)
         self.uncertainty = (
             Uncertainty(self.diffusion.half_log_snr, training.seed, engine.device)
@@ -289,10 +291,10 @@ class Trainer:
         """
         engine, parts = self.engine, self.config.training.accumulate
         with engine.autocast():
-            tau = temperature(self.config.model, self.step)
-            codes = self.bare.codes(x0, numbers.codes, tau, numbers.prefix)
+            logits = self.bare.logits(x0) if self.dim else None
+            codes = None if logits is None else self._relaxed(logits, numbers)
         results: list[dict[str, Tensor]] = []
-        owed = torch.zeros((), device=engine.device)
+        owed = self._regularization(logits)
         for k in range(parts):
             part, last = numbers.part(k, parts), k == parts - 1
             rows = slice(k * len(x0) // parts, (k + 1) * len(x0) // parts)
@@ -309,6 +311,23 @@ class Trainer:
                 owed = owed + (own * seen.grad).sum()
             results.append({name: value.detach() for name, value in terms.items()})
         return {name: torch.cat([terms[name] for terms in results]) for name in results[0]}
+
+    def _relaxed(self, logits: Tensor, numbers: Draw) -> Tensor:
+        """Training codes at the temperature of this step; of nested bits the prefix that was drawn."""
+        assert numbers.codes is not None  # there is some noise wherever there are logits
+        latent = self.bare.latent
+        codes = latent.relax(logits, numbers.codes, temperature(self.config.model, self.step))
+        return codes if numbers.prefix is None else latent.kept(codes, numbers.prefix)
+
+    def _regularization(self, logits: Tensor | None) -> Tensor:
+        """What the regularizers add to the loss; adds each of their numbers to ``sums``."""
+        total = torch.zeros((), device=self.engine.device)
+        for name, (weight, regularizer) in self.regularizers.items():
+            assert logits is not None  # the settings refuse them where there is no code
+            value = regularizer(self.bare.latent, logits.float())
+            self.sums.add(name, value)
+            total = total + weight * value
+        return total
 
     @torch.no_grad()
     def valid_loss(self) -> float | None:

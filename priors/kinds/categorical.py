@@ -120,7 +120,7 @@ class Categorical(Prior):
         widths = tuple(sorted({min(width, self.dim) for width in widths}))
         information = trees.information(train.bits)
         groups = self._groups(max(widths) if train.given is not None else None)
-        tried = [*groups, *(() if self.options.grouping == "groups" else widths)]
+        tried: list[Blocks | int] = [*groups, *(() if self.options.grouping == "groups" else widths)]
         candidates = []
         for i, width in enumerate(tried):
             part = fit.part(i / len(tried), (i + 1) / len(tried))

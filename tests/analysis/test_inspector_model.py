@@ -136,5 +136,11 @@ def test_attention_maps_are_of_every_layer_and_sum_to_one(tiny):
     assert not any(layer._forward_hooks for layer in model.backbone.cross.values())
 
 
+def test_bits_of_one_variable_share_its_map(tiny):
+    model = build(tiny(model__tokens="per-bit", model__latent="categorical", model__values=4)).eval()
+    for weights in exhibits.attention_maps(model, np.eye(8, dtype=np.uint8)[:3], steps=2).values():
+        assert weights.shape[0] == 8 and np.array_equal(weights[0::2], weights[1::2])
+
+
 def test_one_token_for_all_bits_has_no_map(model):
     assert exhibits.attention_maps(model, np.zeros((1, 8), np.uint8), 2) == {}

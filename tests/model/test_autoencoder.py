@@ -28,6 +28,14 @@ VARIANTS = {
     "ordinal per-bit": {"model__latent": "ordinal", "model__tokens": "per-bit", "model__values": 4},
     "per-bit": {"model__tokens": "per-bit", "model__token_width": 6},
     "per-bit straight-through": {"model__tokens": "per-bit", "model__estimator": "straight-through"},
+    "in the time embedding": {"model__conditioning": "time"},
+    "in both, per bit": {"model__conditioning": "both", "model__tokens": "per-bit"},
+    "in both, at chosen levels": {
+        "model__conditioning": "both",
+        "model__time_code": (8,),
+        "model__condition_middle": False,
+    },
+    "time embedding, additive": {"model__conditioning": "time", "model__time_conditioning": "additive"},
     "additive": {"model__time_conditioning": "additive"},
     "learned-range": {"diffusion__variance": "learned-range"},
     "fixed-large": {"diffusion__variance": "fixed-large"},
@@ -218,6 +226,62 @@ def test_context_once_is_that_of_every_step(tiny, tokens):
         for step in (0, 20, 49):
             x, t = torch.randn(2, 1, 8, 8), torch.full((2,), step)
             assert torch.equal(model.unet(x, t, once), model.unet(x, t, model.bits_context(bits)))
+
+
+CONDITIONED = {
+    "keys and values": {},
+    "without the middle": {"model__condition_middle": False},
+    "time": {"model__conditioning": "time"},
+    "time at 8": {"model__conditioning": "time", "model__time_code": (8,), "model__condition_middle": False},
+    "time in the middle": {"model__conditioning": "time", "model__time_code": ()},
+    "both": {"model__conditioning": "both", "model__tokens": "per-bit"},
+}
+
+
+def randomized(config):
+    model = build(config).eval()
+    for parameter in model.parameters():
+        torch.nn.init.normal_(parameter, std=0.3, generator=torch.Generator().manual_seed(parameter.numel()))
+    return model
+
+
+@pytest.mark.parametrize("name", CONDITIONED)
+def test_codes_reach_the_output_and_are_prepared_once(tiny, name):
+    model = randomized(tiny(**CONDITIONED[name]))
+    bits = torch.randint(0, 2, (2, 8), generator=torch.Generator().manual_seed(0), dtype=torch.uint8)
+    x, t = torch.randn(2, 1, 8, 8, generator=torch.Generator().manual_seed(1)), torch.tensor([7, 7])
+    with torch.no_grad():
+        context = model.bits_context(bits)
+        out = model.unet(x, t, context)
+        assert (model.unet(x, t, model.bits_context(1 - bits)) - out).abs().max() > 1e-3
+        # One number for all images is embedded once, and meets the code of each.
+        assert torch.allclose(model.unet(x, t[:1], context), out, atol=1e-5)
+
+
+def positions(name, tiny):
+    model = build(tiny(**CONDITIONED[name]))
+    return set(model.unet.cross), model.unet.coded if hasattr(model.unet, "code_embed") else None
+
+
+def test_codes_are_at_the_chosen_levels(tiny):
+    """Of the tiny network at 8 pixels: an input block and a change of resolution at 8, a block at 4; and back."""
+    assert positions("keys and values", tiny) == ({"input_3", "middle", "output_0", "output_1"}, None)
+    assert positions("without the middle", tiny) == ({"input_3", "output_0", "output_1"}, None)
+    everywhere = {*(f"input_{i}" for i in (1, 2, 3)), "middle", *(f"output_{i}" for i in range(4))}
+    assert positions("time", tiny) == (set(), everywhere)
+    assert positions("time at 8", tiny) == (set(), {"input_1", "input_2", "output_2", "output_3"})
+    assert positions("time in the middle", tiny) == (set(), {"middle"})
+
+
+def test_a_code_that_reaches_the_network_nowhere_is_refused(tiny):
+    for conditioning in ("cross-attention", "time", "both"):
+        with pytest.raises(UserError, match="the code reaches the U-Net nowhere"):
+            tiny(
+                model__conditioning=conditioning,
+                model__cross_attention=(),
+                model__time_code=(),
+                model__condition_middle=False,
+            )
 
 
 # The encoder --------------------------------------------------------------------------------------------------

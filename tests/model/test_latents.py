@@ -76,6 +76,16 @@ def test_training_codes_are_those_of_evaluation_where_there_is_no_doubt(name, es
 
 
 @every_family
+@every_estimator
+def test_codes_are_float32_in_bf16_training(name, estimator):
+    """Sums of their gradients over the parts of a batch would round away what is small."""
+    family = latent(name, estimator=estimator)
+    with torch.autocast("cpu", torch.bfloat16):
+        codes = family.relax(logits_of(family, 4).bfloat16(), noise_of(family, 4))
+    assert codes.dtype == torch.float32
+
+
+@every_family
 @pytest.mark.parametrize("estimator", [name for name in ESTIMATORS if name != "soft"])
 def test_hard_estimators_give_codes_of_bits_exactly(name, estimator):
     """All but soft are corners in training too; straight-through up to the rounding of 1 + p − p."""

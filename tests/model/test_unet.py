@@ -36,14 +36,16 @@ def test_published_weights_load_and_compute_the_published_output(vectors, device
 @pytest.mark.parametrize("single", [True, False])
 def test_fresh_cross_attention_changes_nothing(vectors, single):
     """Its last layer starts at zero: a network with imported weights first computes what it did before."""
-    unet = iddpm_unet(cross_attention=(1, 2), token_width=12, single_token=single)
+    unet = iddpm_unet(
+        cross_attention=(1, 2), token_width=12, single_token=single, code_width=12, code_factors=(1, 2)
+    )
     state = unet.state_dict()
     imported = load_file(IDDPM / "unet.safetensors")
     unet.load_state_dict(state | imported)
     tokens = torch.randn(2, 1 if single else 5, 12)
     with torch.no_grad():
         bits = unet.context(tokens)
-        assert len(bits) == 7  # one block a level down, two a level up, and the middle
+        assert len(bits.attention) == 7  # one block a level down, two a level up, and the middle
         with_bits = unet(vectors["x"], vectors["t"], bits)
         without = unet(vectors["x"], vectors["t"])
     assert torch.equal(with_bits, without)

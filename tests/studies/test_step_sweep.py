@@ -58,7 +58,9 @@ def test_again_takes_what_is_there_and_nothing_else(dmz, both, tiny_extractor, m
     first = sweep(dmz, "--steps", "2,3", "--samplers", "ddim", "--bits", "encoded").json
     made = []
     decode = dmzcli.studies.step_sweep.decode
-    monkeypatch.setattr(dmzcli.studies.step_sweep, "decode", lambda *a, **k: made.append(1) or decode(*a, **k))
+    monkeypatch.setattr(
+        dmzcli.studies.step_sweep, "decode", lambda *a, **k: made.append(1) or decode(*a, **k)
+    )
     again = sweep(dmz, "--steps", "2,3", "--samplers", "ddim", "--bits", "encoded").json
     assert again["cells"] == first["cells"] and not made
     sweep(dmz, "--steps", "2,3,4", "--samplers", "ddim", "--bits", "encoded")

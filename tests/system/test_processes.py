@@ -71,6 +71,7 @@ def test_two_processes_make_what_one_makes(launched, dmz, tiny_settings):
     """Twenty steps, the table, and images; then one process goes on with what two have begun."""
     settings = (*tiny_settings, "--set", "training.log_every=1", "--set", "training.checkpoint_every=10")
     settings += ("--set", "training.valid_every=10", "--device", "cpu")
+    settings += ("--set", "training.entropy=0.1", "--set", "training.decorrelation=0.1")
 
     parts = ("--set", "training.accumulate=2", "--set", "training.checkpoint_activations=true")
 
@@ -105,7 +106,7 @@ def test_two_processes_make_what_one_makes(launched, dmz, tiny_settings):
 
     one, other = (Run(Path(name)).read_metrics() for name in ("one", "two"))
     assert [row["step"] for row in one] == [row["step"] for row in other] == list(range(1, 21))
-    for key in ("loss", "gradient_norm", "valid_loss"):
+    for key in ("loss", "gradient_norm", "valid_loss", "entropy", "decorrelation"):
         values = [[row[key] for row in rows if key in row] for rows in (one, other)]
         np.testing.assert_allclose(*values, rtol=0, atol=1e-5)  # float32, and 20 steps of its rounding
 

@@ -94,6 +94,8 @@ def test_logging_and_checkpoints_that_do_not_meet_leave_no_trace_either(tiny, fe
             "data__flip": True,
         },
         {"model__estimator": "sign"},
+        {"model__conditioning": "both", "model__time_code": (8,)},
+        {"training__entropy": 0.3, "training__decorrelation": 0.1, "model__latent": "ordinal"},
         {"model__latent": "categorical", "model__estimator": "straight-through"},
         {"model__latent": "ordinal", "model__tokens": "per-bit"},
         {"model__estimator": "bernoulli-straight-through", "training__accumulate": 2},

@@ -117,7 +117,7 @@ def attention(layer: CrossAttention, x: Tensor, bits: KeysValues) -> Tensor:
 
 
 def attention_maps(model: Autoencoder, bits: Array, steps: int, seed: int = 0) -> dict[str, Array]:
-    """Mean attention of every bit at each cross-attention while the codes are decoded.
+    """Mean attention of every bit, or of its variable, at each cross-attention while the codes are decoded.
 
     Arguments:
         model: The autoencoder, in evaluation mode.
@@ -136,6 +136,7 @@ def attention_maps(model: Autoencoder, bits: Array, steps: int, seed: int = 0) -
     maps: dict[str, Any] = {}
     for name, weights in seen.items():
         mean = torch.cat([w.float() for w in weights]).mean(0).T
+        mean = mean.repeat_interleave(model.dim // len(mean), dim=0)
         side = math.isqrt(mean.shape[1])
         maps[name.removeprefix("cross.")] = mean.reshape(-1, side, side).cpu().numpy()
     return maps

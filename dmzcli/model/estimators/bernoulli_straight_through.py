@@ -4,7 +4,7 @@ softmax(ℓ / τ), without noise; of K values the same holds of their K probabil
 The draw is the corner of the largest ℓ + g (Gumbel's). Only the slope knows the temperature.
 
 Y. Bengio, N. Léonard, A. Courville, "Estimating or Propagating Gradients Through Stochastic Neurons", 2013,
-arXiv 1308.3432, section 4.
+arXiv 1308.3432.
 """
 
 from __future__ import annotations

@@ -20,5 +20,5 @@ class Rule(Estimator):
     """The most probable codes with the identity as gradient."""
 
     def relax(self, values: Values, logits: Tensor, noise: Tensor, temperature: float) -> Tensor:
-        scores = values.scores(logits)
-        return through(corners(scores), values.linear(logits).to(scores.dtype))
+        logits = logits.float()
+        return through(corners(values.scores(logits)), values.linear(logits))

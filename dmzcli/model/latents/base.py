@@ -86,6 +86,10 @@ class Latent(ABC):
         """
 
     @abstractmethod
+    def distribution(self, logits: Tensor) -> Tensor:
+        """q(z | x) of every variable's values, float32 (B, G, K)."""
+
+    @abstractmethod
     def probabilities(self, logits: Tensor) -> Tensor:
         """q(z_i = 1 | x) of every bit, float32 (B, D)."""
 

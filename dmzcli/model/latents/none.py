@@ -26,4 +26,5 @@ class Family(Latent):
     def _refuse(self, *given: Tensor) -> NoReturn:
         raise UserError("a model with latent 'none' has no bits", "train one with --latent bernoulli")
 
-    relax = hard = codes = kept = probabilities = bits = draw = _refuse  # type: ignore[assignment]
+    relax = hard = codes = kept = distribution = probabilities = _refuse  # type: ignore[assignment]
+    bits = draw = _refuse  # type: ignore[assignment]
