@@ -54,6 +54,16 @@ class PaperScore:
         return {**vars(self), "folds": list(self.folds)}
 
 
+def check_bits(cardinalities: Array) -> None:
+    """Raises UserError unless every variable of a table's codes is one bit, as the authors' are."""
+    most = int(np.max(cardinalities, initial=2))
+    if most > 2:
+        raise UserError(
+            f"the authors' protocol is of single bits, and the table's codes are variables of {most} values",
+            "leave --protocol out",
+        )
+
+
 def training_codes(probs: Array, temperature: float, seed: int) -> Array:
     """Noisy soft codes as in training: σ((logit π + g₁ − g₀) / τ) with Gumbel g, float32 (N, D).
 

@@ -98,7 +98,7 @@ def probe(
     if run is not None:
         find_run(run).check_made(path, table.model)
     from dmzcli.analysis.disentanglement import factors_of, measured, varied_factors
-    from dmzcli.analysis.paper import paper_scores
+    from dmzcli.analysis.paper import check_bits, paper_scores
     from dmzcli.analysis.probes.heads import HEADS
     from dmzcli.analysis.probes.linear import Probe
     from dmzcli.analysis.probes.protocol import measure_all
@@ -129,6 +129,8 @@ def probe(
     ):
         if names is not None and not names:
             raise UserError(f"--{option} is empty", "leave it out for all of them")
+    if protocol == "paper":
+        check_bits(table.cardinalities)
     rows = {split: table.rows(split) for split in SPLITS}
     wanted = chosen_targets(table, rows, None if targets is None else common.listed(targets))
     if disentanglement:

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from dmzcli.analysis.paper import paper_scores, training_codes
+from dmzcli.analysis.paper import check_bits, paper_scores, training_codes
 from dmzcli.analysis.probes.targets import Target
 from dmzcli.errors import UserError
 
@@ -38,6 +38,12 @@ def test_folds_test_every_row_once_and_noise_costs():
     )
     # The probability tells the class for sure; the noisy code tells it 70% of the time: ± 5 √(0.21/1000) = 0.07.
     assert low.mean == pytest.approx(0.7, abs=0.07)
+
+
+def test_codes_of_single_bits_alone():
+    check_bits(np.full(8, 2))
+    with pytest.raises(UserError, match="the table's codes are variables of 16 values"):
+        check_bits(np.full(2, 16))
 
 
 def test_what_it_needs():

@@ -59,7 +59,10 @@ def test_published_vectors_through_the_command(dmz, suffix, latent):
     """The first output is the published one to float32's rounding: 30 layers of 6e-8, relative to the largest."""
     shutil.copy(IDDPM / "unet.safetensors", "ema.safetensors")
     torch.save(load_file("ema.safetensors"), "ema.pt")
-    ended = dmz("import-weights", f"ema{suffix}", "--size", 16, "--heads", 4, "--latent", latent, "--json")
+    both = ("--set", "model.conditioning=both")  # what is new starts at zero, wherever the bits go in
+    ended = dmz(
+        "import-weights", f"ema{suffix}", "--size", 16, "--heads", 4, "--latent", latent, *both, "--json"
+    )
     assert ended.code == 0, ended.err
     facts = ended.json
     assert facts["run"] == "runs/ema"
