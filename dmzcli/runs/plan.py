@@ -86,7 +86,7 @@ class Plan:
             raise UserError(f"{named} is a file, not a run directory", "name a folder with --run")
         if (named / "config.json").exists():
             there, here = run.config.experiment(), config.experiment()
-            again = "use the same settings, or another --run"
+            again = f"dmz train --run {named} goes on with its own settings; or name another --run"
             if run.untrained:
                 there, here = _decided_by_import(there), _decided_by_import(here)
                 again = "import the weights again with that setting, into another --run"

@@ -34,11 +34,12 @@ def small(size: int) -> dict[str, dict[str, Any]]:
     return {
         "model": {"channels": 32, "multipliers": [1, 2, 2, 2][:levels], "blocks": 1},
         # It learns more in few steps than the noise: benchmarks/results/few-steps.md
-        "diffusion": {"prediction": "v"},
+        "diffusion": {"prediction": "v", "weighting": "min-snr"},
         "training": {
             "steps": 2000,
             "batch_size": max(4, min(64, 64 * 64**2 // size**2)),
-            "learning_rate": 6e-4,
+            "optimizer": "muon",  # benchmarks/results/quality.md
+            "learning_rate": 2e-3,
             "warmup": 100,
             "ema": 0.995,
             "valid_every": 250,

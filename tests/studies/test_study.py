@@ -268,3 +268,9 @@ def test_labels_that_are_not_there_are_missed_before_training(dmz, write, isolat
     file.write_text(file.read_text(encoding="utf-8").replace('"digits"', '"noise.npy"'), encoding="utf-8")
     error, _ = dmz("study", file, "--device", "cpu").mistake()
     assert "no labels" in error and not Path("studies").exists()
+
+
+@pytest.mark.parametrize("file", sorted((Path(__file__).parents[2] / "examples" / "studies").glob("*.toml")))
+def test_the_ready_studies_are_well_declared(file):
+    study = read_study(file)
+    assert study.cells() and study.question
