@@ -39,6 +39,7 @@ def study(
             "--max-hours", min=0, callback=bounds.finite, help="Stop after so many hours; go on later."
         ),
     ] = None,
+    settings: common.SetOption = None,
     data_dir: common.DataDirOption = None,
     batch_size: common.BatchSizeOption = None,
     device: common.DeviceOption = None,
@@ -61,7 +62,7 @@ def study(
     from dmzcli.studies.study.tables import SPREAD, write
     from dmzcli.system import processes
 
-    declared = read_study(file)
+    declared = read_study(file, settings or ())
     folder = out or Path("studies") / file.stem
     device = processes.apart(device)
     load = functools.lru_cache(maxsize=1)(lambda data: common.load_dataset(talk, data))

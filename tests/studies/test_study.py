@@ -72,6 +72,15 @@ def test_cells_are_the_product_of_axes_and_seeds(write):
         assert config.training.steps == 7  # 100 images in batches of 16
 
 
+def test_settings_of_the_command_win(write):
+    study = read_study(write('"model.bits" = [4]'), ["training.ema=0.25", "model.attention=[]"])
+    (cell,) = study.cells()
+    config = study.plan(cell).config
+    assert (config.training.ema, config.model.attention, config.model.bits) == (0.25, (), 4)
+    with pytest.raises(UserError, match="unknown setting"):
+        read_study(write('"model.bits" = [4]'), ["training.emma=1"])
+
+
 def test_an_axis_of_settings_that_share_their_last_word_keeps_its_section(write):
     axes = '"data.size" = [8]\n"model.bits" = [4]\n"other.bits" = {a = {"training.ema" = 0.5}}'
     (cell,) = read_study(write(axes)).cells()

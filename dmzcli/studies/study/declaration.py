@@ -30,7 +30,7 @@ import itertools
 import json
 import re
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -169,8 +169,12 @@ class Cell:
         return "_".join(re.sub(r"[^\w.,+-]+", "-", part) for part in parts)
 
 
-def read_study(path: Path) -> Study:
+def read_study(path: Path, settings: Sequence[str] = ()) -> Study:
     """Reads a study's file; nothing is trained or measured.
+
+    Arguments:
+        path: The file.
+        settings: ``key=value`` entries that win over those that all trainings share.
 
     Raises:
         UserError: The file is missing or no TOML, a key is unknown, or a value does not fit.
@@ -186,6 +190,15 @@ def read_study(path: Path) -> Study:
             f"{path} cannot be read as TOML: {error}", "see examples/studies for how it is written"
         ) from error
     study = validated(Study, tree, str(path))
+    if settings:
+        changed = assignments(settings)
+        said = {
+            f"{section}.{name}": value
+            for section, values in changed.items()
+            for name, value in values.items()
+        }
+        train = study.train.model_copy(update={"settings": {**study.train.settings, **said}})
+        study = study.model_copy(update={"train": train})
     for cell in study.cells():
         study.plan(cell)
     kinds = [kind for measure in study.measures() for kind in measure.kinds()]
