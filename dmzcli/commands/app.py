@@ -21,6 +21,7 @@ from dmzcli.commands import (
     inspect,
     likelihood,
     probe,
+    reconstruct,
     report,
     sample,
     search,
@@ -93,6 +94,7 @@ app.command("probe")(probe.probe)
 app.command("inspect")(inspect.inspect)
 app.command("search")(search.search)
 app.command("evaluate")(evaluate.evaluate)
+app.command("reconstruct")(reconstruct.reconstruct)
 app.command("sweep-steps")(sweep_steps.sweep_steps)
 app.command("tune-steps")(tune_steps.tune_steps)
 app.command("likelihood")(likelihood.likelihood)
