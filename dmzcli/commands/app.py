@@ -19,6 +19,7 @@ from dmzcli.commands import (
     import_weights,
     info,
     inspect,
+    interpolate,
     likelihood,
     probe,
     reconstruct,
@@ -95,6 +96,7 @@ app.command("inspect")(inspect.inspect)
 app.command("search")(search.search)
 app.command("evaluate")(evaluate.evaluate)
 app.command("reconstruct")(reconstruct.reconstruct)
+app.command("interpolate")(interpolate.interpolate)
 app.command("sweep-steps")(sweep_steps.sweep_steps)
 app.command("tune-steps")(tune_steps.tune_steps)
 app.command("likelihood")(likelihood.likelihood)
