@@ -9,10 +9,12 @@ import typer
 
 from dmzcli.commands import bounds
 from dmzcli.commands import options as common
+from dmzcli.generation.recipe import Recipe
 
 _OF_A_DATASET = ("pairs", "split", "count")
 
 
+@common.recipe_options("threshold", "percentile")
 def interpolate(
     context: typer.Context,
     images: Annotated[
@@ -58,6 +60,7 @@ def interpolate(
             help="T of inversion and decoding; by default 100 or the most.",
         ),
     ] = None,
+    recipe: Recipe = Recipe(),
     features: Annotated[
         str | None,
         typer.Option(
@@ -138,6 +141,7 @@ def interpolate(
     from dmzcli.evaluation.interpolation import evaluate_interpolation
     from dmzcli.evaluation.pairs import Pairs
     from dmzcli.evaluation.smoothness import check_features
+    from dmzcli.generation.inversion import inversion_recipe
     from dmzcli.system.devices import pick
 
     check_features(features)
@@ -163,7 +167,7 @@ def interpolate(
         chosen_pairs,
         orders,
         frames,
-        steps,
+        inversion_recipe(chosen.config.diffusion, steps, recipe.threshold, recipe.percentile),
         folder,
         features,
         dataset,

@@ -24,6 +24,7 @@ from dmzcli.evaluation.smoothness import Steps, cross_fade, steps_in, unevenness
 from dmzcli.evaluation.sources import usual_features
 from dmzcli.generation.interpolate import Ends, check_frames, check_pairs, check_prior, paths, walk
 from dmzcli.generation.orders import at_once
+from dmzcli.generation.recipe import Recipe
 from dmzcli.model.autoencoder import Autoencoder
 from dmzcli.runs import Run
 from dmzcli.system.files import write_json
@@ -57,8 +58,8 @@ def make_strips(
     second: Array,
     orders: Sequence[str],
     frames: int,
+    recipe: Recipe,
     prior: priors.Prior | None = None,
-    steps: int | None = None,
     seed: int = 0,
     batch_size: int | None = None,
     talk: Talk | None = None,
@@ -66,9 +67,10 @@ def make_strips(
     """Interpolates pairs in several orders, and makes the controls between the same (decoded) ends.
 
     Arguments:
-        model, first, second, frames, prior, steps, seed, batch_size: As of
+        model, first, second, frames, prior, seed, batch_size: As of
             :func:`~dmzcli.generation.interpolate.interpolate`.
         orders: Names of orders.
+        recipe: Inverts, and decodes again; see :func:`~dmzcli.generation.inversion.inversion_recipe`.
         talk: Receives progress.
 
     Raises:
@@ -78,7 +80,7 @@ def make_strips(
     check_frames(frames)
     check_prior(model, prior)
     with talk.task("inverting", 2 * pairs) as advance:
-        ends = Ends.of(model, first, second, steps, batch_size, lambda count: advance(count, ""))
+        ends = Ends.of(model, first, second, recipe, batch_size, lambda count: advance(count, ""))
     codes = {order: paths(ends, order, frames, prior, seed) for order in orders}
     codes[JUMP] = np.stack([at_once(a, b, frames) for a, b in zip(*ends.bits, strict=True)])
     images = {}
@@ -230,7 +232,7 @@ def evaluate_interpolation(
     pairs: Pairs,
     orders: Sequence[str],
     frames: int,
-    steps: int | None,
+    recipe: Recipe,
     prior: Path | None,
     features: str | None,
     dataset: Dataset | None,
@@ -248,7 +250,7 @@ def evaluate_interpolation(
         pairs: The images.
         orders: Names of orders.
         frames: Images of a strip, with both ends.
-        steps: T of inversion and decoding; by default 100, or the most that fit.
+        recipe: Inverts, and decodes again.
         prior: Folder of the prior that says how likely codes are; needed by ``greedy``.
         features: What steps are measured in, see :func:`~dmzcli.evaluation.smoothness.steps_in`; ``none``, or by
             default what ``dmz evaluate`` takes for the dataset.
@@ -274,7 +276,7 @@ def evaluate_interpolation(
         side = min(model.shape[1:])
         measured, about = steps_in(features, side, dataset, device, weights, batch_size or 64, talk)
     made = make_strips(
-        model, pairs.first, pairs.second, orders, frames, fitted, steps, seed, batch_size, talk
+        model, pairs.first, pairs.second, orders, frames, recipe, fitted, seed, batch_size, talk
     )
     known = None if fitted is None else {"kind": fitted.kind, "sha256": fitted.sha256, "folder": str(prior)}
     key = [pairs.names, orders, frames, made.ends.recipe.facts(), seed, known, about]

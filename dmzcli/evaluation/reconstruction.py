@@ -211,7 +211,7 @@ def evaluate_reconstructions(
     Arguments:
         run: The run whose model reconstructs.
         originals: The images, in the size that the model takes.
-        recipe: The recipe that decodes bits alone.
+        recipe: The recipe that decodes bits alone; its threshold is that of inverted x_T, too.
         seed: Seed of the decoding noise.
         device: Where to compute.
         draws: K, the x_T of each image from bits alone.
@@ -228,7 +228,9 @@ def evaluate_reconstructions(
     model = run.load_model(device)
     diffusion = model.config.diffusion
     recipe = recipe.of(run).resolved(diffusion)
-    inversion = inversion_recipe(diffusion, invert_steps) if invert else None
+    inversion = (
+        inversion_recipe(diffusion, invert_steps, recipe.threshold, recipe.percentile) if invert else None
+    )
     taken, absent = measures(min(model.shape[1:]), LPIPS, device, batch_size or 64)
     made = reconstruct(model, originals.images, recipe, draws, inversion, seed, batch_size, talk)
     back = None if inversion is None else inversion.facts()

@@ -53,17 +53,16 @@ class Ends:
         model: Autoencoder,
         first: Array,
         second: Array,
-        steps: int | None = None,
+        recipe: Recipe,
         batch_size: int | None = None,
         done: Callable[[int], None] = lambda count: None,
     ) -> Ends:
-        """Encodes and inverts the images of pairs.
+        """Encodes and inverts the images of pairs by a recipe of :func:`~dmzcli.generation.inversion.inversion_recipe`.
 
         Raises:
             UserError: As :func:`interpolate`.
         """
         check_pairs(model, first, second)
-        recipe = inversion_recipe(model.config.diffusion, steps)
         images = np.concatenate([first, second])
         bits = bits_of(model, images)
         noise = invert(model, images, bits, recipe, batch_size, done)
@@ -85,6 +84,7 @@ def interpolate(
     frames: int = FRAMES,
     prior: priors.Prior | None = None,
     steps: int | None = None,
+    threshold: str = "clip",
     seed: int = 0,
     batch_size: int | None = None,
 ) -> Array:
@@ -97,6 +97,7 @@ def interpolate(
         frames: F, at least 3, with both ends.
         prior: A fitted prior of the model's bits, which ``greedy`` needs.
         steps: T of inversion and decoding; by default 100, or the most that fit.
+        threshold: Bound of each estimate of the image while decoding.
         seed: Seed of ``random`` orders.
         batch_size: Images at a time; ``None`` for what suits the device.
 
@@ -112,7 +113,8 @@ def interpolate(
     check_order(order)
     check_pairs(model, first, second)
     check_prior(model, prior)
-    ends = Ends.of(model, first, second, steps, batch_size)
+    recipe = inversion_recipe(model.config.diffusion, steps, threshold)
+    ends = Ends.of(model, first, second, recipe, batch_size)
     return walk(model, ends, paths(ends, order, frames, prior, seed), batch_size)
 
 

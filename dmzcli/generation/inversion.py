@@ -1,7 +1,8 @@
 """x_T of images: the recipe of a DDIM inversion, and which models have one.
 
-What decodes an x_T again must take the same timesteps and bound nothing on the way, as what was clipped does not come
-back; see :mod:`dmzcli.diffusion.inversion`.
+What decodes an x_T again must take the same timesteps; see :mod:`dmzcli.diffusion.inversion`. Its estimates of the
+image are bounded by a threshold all the same: without one (``none``) a network of good estimates comes a little nearer,
+but one that predicts ε can run away at the noisiest timesteps, where x̂_0 holds ε's error divided by a small α.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ import numpy as np
 
 from dmzcli.config import DiffusionConfig
 from dmzcli.diffusion.inversion import usual_steps
+from dmzcli.diffusion.thresholds import PERCENTILE
 from dmzcli.errors import UserError
 from dmzcli.generation import decode as decoding
 from dmzcli.generation.recipe import Recipe
@@ -40,14 +42,25 @@ def check_invertible(diffusion: DiffusionConfig, hint: str) -> None:
         )
 
 
-def inversion_recipe(diffusion: DiffusionConfig, steps: int | None = None) -> Recipe:
-    """DDIM that inverts and decodes again: T steps, by default 100 or the most that fit, and nothing bounded.
+def inversion_recipe(
+    diffusion: DiffusionConfig,
+    steps: int | None = None,
+    threshold: str = "clip",
+    percentile: float = PERCENTILE,
+) -> Recipe:
+    """DDIM that inverts, and decodes again with a threshold: T steps, by default 100 or the most that fit.
 
     Raises:
         UserError: The steps do not fit the model.
     """
-    recipe = Recipe("ddim", usual_steps(diffusion) if steps is None else steps, threshold="none")
-    recipe.create(diffusion)
+    if steps is not None and not 1 <= steps <= diffusion.timesteps:
+        raise UserError(
+            f"an inversion of {steps} steps does not fit a model of {diffusion.timesteps} timesteps",
+            f"choose 1 to {diffusion.timesteps}",
+        )
+    count = usual_steps(diffusion) if steps is None else steps
+    recipe = Recipe("ddim", count, threshold=threshold, percentile=percentile)
+    recipe.create(diffusion)  # complains here and now where the spacing has no such stride
     return recipe.resolved(diffusion)
 
 
