@@ -129,11 +129,12 @@ class ReconstructionCard:
         return {"format": "dmz-reconstructions", "version": 2, **vars(self), "scores": rows}
 
     def title(self) -> str:
-        """One line for a person."""
+        """A line for a person, and one for each measure that could not be taken."""
         how = f"{self.sampling['sampler']}, {self.sampling['steps']} steps, {self.draws} x_T each"
         back = "" if self.inversion is None else f"; inverted in {self.inversion['steps']} steps"
         of = "pictures" if self.files is not None else f"images of {self.dataset} {self.split}"
-        return f"{self.run}: {self.n:,} {of}; from bits alone: {how}{back}; pixels in [0, 1]"
+        first = f"{self.run}: {self.n:,} {of}; from bits alone: {how}{back}; pixels in [0, 1]"
+        return "\n".join([first, *(f"no {SHOWN[name]}: {why}" for name, why in self.absent.items())])
 
     def table(self) -> list[dict[str, Any]]:
         """As rows for a person: the mean ± half of its 95% interval."""
@@ -143,7 +144,7 @@ class ReconstructionCard:
             own = {score.metric: score for source, score in self.scores if source == of}
             cells = {SHOWN[name]: self._cell(own[name]) if name in own else "" for name in names}
             rows.append({"from": FROM[of]} | cells)
-        return rows + [{"from": f"no {SHOWN[name]}: {why}"} for name, why in self.absent.items()]
+        return rows
 
     def _cell(self, score: Score) -> str:
         half = f" ± {1.96 * score.error:.2g}" if self.n > 1 else ""
