@@ -107,6 +107,8 @@ def interpolate(
         check_order(name)
     limits.check_split(split)
     limits.check_weights(weights)
+    if features == "none":
+        common.refuse(context, ("weights",), "with --features none")
     if images:
         common.refuse(context, _OF_A_DATASET, "for pictures that are given")
         if len(images) != 2:
@@ -141,17 +143,19 @@ def interpolate(
     from dmzcli.evaluation.interpolation import evaluate_interpolation
     from dmzcli.evaluation.pairs import Pairs
     from dmzcli.evaluation.smoothness import check_features
-    from dmzcli.generation.inversion import inversion_recipe
+    from dmzcli.generation.inversion import check_invertible, inversion_recipe
     from dmzcli.system.devices import pick
 
     check_features(features)
+    check_invertible(chosen.config.diffusion, "name another --run, with diffusion.perturbation 0")
+    inversion = inversion_recipe(chosen.config.diffusion, steps, recipe.threshold, recipe.percentile)
     where = pick(device)
     dataset = None
     if not images or features not in ("lpips", "none"):
         try:
             dataset = common.load_dataset(talk, data)
         except UserError as error:
-            if not images or features is not None or settings or data_dir is not None:
+            if not images or features is not None or data_dir is not None:
                 raise
             talk.say(f"no score: {error.message}; {error.hint}")
             features = "none"
@@ -167,7 +171,7 @@ def interpolate(
         chosen_pairs,
         orders,
         frames,
-        inversion_recipe(chosen.config.diffusion, steps, recipe.threshold, recipe.percentile),
+        inversion,
         folder,
         features,
         dataset,
