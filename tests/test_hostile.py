@@ -111,6 +111,8 @@ def test_a_device_is_no_file(dmz, quick):
     [
         ("encode", "--out"),
         ("evaluate", "--out"),
+        ("reconstruct", "--out"),
+        ("interpolate", "--out"),
         ("data", "show", "digits", "--out"),
         ("sample", "--out"),
         ("fit-prior", "--out"),

@@ -36,9 +36,13 @@ COMMANDS = {
     "data show of pictures": ("data", "show", "pets", "--out", "new/sheet.png"),
     "data show": ("data", "show", "digits", "--out", "new/sheet.png"),
     "likelihood": ("likelihood", "--run", "runs/tiny", "--count", 8, "--every", 25, *CPU),
-    "reconstructions": (
-        *("evaluate", "--reconstructions", "--run", "runs/tiny", "--count", 8, "--steps", 2),
+    "reconstruct": (
+        *("reconstruct", "--run", "runs/tiny", "--count", 8, "--steps", 2, "--invert-steps", 2),
         *("--out", "new/card.json", *CPU),
+    ),
+    "interpolate": (
+        *("interpolate", "--run", "runs/tiny", "-n", 2, "--frames", 3, "--steps", 2),
+        *("--features", "tiny", "--out", "new", *CPU),
     ),
     "evaluate": (
         *("evaluate", "--run", "runs/tiny", "--prior", "bernoulli", "--count", 20, "--steps", 2),

@@ -12,12 +12,10 @@ from dmzcli.analysis.search import CodeIndex, Neighbors, clusters, packed
 from dmzcli.codes.encode import bits_of
 from dmzcli.codes.table import BitTable
 from dmzcli.data import SPLITS, Dataset
-from dmzcli.data.crops import Crop, with_channels
-from dmzcli.data.formats.picture import decode
 from dmzcli.errors import UserError
+from dmzcli.generation.pictures import read_picture
 from dmzcli.model.autoencoder import Autoencoder
 from dmzcli.system.png import labelled_rows
-from dmzcli.system.reading import UNPACKED_BYTES, read_bytes
 
 Array = np.ndarray
 SHOWN = 8
@@ -39,14 +37,7 @@ def query_of_picture(path: Path, model: Autoencoder, fit: str) -> Query:
     Raises:
         UserError: It is no picture, or of another size that ``fit`` does not change.
     """
-    channels, size, _ = model.shape
-    picture, _ = decode(read_bytes(path, UNPACKED_BYTES), str(path))
-    crop = Crop(size=size, fit=fit)
-    try:
-        fitted = crop.apply(picture, str(path))
-    except UserError as error:
-        raise UserError(error.message, "choose how it is fitted: --fit resize, pad or crop") from error
-    image = with_channels(fitted, channels)
+    image, _ = read_picture(path, model.shape, fit)
     return Query(path.name, image, bits_of(model, image[None])[0])
 
 

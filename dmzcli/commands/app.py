@@ -19,8 +19,10 @@ from dmzcli.commands import (
     import_weights,
     info,
     inspect,
+    interpolate,
     likelihood,
     probe,
+    reconstruct,
     report,
     sample,
     search,
@@ -94,6 +96,8 @@ app.command("probe")(probe.probe)
 app.command("inspect")(inspect.inspect)
 app.command("search")(search.search)
 app.command("evaluate")(evaluate.evaluate)
+app.command("reconstruct")(reconstruct.reconstruct)
+app.command("interpolate")(interpolate.interpolate)
 app.command("sweep-steps")(sweep_steps.sweep_steps)
 app.command("study")(study.study)
 app.command("tune-steps")(tune_steps.tune_steps)

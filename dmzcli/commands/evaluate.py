@@ -12,7 +12,6 @@ from dmzcli.commands import options as common
 from dmzcli.generation.recipe import Recipe
 
 _DRAWING = ("prior", "count", *common.RECIPE, "temperature")
-_SCORING = ("prior", "temperature", "features", "weights", "metrics", "allow_lossy", "resize")
 
 
 @common.recipe_options()
@@ -30,9 +29,7 @@ def evaluate(
     ] = None,
     count: Annotated[
         int,
-        typer.Option(
-            "--count", "-n", min=1, max=bounds.MOST_IMAGES, help="How many images to draw, or to reconstruct."
-        ),
+        typer.Option("--count", "-n", min=1, max=bounds.MOST_IMAGES, help="How many images to draw."),
     ] = 10_000,
     recipe: Recipe = Recipe(),
     temperature: common.TemperatureOption = 1.0,
@@ -50,9 +47,7 @@ def evaluate(
     ] = None,
     reconstructions: Annotated[
         bool,
-        typer.Option(
-            "--reconstructions", help="Compare images of the split with what their own bits decode to."
-        ),
+        typer.Option("--reconstructions", hidden=True, help="Is a command of its own: dmz reconstruct."),
     ] = False,
     allow_lossy: Annotated[
         bool, typer.Option("--allow-lossy", help="Take JPEG-compressed samples as they are.")
@@ -83,43 +78,27 @@ def evaluate(
     from dmzcli.errors import UserError
     from dmzcli.evaluation import limits
 
+    if reconstructions:
+        raise UserError(
+            "--reconstructions is a command of its own by now, dmz reconstruct",
+            f"dmz reconstruct --split {split} takes these options",
+        )
     limits.check_split(split)
     if out is not None and out.suffix == ".png":
         raise UserError(f"--out {out} is no file for a card", "such as --out card.json")
-    if reconstructions:
-        if samples is not None:
-            raise UserError(f"--reconstructions takes a run, not the samples {samples}", "name it with --run")
-        common.refuse(context, _SCORING, "with --reconstructions")
+    chosen_metrics = None if metrics is None else common.listed(metrics)
+    limits.check_names(chosen_metrics)
+    limits.check_weights(weights)
+    if samples is None:
+        limits.check_count(count)
     else:
-        chosen_metrics = None if metrics is None else common.listed(metrics)
-        limits.check_names(chosen_metrics)
-        limits.check_weights(weights)
-        if samples is None:
-            limits.check_count(count)
-        else:
-            common.refuse(context, _DRAWING, "for samples that are there already")
-    from dmzcli.commands.console import table
-    from dmzcli.evaluation.sources import reference_data, run_of
-    from dmzcli.runs.find import find_run
-
-    if reconstructions:
-        chosen = find_run(run, fits=lambda found: found.config.model.dim > 0)
-        common.tell_stopped(talk, chosen)
-        reference = reference_data(against, chosen, settings or (), data_dir)
-        from dmzcli.system.devices import pick
-
-        where = pick(device)
-        dataset = common.load_dataset(talk, reference)
-        from dmzcli.evaluation.reconstruction import evaluate_reconstructions
-
-        ended = evaluate_reconstructions(
-            chosen, dataset, split, count, recipe.on(where, chosen.config), seed, where, batch_size, out, talk
-        )
-        talk.result(ended.facts(), table(ended.title(), ended.table()))
-        return
+        common.refuse(context, _DRAWING, "for samples that are there already")
     from dmzcli.codes.draw import check_plain
     from dmzcli.codes.find import can_sample, find_prior, find_run_for
+    from dmzcli.commands.console import table
     from dmzcli.evaluation.image_sets import read_images
+    from dmzcli.evaluation.sources import reference_data, run_of
+    from dmzcli.runs.find import find_run
 
     if samples is None:
         maker = find_run(run, fits=can_sample) if prior is None else find_run_for(prior, run)

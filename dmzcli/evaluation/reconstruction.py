@@ -1,193 +1,77 @@
-"""How much of an image its bits keep: errors between images and what their own bits decode to.
-
-References:
-    Z. Wang et al., "Image Quality Assessment: From Error Visibility to Structural Similarity", 2004 (SSIM).
-    R. Zhang et al., "The Unreasonable Effectiveness of Deep Features as a Perceptual Metric", 2018 (LPIPS).
-"""
+"""How much of an image its bits keep: scores of reconstructions from bits alone, and from bits and inverted x_T."""
 
 from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from datetime import UTC, datetime
-from http.client import HTTPException
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 
-from dmzcli.codes.encode import bits_of
 from dmzcli.data import Dataset
-from dmzcli.data.crops import with_channels
 from dmzcli.data.dataset import spread
-from dmzcli.diffusion.samplers import Sampler
 from dmzcli.errors import UserError
 from dmzcli.evaluation.card import versions
+from dmzcli.evaluation.distances import LPIPS, SHOWN, Measure, mean, measures
 from dmzcli.evaluation.scores import Score
-from dmzcli.generation.decode import decode, usual_batch
+from dmzcli.generation.inversion import check_invertible, inversion_recipe
 from dmzcli.generation.recipe import Recipe
-from dmzcli.model.autoencoder import Autoencoder
+from dmzcli.generation.reconstruct import Reconstructions, reconstruct
 from dmzcli.runs import Run
 from dmzcli.system.files import write_json
 from dmzcli.system.locks import WHILE, hold
 from dmzcli.system.png import labelled_rows, write_png
-from dmzcli.system.progress import Silence, Talk
+from dmzcli.system.progress import Talk
 
 Array = np.ndarray
-SMALLEST = {"ssim": 11, "lpips": 16}
-"""The smallest side that a measure is defined for: SSIM's window, and four halvings in LPIPS's network."""
+COLUMNS = 10
+"""Images of a grid at most, evenly spread."""
+FEW = 4
+"""x_T that a grid shows at most."""
+FROM = {
+    "bits": "bits alone",
+    "mean": "their mean over x_T",
+    "bits and x_T": "bits and inverted x_T",
+    "other bits": "bits of another image (control)",
+}
+"""What a reconstruction is made from."""
 
 
 @dataclass(frozen=True, eq=False)
-class Reconstructions:
-    """Images, what their bits decode to, and the distances between them.
+class Originals:
+    """Images to reconstruct, and what they are.
 
     Attributes:
-        originals, decoded: uint8 (N, H, W, C).
-        scores: Means over images, with their standard errors.
-        absent: Measures that could not be taken, and why.
-    """
-
-    originals: Array
-    decoded: Array
-    scores: tuple[Score, ...]
-    absent: dict[str, str]
-
-
-def reconstruct(
-    model: Autoencoder,
-    images: Array,
-    sampler: Sampler,
-    seed: int = 0,
-    batch_size: int | None = None,
-    perceptual: str | None = "lpips-vgg16",
-    precision: str = "no",
-    talk: Talk | None = None,
-) -> Reconstructions:
-    """Encodes images to their most probable bits, decodes these, and compares.
-
-    Arguments:
-        model: An autoencoder with bits, in evaluation mode.
         images: uint8 (N, H, W, C).
-        sampler: Built for the model's diffusion.
-        seed: Seed of the decoding noise: the bits do not fix an image alone.
-        batch_size: Images at a time; ``None`` for what suits the device.
-        perceptual: A similarity of torch-fidelity's registry; ``None`` leaves it out.
-        precision: ``no`` for float32, or ``bf16`` for the network's evaluations.
-        talk: Receives progress.
-
-    Raises:
-        UserError: The model has no bits, or there are no images.
+        dataset: Identity of the dataset; ``pictures`` for files that were given.
+        name: The dataset's, in file names.
+        split: The split; ``none`` for files.
+        lossy: Whether the images were decoded from lossy files.
+        files: The files; ``None`` for a dataset.
     """
-    talk = talk or Silence()
-    if not len(images):
-        raise UserError("there are no images to reconstruct", "choose another --split or --count")
-    bits = bits_of(model, images)
-    batch_size = batch_size or usual_batch(model)
-    with talk.task("reconstructing", len(images)) as advance:
-        decoded = decode(
-            model,
-            bits,
-            sampler,
-            range(len(images)),
-            seed,
-            batch_size,
-            lambda count: advance(count, ""),
-            precision,
-        )
-    scores, absent = distances(images, decoded, perceptual, model.device, batch_size)
-    return Reconstructions(images, decoded, tuple(scores), absent)
 
+    images: Array
+    dataset: str
+    name: str
+    split: str
+    lossy: bool
+    files: tuple[str, ...] | None = None
 
-def distances(
-    originals: Array,
-    decoded: Array,
-    perceptual: str | None = None,
-    device: torch.device | None = None,
-    batch_size: int = 64,
-) -> tuple[list[Score], dict[str, str]]:
-    """MSE (pixels in [0, 1]), PSNR (dB), SSIM and LPIPS, each a mean over images with its standard error.
+    @classmethod
+    def of(cls, dataset: Dataset, split: str, count: int) -> Originals:
+        """At most ``count`` images of a split, evenly spread.
 
-    An image that is reproduced exactly has no finite PSNR; it counts with that of an error of half a gray level.
-
-    Arguments:
-        originals, decoded: uint8 (N, H, W, C).
-        perceptual: Similarity of torch-fidelity's registry; ``None`` leaves it out.
-        device: Where that similarity is computed.
-        batch_size: Images at a time there.
-
-    Returns:
-        The scores, and what could not be measured with the reason.
-    """
-    error = ((originals.astype(np.float64) - decoded) / 255).reshape(len(originals), -1)
-    mse = np.square(error).mean(1)
-    values = {"mse": mse, "psnr": -10 * np.log10(np.maximum(mse, (0.5 / 255) ** 2))}
-    absent: dict[str, str] = {}
-    side = min(originals.shape[1:3])
-    measures: dict[str, Callable[[], Array]] = {"ssim": lambda: _ssim(originals, decoded)}
-    if perceptual is not None:
-        measures["lpips"] = lambda: _perceptual(originals, decoded, perceptual, device, batch_size)
-    for name, measure in measures.items():
-        if side < SMALLEST[name]:
-            absent[name] = f"not defined below {SMALLEST[name]} pixels, and the images have {side}"
-            continue
-        try:
-            values[name] = measure()
-        except (OSError, RuntimeError, HTTPException) as failure:  # of a download, or of what it left
-            if name != "lpips":
-                raise
-            absent[name] = f"the weights of {perceptual} cannot be downloaded: {failure}"
-    return [_mean(name, value) for name, value in values.items()], absent
-
-
-def _mean(name: str, values: Array) -> Score:
-    error = float(values.std(ddof=1) / np.sqrt(len(values))) if len(values) > 1 else 0.0
-    return Score(name, float(values.mean()), error)
-
-
-def _ssim(originals: Array, decoded: Array) -> Array:
-    from skimage.metrics import structural_similarity
-
-    return np.array(
-        [
-            structural_similarity(
-                a,
-                b,
-                channel_axis=-1,
-                data_range=255,
-                gaussian_weights=True,
-                sigma=1.5,
-                use_sample_covariance=False,
-            )
-            for a, b in zip(originals, decoded, strict=True)
-        ]
-    )
-
-
-def _perceptual(
-    originals: Array, decoded: Array, name: str, device: torch.device | None, batch_size: int
-) -> Array:
-    from torch_fidelity.utils import create_sample_similarity
-
-    measure = create_sample_similarity(
-        name, cuda=False, sample_similarity_resize=None, sample_similarity_dtype="uint8", verbose=False
-    ).to(device)
-
-    def tensor(images: Array) -> torch.Tensor:
-        batch = np.ascontiguousarray(with_channels(images, 3))
-        return torch.from_numpy(batch).permute(0, 3, 1, 2).contiguous().to(device)
-
-    values = []
-    with torch.inference_mode():
-        for start in range(0, len(originals), batch_size):
-            part = slice(start, start + batch_size)
-            values.append(
-                measure(tensor(originals[part]), tensor(decoded[part])).reshape(-1).float().cpu().numpy()
-            )
-    return np.concatenate(values)
+        Raises:
+            UserError: The split is empty.
+        """
+        rows = spread(dataset.rows(split), count)
+        if not len(rows):
+            raise UserError(f"{dataset.name} has no {split} images", "choose another --split")
+        return cls(dataset.images[rows], dataset.identity, dataset.name, split, dataset.lossy)
 
 
 @dataclass(frozen=True)
@@ -195,18 +79,22 @@ class ReconstructionCard:
     """The scores of a run's reconstructions, and what they depend on.
 
     Attributes:
-        scores: Means over images.
+        scores: What a reconstruction is made from, one of :data:`FROM`, and a mean over images.
         absent: Measures that could not be taken, and why.
         run, weights: Directory, and SHA-256 of the weights.
         dataset, split, n: Identity, split, and how many of its images, evenly spread.
         lossy: Whether these were decoded from JPEG files.
-        sampling: Sampler, steps, spacing, eta, threshold.
+        files: The pictures, where files were given.
+        extractor: The network of LPIPS.
+        sampling: Sampler, steps, spacing, eta, threshold from bits alone.
+        draws: K, the x_T of each image there.
+        inversion: The same of the inverted x_T; ``None`` where there is none.
         seed: Seed of the decoding noise.
         card, grid: The files.
         versions, created: Versions of the libraries; ISO 8601 time.
     """
 
-    scores: tuple[Score, ...]
+    scores: tuple[tuple[str, Score], ...]
     absent: dict[str, str]
     run: str
     weights: str
@@ -214,7 +102,11 @@ class ReconstructionCard:
     split: str
     n: int
     lossy: bool
+    files: tuple[str, ...] | None
+    extractor: str
     sampling: dict[str, Any]
+    draws: int
+    inversion: dict[str, Any] | None
     seed: int
     card: str
     grid: str
@@ -222,95 +114,168 @@ class ReconstructionCard:
     created: str
 
     def facts(self) -> dict[str, Any]:
-        """As JSON."""
-        rows = [{**asdict(score), "interval_95": list(score.interval)} for score in self.scores]
-        return {"format": "dmz-reconstructions", "version": 1, **vars(self), "scores": rows}
-
-    def title(self) -> str:
-        """One line for a person."""
-        how = f"{self.sampling['sampler']}, {self.sampling['steps']} steps"
-        return f"{self.run}: {self.n:,} images of {self.dataset} {self.split} from their bits, {how}"
-
-    def table(self) -> list[dict[str, Any]]:
-        """As rows for a person."""
+        """As JSON; a single image gives no interval."""
+        known = self.n > 1
         rows = [
             {
-                "metric": _SHOWN[s.metric],
-                "mean": f"{s.value:.4g}",
-                "95% interval": "{:.4g} … {:.4g}".format(*s.interval),
+                "from": of,
+                "metric": score.metric,
+                "value": score.value,
+                "error": score.error if known else None,
+                "interval_95": list(score.interval) if known else None,
             }
-            for s in self.scores
+            for of, score in self.scores
         ]
-        return rows + [
-            {"metric": _SHOWN[n], "mean": "–", "95% interval": why} for n, why in self.absent.items()
-        ]
+        return {"format": "dmz-reconstructions", "version": 2, **vars(self), "scores": rows}
+
+    def title(self) -> str:
+        """A line for a person, and one for each measure that could not be taken."""
+        how = f"{self.sampling['sampler']}, {self.sampling['steps']} steps, {self.draws} x_T each"
+        back = "" if self.inversion is None else f"; inverted in {self.inversion['steps']} steps"
+        of = "pictures" if self.files is not None else f"images of {self.dataset} {self.split}"
+        first = f"{self.run}: {self.n:,} {of}; from bits alone: {how}{back}; pixels in [0, 1]"
+        return "\n".join([first, *(f"no {SHOWN[name]}: {why}" for name, why in self.absent.items())])
+
+    def table(self) -> list[dict[str, Any]]:
+        """As rows for a person: the mean ± half of its 95% interval."""
+        names = list(dict.fromkeys(score.metric for _, score in self.scores))
+        rows = []
+        for of in dict.fromkeys(of for of, _ in self.scores):
+            own = {score.metric: score for source, score in self.scores if source == of}
+            cells = {SHOWN[name]: self._cell(own[name]) if name in own else "" for name in names}
+            rows.append({"from": FROM[of]} | cells)
+        return rows
+
+    def _cell(self, score: Score) -> str:
+        half = f" ± {1.96 * score.error:.2g}" if self.n > 1 else ""
+        return f"{score.value:.4g}{half}"
 
 
-_SHOWN = {"mse": "MSE (pixels in [0, 1])", "psnr": "PSNR, dB", "ssim": "SSIM", "lpips": "LPIPS (VGG-16)"}
+def scores_of(made: Reconstructions, taken: dict[str, Measure]) -> list[tuple[str, Score]]:
+    """Every measure of every way to reconstruct, each a mean over images; of bits alone, over x_T first.
+
+    The control decodes each image's code and compares it with another image: what any code of the split would score.
+    """
+    originals, found = made.originals, []
+    for name, measure in taken.items():
+        each = np.mean([measure(originals, decoded) for decoded in made.draws], 0)
+        found.append(("bits", mean(name, each)))
+    several = len(made.draws) > 1
+    if several:
+        deviation = made.spread.reshape(len(originals), -1)
+        found.append(("bits", mean("spread", np.sqrt(np.square(deviation).mean(1)))))
+    others = {"mean": made.mean} if several else {}
+    others |= {} if made.inverted is None else {"bits and x_T": made.inverted}
+    others |= {"other bits": np.roll(made.draws[0], len(originals) // 2, 0)} if len(originals) > 1 else {}
+    for of, decoded in others.items():
+        found += [(of, mean(name, measure(originals, decoded))) for name, measure in taken.items()]
+    return found
+
+
+def sheet(made: Reconstructions) -> Array:
+    """A column per image: original, from bits alone, their mean and spread, from bits and inverted x_T.
+
+    Returns:
+        uint8 (H', W', 3).
+    """
+    shown = spread(np.arange(len(made.originals)), COLUMNS)
+    rows = [("originals", made.originals[shown])]
+    for k, decoded in enumerate(made.draws[:FEW]):
+        rows.append((f"bits alone, x_T {k + 1}", decoded[shown]))
+    if len(made.draws) > 1:
+        rows.append((f"mean over {len(made.draws)} x_T", made.mean[shown]))
+        deviation = made.spread[shown].mean(-1, keepdims=True)
+        white = max(float(deviation.max()), 1 / 255)
+        picture = np.rint(255 * deviation / white).astype(np.uint8)
+        rows.append((f"spread; white: {white:.2f}", picture.repeat(made.originals.shape[-1], -1)))
+    if made.inverted is not None:
+        rows.append(("bits and inverted x_T", made.inverted[shown]))
+    # Narrower than that, the rows' names do not fit.
+    return labelled_rows(rows, max(len(shown), 3))
 
 
 def evaluate_reconstructions(
     run: Run,
-    dataset: Dataset,
-    split: str,
-    count: int,
+    originals: Originals,
     recipe: Recipe,
     seed: int,
     device: torch.device,
+    draws: int = 4,
+    invert: bool = True,
+    invert_steps: int | None = None,
     batch_size: int | None = None,
     out: Path | None = None,
     talk: Talk | None = None,
 ) -> ReconstructionCard:
-    """Reconstructs images of a split and writes a card and a grid, originals above what their bits decode to.
+    """Reconstructs images and writes a card and a grid.
 
     Arguments:
         run: The run whose model reconstructs.
-        dataset: The images, in the size that the model takes.
-        split: The images' split.
-        count: Number of images at most, evenly spread.
-        recipe: The recipe that decodes the bits.
+        originals: The images, in the size that the model takes.
+        recipe: The recipe that decodes bits alone; its threshold is that of inverted x_T, too.
         seed: Seed of the decoding noise.
         device: Where to compute.
+        draws: K, the x_T of each image from bits alone.
+        invert: Whether to reconstruct from inverted x_T, too.
+        invert_steps: T of the inversion; by default 100, or the most that fit.
         batch_size: Images at a time; ``None`` for what suits the device.
         out: The card's file; by default in the run's ``evaluation/``.
         talk: Receives progress.
 
     Raises:
-        UserError: The model has no bits, the images do not fit it, or the split is empty.
+        UserError: The model has no bits or no inversion, or the images do not fit it.
     """
+    check_model(run, invert)
     model = run.load_model(device)
-    model.check_images(dataset.images, "take the dataset that the run was trained on")
-    recipe = recipe.of(run).resolved(model.config.diffusion)
-    sampler = recipe.create(model.config.diffusion)
-    rows = spread(dataset.rows(split), count)
-    pairs = reconstruct(
-        model, dataset.images[rows], sampler, seed, batch_size, precision=recipe.precision, talk=talk
+    diffusion = model.config.diffusion
+    recipe = recipe.of(run).resolved(diffusion)
+    inversion = (
+        inversion_recipe(diffusion, invert_steps, recipe.threshold, recipe.percentile) if invert else None
     )
-    key = json.dumps([recipe.facts(), len(rows), seed, dataset.identity], sort_keys=True)
-    digest = hashlib.sha256(key.encode()).hexdigest()[:6]
-    name = f"reconstructions-{recipe.sampler}-{recipe.steps}-{dataset.name}-{split}-{digest}"
+    taken, absent = measures(min(model.shape[1:]), LPIPS, device, batch_size or 64)
+    made = reconstruct(model, originals.images, recipe, draws, inversion, seed, batch_size, talk)
+    back = None if inversion is None else inversion.facts()
+    key = [recipe.facts(), len(originals.images), seed, originals.dataset, originals.files, draws, back]
+    digest = hashlib.sha256(json.dumps(key, sort_keys=True).encode()).hexdigest()[:6]
+    parts = [recipe.sampler, str(recipe.steps), originals.name, originals.split, digest]
+    name = "-".join(["reconstructions", *(part for part in parts if part != "none")])
     file = out or run.path / "evaluation" / f"{name}.json"
-    picture = file.with_suffix(".png")
-    shown = spread(np.arange(len(rows)), 10)
-    sides = [("images", pairs.originals[shown]), ("reconstructions", pairs.decoded[shown])]
-    sheet = labelled_rows(sides, len(shown))
     card = ReconstructionCard(
-        scores=pairs.scores,
-        absent=pairs.absent,
+        scores=tuple(scores_of(made, taken)),
+        absent=absent,
         run=str(run.path),
         weights=run.weights_hash,
-        dataset=dataset.identity,
-        split=split,
-        n=len(rows),
-        lossy=dataset.lossy,
+        dataset=originals.dataset,
+        split=originals.split,
+        n=len(originals.images),
+        lossy=originals.lossy,
+        files=originals.files,
+        extractor=LPIPS,
         sampling=recipe.facts(),
+        draws=draws,
+        inversion=back,
         seed=seed,
         card=str(file),
-        grid=str(picture),
+        grid=str(file.with_suffix(".png")),
         versions=versions(),
         created=datetime.now(UTC).isoformat(timespec="seconds"),
     )
     with hold(file, patience=WHILE):
-        write_png(picture, sheet)
+        write_png(card.grid, sheet(made))
         write_json(file, card.facts())
     return card
+
+
+def check_model(run: Run, invert: bool) -> None:
+    """What can be refused of a run before its weights are read.
+
+    Raises:
+        UserError: It has no bits, or no inversion where one is asked for.
+    """
+    if not run.config.model.dim:
+        raise UserError(
+            f"{run.path} is a plain diffusion model (latent 'none'): it has no bits to reconstruct from",
+            "name another --run, or train one with --latent bernoulli",
+        )
+    if invert:
+        check_invertible(run.config.diffusion, "reconstruct from bits alone, with --no-invert")

@@ -1,1 +1,1 @@
-"""From bits and noise to images: recipes, decoding, folders of samples."""
+"""From bits and noise to images: recipes, decoding, inversion, interpolation, folders of samples."""

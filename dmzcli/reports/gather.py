@@ -185,14 +185,20 @@ def _scores(run: Run) -> list[dict[str, Any]]:
     return rows
 
 
+def _interval(bounds: Any) -> str:
+    """An interval in words; a single image has none."""
+    return "–" if bounds is None else "{:.4g} … {:.4g}".format(*bounds)
+
+
 def _score_rows(card: dict[str, Any], of: str) -> list[dict[str, Any]]:
     reference = card.get("reference", card)
     return [
         {
-            "of": of,
+            # Cards of dmz evaluate --reconstructions, which dmz reconstruct has replaced, do not say from what.
+            "of": f"{of} from {score['from']}" if "from" in score else of,
             "metric": score["metric"],
             "value": float(score["value"]),
-            "95% interval": "{:.4g} … {:.4g}".format(*score["interval_95"]),
+            "95% interval": _interval(score["interval_95"]),
             "against": f"{reference['n']:,} of {reference['split']}",
         }
         for score in card["scores"]

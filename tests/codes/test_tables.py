@@ -163,7 +163,7 @@ def test_a_run_that_was_stopped_says_so(dmz, run):
         ("fit-prior", "--kind", "uniform"),
         ("probe", "--no-baselines"),
         ("likelihood", "-n", "1", "--every", "4", *device),
-        ("evaluate", "--reconstructions", "-n", "2", "--steps", "1", *device),
+        ("reconstruct", "-n", "2", "--steps", "1", *device),
         ("report", *device),
     ):
         ended = dmz(*command)

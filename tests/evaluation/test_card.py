@@ -169,14 +169,16 @@ def test_files_of_anyone(dmz, workshop, tiny_extractor, digits):
         (("--out", "."), "--out '.' is a folder, not a file"),
         (("theirs.npy", "--against", "digits", "--steps", "5"), "--steps means nothing for samples"),
         (("theirs.npy", "--against", "digits", "-n", "5"), "--count means nothing for samples"),
-        (("--reconstructions", "--metrics", "fid"), "--metrics means nothing with --reconstructions"),
+        (
+            ("--reconstructions", "-n", "5"),
+            "--reconstructions is a command of its own by now, dmz reconstruct",
+        ),
         (("--prior", "nothing"), "there is no prior 'nothing'"),
-        (("theirs.npy", "--reconstructions"), "--reconstructions takes a run"),
+        (("theirs.npy", "--reconstructions"), "dmz reconstruct"),
     ],
 )
 def test_wrong_input(dmz, workshop, tiny_extractor, digits, arguments, says):
     np.save("theirs.npy", digits.images[:40])
-    tiny = () if "--reconstructions" in arguments else ("--features", "tiny")
-    error, _ = dmz("evaluate", *arguments, *tiny, "--device", "cpu").mistake()
+    error, _ = dmz("evaluate", *arguments, "--features", "tiny", "--device", "cpu").mistake()
     assert says in error
     assert not list(Path("runs").glob("*/samples/*/images/*"))  # before the work

@@ -23,8 +23,10 @@ from dmzcli.diffusion.process import Diffusion
 from dmzcli.evaluation import features
 from dmzcli.evaluation.classifier import Classifier, Trained
 from dmzcli.evaluation.likelihood import bound
-from dmzcli.evaluation.reconstruction import reconstruct
 from dmzcli.generation import decode
+from dmzcli.generation.inversion import inversion_recipe
+from dmzcli.generation.recipe import Recipe
+from dmzcli.generation.reconstruct import reconstruct
 from dmzcli.model import replay
 from dmzcli.model.autoencoder import Autoencoder
 from dmzcli.model.batch_norm import remeasure
@@ -248,8 +250,8 @@ def test_encoding(tiny, mode):
 
 def test_reconstructions_pictures_and_the_likelihood(tiny):
     model, images = build(tiny()).eval(), np.zeros((20, 8, 8, 1), np.uint8)
-    sampler = samplers.create("ancestral", model.config.diffusion, 4)
-    assert reconstruct(model, images, sampler, perceptual=None).decoded.shape == images.shape
+    made = reconstruct(model, images, Recipe(steps=4), 2, inversion_recipe(model.config.diffusion, 4))
+    assert made.draws.shape == (2, *images.shape) and made.inverted.shape == images.shape
     assert preview(model, images, images).ndim == 3
     measured = bound(model, images, every=10, batch_size=8, log_prob=lambda codes: np.zeros(len(codes)))
     assert measured.terms.shape[0] == 20

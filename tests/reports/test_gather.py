@@ -37,7 +37,7 @@ def test_everything_that_a_run_holds_is_on_its_page(dmz, run):
         ("probe", "--no-baselines"),
         ("sample", "uniform", "-n", "5", "--steps", "2"),
         ("likelihood", "-n", "2", "--every", "4", "--prior", "bernoulli"),
-        ("evaluate", "--reconstructions", "-n", "4", "--steps", "2"),
+        ("reconstruct", "-n", "4", "--steps", "2"),
     ):
         made = dmz(*command, "--run", run.path, *(() if command[0] == "probe" else ("--device", "cpu")))
         assert made.code == 0, made.err
@@ -56,7 +56,12 @@ def test_everything_that_a_run_holds_is_on_its_page(dmz, run):
     text = Path("page.html").read_text(encoding="utf-8")
     assert "uniform prior, ancestral, 2 steps, seed 0<" in text and "bits per dimension" in text
     assert "test images above reconstructions from their 8 bits; ancestral, 3 steps" in text
-    assert "psnr" in text and "memorizes training codes" in text and "test confusion of the probe" in text
+    assert (
+        "psnr" in text
+        and "reconstructions from bits and x_T" in text
+        and "memorizes training codes" in text
+        and "test confusion of the probe" in text
+    )
     assert not re.search(r"(src|href)=\"(?!data:image/png;base64,)", text)
 
 
@@ -109,6 +114,17 @@ def test_a_grid_that_is_none(dmz, run):
     sheet.unlink()
     os.mkfifo(sheet)
     assert f"{sheet} is not a file, but a FIFO" in dmz("report", run.path).mistake()[0]
+
+
+def test_cards_of_reconstructions_before_they_said_from_what(dmz, run):
+    card = run.path / "evaluation" / "reconstructions-ancestral-20-digits-test-aaaaaa.json"
+    card.parent.mkdir()
+    score = {"metric": "psnr", "value": 20.125, "error": 0.5, "interval_95": [19.0, 21.0]}
+    facts = {"format": "dmz-reconstructions", "version": 1, "n": 12, "split": "test", "scores": [score]}
+    card.write_text(json.dumps(facts))
+    assert dmz("report", run.path, "--device", "cpu", "--out", "page.html").code == 0
+    text = Path("page.html").read_text(encoding="utf-8")
+    assert "20.12" in text and "12 of test" in text
 
 
 @pytest.mark.parametrize("scores", ["many", [3], [{}], [{"metric": "x", "value": "y"}]])

@@ -117,7 +117,7 @@ def test_a_run_signs_with_the_weights_that_it_loaded(run):
     assert run.weights_hash == sha256(run.weights) != before
 
 
-@pytest.mark.parametrize("command", ["encode", "reconstructions", "sample"])
+@pytest.mark.parametrize("command", ["encode", "reconstruct", "sample"])
 def test_training_beside_a_command_changes_no_signature(command, run, dmz, monkeypatch):
     """The weights are replaced as soon as they are loaded."""
     inner, before = Run.load_model, sha256(run.weights)
@@ -135,7 +135,7 @@ def test_training_beside_a_command_changes_no_signature(command, run, dmz, monke
         ended = dmz("sample", "bernoulli", "-n", 2, "--steps", 2, "--device", "cpu", "--json")
         assert ended.json["model"] == before
     else:
-        ended = dmz("evaluate", "--reconstructions", "--count", 4, "--steps", 2, "--device", "cpu", "--json")
+        ended = dmz("reconstruct", "--count", 4, "--steps", 2, "--device", "cpu", "--json")
         assert ended.json["weights"] == before
     assert sha256(run.weights) != before
 
