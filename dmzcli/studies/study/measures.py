@@ -6,7 +6,7 @@ from abc import abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass
 from math import sqrt
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import numpy as np
 import torch
@@ -14,15 +14,18 @@ from pydantic import Field
 
 import priors
 from dmzcli.analysis.probes.table import probe_table
+from dmzcli.codes.draw import with_absent
+from dmzcli.codes.encode import bits_of
 from dmzcli.codes.fit import Fitted, fit
 from dmzcli.codes.table import BitTable
 from dmzcli.data import SPLITS, Dataset
 from dmzcli.data.dataset import spread
 from dmzcli.diffusion.names import check as check_name
 from dmzcli.errors import UserError, did_you_mean
+from dmzcli.evaluation.distances import distances
 from dmzcli.evaluation.features import FEWEST, create
-from dmzcli.evaluation.reconstruction import reconstruct
 from dmzcli.evaluation.sources import usual_features
+from dmzcli.generation.decode import decode, usual_batch
 from dmzcli.generation.recipe import Recipe
 from dmzcli.model.autoencoder import Autoencoder
 from dmzcli.runs import Run
@@ -303,29 +306,33 @@ class Reconstruction(Measure):
         count: Images, evenly spread over the split.
         split: Their split.
         sampler, steps: How they are decoded.
+        prefixes: Of nested bits, numbers of the first; by default all.
     """
 
     count: int = Field(default=1000, ge=1)
     split: str = "test"
     sampler: str = "unipc"
     steps: int = Field(default=10, ge=1)
+    prefixes: tuple[int, ...] = ()
 
     def check(self, dataset: Dataset) -> None:
         _check_split(self.split, dataset)
         check_name("sampler", self.sampler)
 
     def take(self, trained: Trained) -> list[Number]:
-        model = trained.model
+        model, recipe = trained.model, Recipe(self.sampler, self.steps).of(trained.run)
         images = np.asarray(trained.dataset.images[spread(trained.dataset.rows(self.split), self.count)])
-        sampler = Recipe(self.sampler, self.steps).of(trained.run).create(model.config.diffusion)
-        pairs = reconstruct(
-            model, images, sampler, trained.seed, trained.batch_size, perceptual=None, talk=trained.talk
-        )
-        where: dict[str, Any] = {"sampler": self.sampler, "T": self.steps}
+        sampler, bits, numbers = recipe.create(model.config.diffusion), bits_of(model, images), []
         kind = f"reconstruction, {len(images):,} {self.split} images"
-        return [
-            Number(f"{score.metric} of {kind}", where, score.value, score.error) for score in pairs.scores
-        ]
+        batch = trained.batch_size or usual_batch(model)
+        for prefix in _prefixes(self.prefixes, model):
+            codes = with_absent(bits[:, :prefix], model.dim)
+            decoded = decode(model, codes, sampler, range(len(images)), trained.seed, batch)
+            where: dict[str, str | int] = {"sampler": self.sampler, "T": self.steps}
+            where |= {"prefix": prefix} if self.prefixes else {}
+            scores, _ = distances(images, decoded)
+            numbers += [Number(f"{each.metric} of {kind}", where, each.value, each.error) for each in scores]
+        return numbers
 
 
 MEASURES: dict[str, type[Measure]] = {
