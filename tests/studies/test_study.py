@@ -134,9 +134,12 @@ def test_every_cell_is_trained_measured_and_kept(dmz, write, tiny_extractor):
     for cell in whole["cells"]:
         assert (folder / "runs" / cell["cell"] / "model.safetensors").exists()
         found = {(n["what"].split()[0], *n["where"].values()) for n in cell["numbers"]}
+        assert cell["labels"]["bits"] in ("4", "8")
         scored = {("fid-tiny-means,", source, "ddim", 2) for source in ("bernoulli", "encoded")}
         rest = {("held-out", "bernoulli"), ("accuracy", "bits"), ("mse", "unipc", 2), ("psnr", "unipc", 2)}
         assert {(w.replace("fid-tiny,", "fid-tiny-means,"), *r) for w, *r in found} == scored | rest
+    probed = next(table for table in facts["tables"] if "probe" in table["what"])["rows"]
+    assert [row["bits"] for row in probed] == ["4", "8"] and "of bits" not in probed[0]
     page = (folder / "study.html").read_text(encoding="utf-8")
     table = (folder / "study.md").read_text(encoding="utf-8")
     assert "2 of 2 cells are measured" in page and "| bits | bernoulli | encoded |" in table
@@ -165,7 +168,7 @@ def test_a_cell_of_other_measures_is_measured_anew_from_the_same_run(dmz, write,
     before = weights.stat().st_mtime_ns
     file = write('"model.bits" = [4]', measure={"scores": {**SCORES, "steps": [2, 3]}})
     facts = dmz("study", file, "--device", "cpu", "--json").json
-    assert len(facts["tables"][0]["rows"]) == 1 and len(facts["tables"][0]["rows"][0]) == 1 + 4
+    assert len(facts["tables"][0]["rows"]) == 1 and len(facts["tables"][0]["rows"][0]) == 1 + 4 + 1
     assert weights.stat().st_mtime_ns == before
 
 
@@ -195,8 +198,8 @@ def test_prefixes_and_guidance_of_nested_bits(dmz, write, tiny_extractor):
     )
     facts = dmz("study", file, "--device", "cpu", "--json").json
     assert facts["failed"] == {}
-    for table in (t for t in facts["tables"] if "real" not in t["what"]):
-        nested, whole = table["rows"]
+    for table in facts["tables"]:
+        nested, whole = ({k: v for k, v in row.items() if "test images" not in k} for row in table["rows"])
         assert all(nested.values()) and sum(map(bool, whole.values())) == 1 + (len(whole) - 1) // 2, table
     run = Path("studies/bits/runs/bits-nested_seed-0")
     assert (run / "priors" / "bernoulli-prefix-2").exists() and (run / "priors" / "bernoulli").exists()
@@ -204,7 +207,9 @@ def test_prefixes_and_guidance_of_nested_bits(dmz, write, tiny_extractor):
         '[axes.bits]\nnested = {"model.bits" = 4, "model.nested" = true}', measure={"scores": scores}
     )
     (table, *_) = dmz("study", file, "--device", "cpu", "--json").json["tables"]
-    assert len(table["rows"][0]) == 1 + 2 * (2 + 2 + 1)  # of w: two sources at two prefixes, and none
+    assert (
+        len(table["rows"][0]) == 1 + 2 * (2 + 2 + 1) + 1
+    )  # of w: two sources at two prefixes, and none; real ones
 
 
 def test_a_cell_that_fails_keeps_the_others_and_is_said(dmz, write, tiny_extractor):

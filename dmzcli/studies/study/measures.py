@@ -184,8 +184,9 @@ class Scores(Measure):
                 where = {**wheres[cell.source], "sampler": cell.sampler, "T": cell.steps, **weight}
                 numbers.append(Number(what, where, cell.value, cell.error))
             if table.real is not None and recipe == self._recipes()[0]:
-                what = f"{table.metric}, {table.real_count:,} real test images"
-                numbers.append(Number(what, {}, table.real, 0.0))
+                numbers.append(
+                    Number(what, {"bits from": f"({table.real_count:,} test images)"}, table.real, 0.0)
+                )
         return numbers
 
     def _sources(self, trained: Trained) -> list[tuple[Source, dict[str, str | int]]]:

@@ -22,7 +22,7 @@ SPREAD = (
     "Of several seeds: the mean ± the standard deviation over trainings. Of one: ± 1.96 standard errors of the "
     "measurement, which say nothing of other trainings."
 )
-SOURCES = ("bits from", "of", "prior")
+SOURCES = ("bits from", "of", "prior", "sampler")
 """Names whose values say by themselves what they are."""
 MOST_LINES = 10
 """Lines of a plot that colors can tell apart."""
@@ -85,8 +85,8 @@ class Table:
         }
 
         def title(column: Place) -> str:
-            shown = [f"{n}={v}" if n == "T" else v for n, v in column if n in varied]
-            return ", ".join(shown) or "value"
+            shown = ", ".join(v if n in SOURCES else f"{n}={v}" for n, v in column if n in varied) or "value"
+            return f"{column[0][0]} {shown}" if shown in self.axes else shown  # an axis may be called bits
 
         rows = []
         for row in dict.fromkeys([*(row for row, _ in self.entries), *self.failed]):
@@ -196,7 +196,7 @@ def _markdown(study: Study, made: Sequence[Table], note: str) -> str:
         "",
     ]
     for table in made:
-        lines += [f"## {table.what[0].upper()}{table.what[1:]}", "", markdown(table.rows())]
+        lines += [f"## {table.what}", "", markdown(table.rows())]
     return "\n".join(lines)
 
 
