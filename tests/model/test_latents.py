@@ -218,12 +218,14 @@ def test_neighboring_levels_differ_in_one_bit():
     assert (np.abs(np.diff(patterns, axis=0)).sum(1) == 1).all() and len(np.unique(patterns, axis=0)) == 256
 
 
-def test_the_most_probable_level_is_the_rounded_location():
-    family = latent("ordinal", values=16)
-    logits = logits_of(family, 500)
-    location = 15 * (1 + logits[..., 0].tanh()) / 2
+@pytest.mark.parametrize("values", [2, 16, 4096])
+def test_the_most_probable_level_is_the_rounded_location(values):
+    """Locations below K are known to K 2^−24, and tanh to a few roundings."""
+    family = latent("ordinal", values=values, bits=12)
+    logits = logits_of(family, 300)
+    location = (values - 1) * (1 + logits[..., 0].tanh()) / 2
     level = family.hard(logits).argmax(-1)
-    assert ((level - location).abs() <= 0.5 + 1e-5).all()
+    assert ((level - location).abs() <= 0.5 + values * 2**-22).all()
 
 
 def test_ordinal_codes_are_rounded_with_slope_one():

@@ -42,7 +42,7 @@ class Discrete(Latent):
         self.estimator = estimators.create(config.estimator)
         words = self.words()
         self.patterns = (words[:, None] >> np.arange(width)[::-1] & 1).astype(np.uint8)
-        self._value_of = np.argsort(words)
+        self._value_of = np.argsort(words).astype(np.int64)  # int32 on some systems, which counts nothing
 
     def words(self) -> np.ndarray:
         """The bits of each value as a number, int64 (K,): a permutation of 0 to K − 1."""

@@ -36,11 +36,11 @@ class Family(Discrete):
         return levels ^ (levels >> 1)
 
     def scores(self, logits: Tensor) -> Tensor:
-        """−ρ (k − μ)², float32 (B, G, K), less what all levels share."""
+        """−ρ (k − μ)², float32 (B, G, K): exact where it is largest, however many levels there are."""
         a, c = logits.float().unbind(-1)
         levels = torch.arange(self.values, device=logits.device)
         location = (self.values - 1) * (1 + a.tanh()) / 2
-        return F.softplus(c)[..., None] * levels * (2 * location[..., None] - levels)
+        return -F.softplus(c)[..., None] * (levels - location[..., None]).square()
 
     def linear(self, logits: Tensor) -> Tensor:
         """A vector along v of which the mean, Σ_k v_k z_k, is tanh(a): rounding passes the location's slope on."""
