@@ -15,7 +15,7 @@ from dmzcli.generation.recipe import Recipe
 if TYPE_CHECKING:
     from dmzcli.generation.tuning import Tuned
 
-BY = {"score": 2000, "error": 64}
+BY = {"score": 1000, "error": 64}
 """The criteria, and the images of each that are enough to tell timesteps apart."""
 ONLY_SCORE = ("split", "features", "weights")
 

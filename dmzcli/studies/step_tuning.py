@@ -31,7 +31,7 @@ from dmzcli.system.progress import Silence, Talk
 from dmzcli.system.randomness import derive
 
 Array = np.ndarray
-FINEST = 1 / 64
+FINEST = 1 / 32
 """The smallest stride, as a share of all timesteps: shorter moves change a score by less than its noise."""
 BEYOND = 1.0
 """Standard errors of the difference by which a move must lower the score."""
