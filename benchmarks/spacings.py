@@ -14,11 +14,11 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 from dataclasses import replace
 from pathlib import Path
 
 import torch
+from machine import cores
 
 from dmzcli.codes.draw import draw_bits
 from dmzcli.codes.encode import bits_of
@@ -67,7 +67,7 @@ def measure(arguments: argparse.Namespace) -> None:
         "features": f"{extractor.name} {extractor.sha256[:8]}",
         "metric": extractor.metric("fid"),
         "versions": versions(),
-        "device": f"CPU, {torch.get_num_threads()} thread, {os.cpu_count()} cores",
+        "device": f"CPU, {torch.get_num_threads()} thread, {cores()} cores",
     }
     for steps in arguments.steps:
         for spacing in arguments.spacings:
