@@ -9,8 +9,8 @@ starts at the best registered spacing. What better means is a criterion's own:
     Nearer to the solution of many steps. A deterministic sampler solves an ordinary differential equation from x_T to
     the image. For fixed noise and bits, and timesteps τ = (τ_1 < … < τ_T), the error is the mean over images and pixels
     of (x̂(τ) − x*)², where x* is the image of the same noise in :data:`MANY` steps, and pixels are in [−1, 1]. No
-    features are needed. It is not the score: on three runs it fell by 39% to 67%, while a Fréchet distance rose, stood
-    still, and fell.
+    features are needed. It is not the score: on four runs it fell by 39% to 67%, while a Fréchet distance rose, stood
+    still, or fell.
 
 References:
     D. Watson, J. Ho, M. Norouzi, W. Chan, "Learning to Efficiently Sample from Diffusion Probabilistic Models", 2021,
