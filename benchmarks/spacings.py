@@ -1,22 +1,26 @@
 """Scores of the spacings at few steps, on the same noise and codes, and the tuned ones' differences to the others.
 
     dmz tune-steps --run RUN --steps 4 --sampler unipc          # once for each sampler
-    python benchmarks/spacings.py RUN --out scores.json
+    python benchmarks/spacings.py RUN --prior chow-liu-mixture --seed 1 --out scores.json
     python benchmarks/spacings.py --table scores.json [SCORES.json …]
 
-Codes are the most probable ones of real test images, and image i has noise i in every cell, so that differences are
-paired. The reference is the train split. Cells that are in ``--out`` already are kept.
+Codes are drawn from a prior, or are the most probable ones of real test images, and image i has noise i in every cell,
+so that differences are paired. Timesteps of any name can be among the spacings, as NAME=0,250,500,999. The reference is
+the train split, in features that are trained on valid; or, with ``--split test``, the test split in features that are
+trained on train. Cells that are in ``--out`` already are kept.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
-import os
+from dataclasses import replace
 from pathlib import Path
 
 import torch
+from machine import cores
 
+from dmzcli.codes.draw import draw_bits
 from dmzcli.codes.encode import bits_of
 from dmzcli.commands.options import dataset_options
 from dmzcli.data import load
@@ -43,36 +47,43 @@ def measure(arguments: argparse.Namespace) -> None:
     if arguments.data_dir:
         data = data.model_copy(update={"data_dir": arguments.data_dir})
     dataset = load(data.dataset, **dataset_options(data, False), cache=True)
-    extractor = create(usual_features(dataset, "train"), dataset, model.device, talk=Silence())
-    reference = reference_of(extractor, dataset, "train", 256, Silence())
-    rows = spread(dataset.rows("test"), arguments.count)
-    assert len(rows) == arguments.count, f"there are only {len(rows):,} test images"
-    bits = bits_of(model, dataset.images[rows]) if model.dim else None
+    split, count = arguments.split, arguments.count
+    extractor = create(usual_features(dataset, split), dataset, model.device, talk=Silence())
+    reference = reference_of(extractor, dataset, split, 256, Silence())
+    if arguments.prior:
+        bits = draw_bits(run, model.dim, arguments.prior, count, arguments.seed).bits
+    else:
+        assert split == "train", "bits of test images are no match for the test split: name a --prior"
+        rows = spread(dataset.rows("test"), count)
+        assert len(rows) == count, f"there are only {len(rows):,} test images"
+        bits = bits_of(model, dataset.images[rows]) if model.dim else None
     kept |= {
         "run": run.path.name,
         "weights": run.weights_hash,
-        "count": arguments.count,
+        "bits": arguments.prior or "test images",
+        "count": count,
         "seed": arguments.seed,
-        "reference": f"{dataset.identity} train",
+        "reference": f"{dataset.identity} {split}",
         "features": f"{extractor.name} {extractor.sha256[:8]}",
         "metric": extractor.metric("fid"),
         "versions": versions(),
-        "device": f"CPU, {torch.get_num_threads()} thread, {os.cpu_count()} cores",
+        "device": f"CPU, {torch.get_num_threads()} thread, {cores()} cores",
     }
     for steps in arguments.steps:
         for spacing in arguments.spacings:
             for sampler in arguments.samplers:
-                recipe = Recipe(sampler, steps, spacing, precision=arguments.precision)
-                name = f"{sampler} T={steps} {spacing}"
-                if spacing == "tuned":
+                called, _, numbers = spacing.partition("=")
+                recipe = Recipe(sampler, steps, called, precision=arguments.precision)
+                if numbers:
+                    recipe = replace(recipe, timesteps=tuple(map(int, numbers.split(","))))
+                elif spacing == "tuned":
                     recipe = recipe.of(run)
+                name = f"{sampler} T={steps} {called}"
                 at = recipe.create(run.config.diffusion)
                 where = at.process.timesteps.tolist()
                 if kept["cells"].get(name, {}).get("timesteps") == where:
                     continue
-                images = decode(
-                    model, bits, at, range(len(rows)), arguments.seed, 64, precision=recipe.precision
-                )
+                images = decode(model, bits, at, range(count), arguments.seed, 64, precision=recipe.precision)
                 features, _ = extractor(images, 256)
                 score = frechet(features, reference.moments, extractor.metric("fid"))
                 kept["cells"][name] = {
@@ -119,6 +130,8 @@ def main() -> None:
     parser.add_argument("run", nargs="?")
     parser.add_argument("--out", default="scores.json")
     parser.add_argument("--table", nargs="+")
+    parser.add_argument("--prior")
+    parser.add_argument("--split", default="train", choices=("train", "test"))
     parser.add_argument("--count", type=int, default=5000)
     parser.add_argument("--steps", type=int, nargs="+", default=[4])
     parser.add_argument("--samplers", nargs="+", default=["unipc", "ddim"])

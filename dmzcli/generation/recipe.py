@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from typing import TYPE_CHECKING, Any, get_args
 
 from dmzcli.diffusion.names import TUNED
@@ -36,6 +36,8 @@ class Recipe:
             see :meth:`of`.
         guidance: w of :mod:`~dmzcli.generation.guidance`; 1 is none.
         guidance_interval: Noise levels σ / α at which it acts, as ``from,to``; ``None`` for all.
+        tuned_by: The criterion by which a run's own timesteps were found. Equal timesteps make equal images, whatever
+            found them.
     """
 
     sampler: str = "ancestral"
@@ -48,6 +50,7 @@ class Recipe:
     timesteps: tuple[int, ...] | None = None
     guidance: float = 1.0
     guidance_interval: str | None = None
+    tuned_by: str | None = field(default=None, compare=False)
 
     def check(self) -> None:
         """What can be told of a recipe without a model, and without importing torch.
@@ -139,11 +142,12 @@ class Recipe:
         Raises:
             UserError: The run's timesteps were not tuned for this sampler and T, or for other weights.
         """
-        from dmzcli.generation.tuned import timesteps_of
+        from dmzcli.generation.tuned import entry_of
 
         if self.spacing != TUNED or self.timesteps is not None:
             return self
-        return replace(self, timesteps=timesteps_of(run, self))
+        entry = entry_of(run, self)
+        return replace(self, timesteps=tuple(entry["timesteps"]), tuned_by=entry["by"])
 
     def resolved(self, diffusion: DiffusionConfig) -> Recipe:
         """The recipe with the spacing that it has for a model's diffusion."""
@@ -170,11 +174,15 @@ class Recipe:
 
         law = sampler_class(self.sampler).law
         facts = asdict(self) | ({} if law == 1 else {"law": law})
-        del facts["timesteps"]
+        del facts["timesteps"], facts["tuned_by"]
         for name in ("guidance", "guidance_interval"):
             if facts[name] == getattr(Recipe, name):
                 del facts[name]
-        return facts if self.timesteps is None else {**facts, "timesteps": list(self.timesteps)}
+        if self.timesteps is not None:
+            facts["timesteps"] = list(self.timesteps)
+        if self.tuned_by is not None:
+            facts["tuned_by"] = self.tuned_by
+        return facts
 
 
 def choices() -> dict[str, dict[str, str]]:

@@ -129,14 +129,14 @@ def _claim(out: Path, samples: Samples) -> None:
     card, facts = out / "plan.json", samples.facts()
     if card.exists():
         earlier = {**Samples("", "", "", 0, EARLIEST).facts(), **read_json(card)}
-        foreign = sorted(earlier.keys() - facts.keys() - {"classes", "law", "timesteps"})
+        foreign = sorted(earlier.keys() - facts.keys() - {"classes", "law", "timesteps", "tuned_by"})
         if foreign or not isinstance(earlier["count"], int):
             what = f"it has {foreign[0]}" if foreign else "its count is no number"
             raise UserError(
                 f"{card} is damaged, or of a newer version of dmz: {what}",
                 "update dmz, or choose another --out",
             )
-        names = {*facts, *({"classes"} & earlier.keys())} - {"count"}
+        names = {*facts, *({"classes"} & earlier.keys())} - {"count", "tuned_by"}
         if earlier.get("law", 1) != facts.get("law", 1):
             raise UserError(
                 f"{out} holds images of an earlier {samples.recipe.sampler}, which makes others today",

@@ -1,5 +1,7 @@
 """The timesteps that a run was tuned for, in its ``tuned-steps.json``: one entry per sampler, T and threshold.
 
+An entry says ``by`` which criterion they were found: ``score`` or ``error``; the first ones, by the error, say nothing.
+
 Weights that were trained on bend their solutions elsewhere, so that entries hold for one digest of weights alone.
 Importing it imports no torch.
 """
@@ -70,17 +72,17 @@ def entries_of(run: Run) -> list[dict[str, Any]]:
     return stored["entries"] if stored is not None and stored["weights"] == run.weights_hash else []
 
 
-def timesteps_of(run: Run, recipe: How) -> tuple[int, ...]:
-    """The tuned timesteps of a recipe, ascending.
+def entry_of(run: Run, recipe: How) -> dict[str, Any]:
+    """The entry of a recipe, with its ``timesteps``, ascending, and the criterion ``by`` which they were found.
 
     Raises:
-        UserError: There are none for this recipe or these weights, the sampler adds noise, or the file is damaged.
+        UserError: There is none for this recipe or these weights, the sampler adds noise, or the file is damaged.
     """
     check_deterministic(recipe)
     wanted = key(recipe)
     for entry in entries_of(run):
         if all(entry.get(name) == value for name, value in wanted.items()):
-            return tuple(entry["timesteps"])
+            return {"by": "error", **entry}
     stored = _read(run)
     clip = "" if recipe.threshold == "clip" else f" --threshold {recipe.threshold}"
     if recipe.threshold == "dynamic":

@@ -1,19 +1,24 @@
-r"""Timesteps for one network: a search for those whose solution is nearest to that of many steps.
+r"""Timesteps for one network: a search over them, by any criterion, and by the solver's error.
 
-A deterministic sampler solves an ordinary differential equation from x_T to the image. For fixed noise and bits, and
-timesteps τ = (τ_1 < … < τ_T), the error is the mean over images and pixels of (x̂(τ) − x*)², where x* is the image of
-the same noise in :data:`MANY` steps, and pixels are in [−1, 1]. It is computed and not estimated from a derivative, so
-that any sampler and any network can be tuned; no features are needed.
-It is not the score: on two runs it fell by 39% to 59%, while a Fréchet distance rose or stood still.
+The search moves one timestep at a time by a stride, keeps what is better, and halves the stride when nothing is. It
+starts at the best registered spacing. What better means is a criterion's own:
 
-The search starts at the best registered spacing, and so is never worse than any on its own images. It moves one
-timestep at a time by a stride, keeps what is nearer, and halves the stride when nothing is.
+``score``
+    Nearer to real images: :mod:`dmzcli.studies.step_tuning`.
+``error``
+    Nearer to the solution of many steps. A deterministic sampler solves an ordinary differential equation from x_T to
+    the image. For fixed noise and bits, and timesteps τ = (τ_1 < … < τ_T), the error is the mean over images and pixels
+    of (x̂(τ) − x*)², where x* is the image of the same noise in :data:`MANY` steps, and pixels are in [−1, 1]. No
+    features are needed. It is not the score: on four runs it fell by 39% to 67%, while a Fréchet distance rose, stood
+    still, or fell.
 
 References:
     D. Watson, J. Ho, M. Norouzi, W. Chan, "Learning to Efficiently Sample from Diffusion Probabilistic Models", 2021,
         arXiv 2106.03802: timesteps chosen for a trained network.
+    D. Watson, W. Chan, J. Ho, M. Norouzi, "Learning Fast Samplers for Diffusion Models by Differentiating Through
+        Sample Quality", 2022, arXiv 2202.05830: a score of images as the criterion.
     A. Sabour, S. Fidler, K. Kreis, "Align Your Steps: Optimizing Sampling Schedules in Diffusion Models", 2024,
-        arXiv 2404.14507: the same for solvers, by a bound of their error, coarse to fine.
+        arXiv 2404.14507: solvers' timesteps by a bound of their error, coarse to fine.
 """
 
 from __future__ import annotations
@@ -30,6 +35,8 @@ from torch import Tensor
 
 from dmzcli.codes.encode import bits_of
 from dmzcli.config import DiffusionConfig
+from dmzcli.data import Dataset
+from dmzcli.data.dataset import spread
 from dmzcli.diffusion.samplers import create
 from dmzcli.diffusion.spacings import NoStride, spaced_timesteps, spacings
 from dmzcli.errors import UserError
@@ -56,28 +63,48 @@ class Tuned:
 
     Attributes:
         recipe: The recipe, with spacing ``tuned`` and its timesteps.
-        error: Their mean squared error.
-        others: That of each registered spacing that has T timesteps.
-        count: Images of the search.
-        seed: Seed of their noise.
-        tried: Sets of timesteps whose error was computed.
+        by: The criterion: ``score`` or ``error``.
+        value: What the criterion says of them; lower is better.
+        others: The same of each registered spacing that has T timesteps.
+        how: What else the result depends on, and how it was checked.
+        tried: Sets of timesteps that the criterion has judged.
         seconds: What the search took.
     """
 
     recipe: Recipe
-    error: float
+    by: str
+    value: float
     others: dict[str, float]
-    count: int
-    seed: int
+    how: dict[str, Any]
     tried: int
     seconds: float
 
     def facts(self) -> dict[str, Any]:
         """As JSON, and as ``tuned-steps.json`` holds it."""
         assert self.recipe.timesteps is not None
-        found = {"timesteps": list(self.recipe.timesteps), "error": self.error, "errors": self.others}
-        how = {"many": MANY, "count": self.count, "seed": self.seed, "tried": self.tried}
-        return {**key(self.recipe), **found, **how, "seconds": round(self.seconds, 1)}
+        found = {"timesteps": list(self.recipe.timesteps), "by": self.by}
+        values = {self.by: self.value, f"{self.by}s": self.others}
+        return {
+            **key(self.recipe),
+            **found,
+            **values,
+            **self.how,
+            "tried": self.tried,
+            "seconds": round(self.seconds, 1),
+        }
+
+    def row(self) -> dict[str, str]:
+        """As a row for a person."""
+        best = min(self.others, key=self.others.__getitem__)
+        taken = self.how.get("taken", "tuned")
+        return {
+            "sampler": self.recipe.sampler,
+            "T": str(self.recipe.steps),
+            "timesteps": ", ".join(map(str, self.recipe.timesteps or ())),
+            "found by": self.by if taken == "tuned" else f"{self.by}: {taken} is as good",
+            self.by: f"{self.value:.3g}",
+            "best spacing": f"{best}: {self.others[best]:.3g}",
+        }
 
 
 def tune(
@@ -89,7 +116,7 @@ def tune(
     batch_size: int | None = None,
     talk: Talk | None = None,
 ) -> Tuned:
-    """Searches for the T timesteps of a recipe.
+    """Searches for the T timesteps of a recipe by the solver's error.
 
     Arguments:
         model: The autoencoder, in evaluation mode.
@@ -105,7 +132,7 @@ def tune(
     """
     check(recipe, model.config.diffusion.timesteps)
     talk, started, diffusion = talk or Silence(), monotonic(), model.config.diffusion
-    starts = _starts(diffusion, recipe.steps)
+    starts = registered(diffusion, recipe.steps)
     batch = batch_size or usual_batch(model)
     solve = _solver(model, bits, count, recipe, seed, batch)
     many = min(MANY, diffusion.timesteps)
@@ -120,43 +147,33 @@ def tune(
             return errors[timesteps]
 
         others = {name: error(timesteps) for name, timesteps in starts.items()}
-        found = search(error, min(starts.values(), key=error), diffusion.timesteps)
+        best = min(starts.values(), key=error)
+        found = search(lambda one, other: error(one) < error(other), best, diffusion.timesteps)
         advance(1, f"{len(errors)} tried")
-    tuned = replace(recipe, spacing="tuned", timesteps=found)
-    return Tuned(tuned, error(found), others, count, seed, len(errors), monotonic() - started)
+    how = {"many": MANY, "count": count, "seed": seed}
+    tuned = replace(recipe, spacing="tuned", timesteps=found, tuned_by="error")
+    return Tuned(tuned, "error", error(found), others, how, len(errors), monotonic() - started)
 
 
 def tune_run(
-    run: Run,
-    model: Autoencoder,
-    images: Array | None,
-    count: int,
-    recipes: Sequence[Recipe],
-    seed: int = 0,
-    batch_size: int | None = None,
-    talk: Talk | None = None,
+    run: Run, recipes: Sequence[Recipe], tune: Callable[[Recipe], Tuned], talk: Talk | None = None
 ) -> list[Tuned]:
     """Tunes a run for several recipes, one after the other, and keeps each result in its ``tuned-steps.json``.
 
     Arguments:
         run: The run.
-        model: Its model.
-        images: Real images, uint8 (count, H, W, C), whose most probable bits are decoded; ``None`` without a latent.
-        count: Number of images.
         recipes: Sampler, T, threshold and precision.
-        seed, batch_size, talk: As for :func:`tune`.
+        tune: Tunes one of them.
+        talk: Receives progress.
 
     Raises:
-        UserError: As :func:`tune`; the images do not fit the model, or another command writes the file.
+        UserError: As :func:`check`; or another command writes the file.
     """
     talk, results = talk or Silence(), []
     for recipe in recipes:
-        check(recipe, model.config.diffusion.timesteps)
-    if images is not None:
-        model.check_images(images, "take the dataset that the run was trained on")
-    bits = None if images is None else bits_of(model, images)
+        check(recipe, run.config.diffusion.timesteps)
     for recipe in recipes:
-        tuned = tune(model, bits, count, recipe, seed, batch_size, talk)
+        tuned = tune(recipe)
         with hold(run.tuned, patience=WHILE):
             store(run, tuned.facts())
         talk.say(
@@ -164,6 +181,32 @@ def tune_run(
         )
         results.append(tuned)
     return results
+
+
+def valid_bits(model: Autoencoder, dataset: Dataset, count: int) -> Array | None:
+    """The most probable bits of real images of the valid split, evenly spread: what a search decodes.
+
+    Arguments:
+        model: The model.
+        dataset: Of the run.
+        count: Number of images; fewer where there are fewer.
+
+    Returns:
+        uint8 (N, D); ``None`` for a model without a latent.
+
+    Raises:
+        UserError: There are no such images, or they do not fit the model.
+    """
+    if not model.dim:
+        return None
+    rows = spread(dataset.rows("valid"), count)
+    if not len(rows):
+        raise UserError(
+            f"{dataset.name} has no valid images, whose bits the search decodes",
+            "use a spacing that needs no search, such as --spacing trailing",
+        )
+    model.check_images(dataset.images[rows], "take the dataset that the run was trained on")
+    return bits_of(model, dataset.images[rows])
 
 
 def check(recipe: Recipe, total: int) -> None:
@@ -179,13 +222,16 @@ def check(recipe: Recipe, total: int) -> None:
         )
 
 
-def search(error: Callable[[Timesteps], float], start: Timesteps, total: int) -> Timesteps:
-    """Ascending timesteps in [0, ``total``) whose error no single move of a stride makes smaller.
+def search(
+    better: Callable[[Timesteps, Timesteps], bool], start: Timesteps, total: int, finest: float = FINEST
+) -> Timesteps:
+    """Ascending timesteps in [0, ``total``) that no single move of a stride makes better.
 
     Arguments:
-        error: Of timesteps.
+        better: Whether the first timesteps are better than the second.
         start: Where to begin.
         total: N, the number of the process's timesteps.
+        finest: The smallest stride, as a share of N.
     """
     best, stride = start, max(1, total // 8)
     while True:
@@ -194,17 +240,16 @@ def search(error: Callable[[Timesteps], float], start: Timesteps, total: int) ->
             for step in (stride, -stride):
                 other = (*best[:i], best[i] + step, *best[i + 1 :])
                 inside = 0 <= other[0] and other[-1] < total
-                if inside and all(a < b for a, b in pairwise(other)):
-                    if error(other) < error(best):
-                        best, moved = other, True
-                        break
+                if inside and all(a < b for a, b in pairwise(other)) and better(other, best):
+                    best, moved = other, True
+                    break
         if not moved:
-            if stride <= max(1, total * FINEST):
+            if stride <= max(1, total * finest):
                 return best
             stride = max(1, stride // 2)
 
 
-def _starts(diffusion: DiffusionConfig, steps: int) -> dict[str, Timesteps]:
+def registered(diffusion: DiffusionConfig, steps: int) -> dict[str, Timesteps]:
     """The timesteps of every registered spacing that has this many."""
     starts = {}
     for name in spacings():

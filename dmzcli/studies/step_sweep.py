@@ -330,7 +330,8 @@ def _cell(
             precision=recipe.precision,
             guidance=recipe.guided(source.model.config),
         )
-    samples = ImageSet(images, f"{source.name} {name} T={t}", "array", made=origin, strata=source.strata)
+    made = origin if recipe.tuned_by is None else {**origin, "tuned_by": recipe.tuned_by}
+    samples = ImageSet(images, f"{source.name} {name} T={t}", "array", made=made, strata=source.strata)
     scored = evaluate(samples, dataset, split, extractor, ("fid",), seed)
     write_png(file.with_suffix(".png"), grid(images[:STRIP], columns=STRIP))
     write_json(file, {**scored.facts(), "sweep": {**facts, **origin}})

@@ -30,13 +30,12 @@ def test_facts_keep_the_keys_of_files_written_before():
 
 def test_every_field_is_an_option_with_its_default():
     fields = {field.name for field in dataclasses.fields(Recipe)}
-    assert set(options.RECIPE) == fields - {"timesteps"}  # those are a run's, or the library's
+    assert set(options.RECIPE) == fields - {"timesteps", "tuned_by"}  # those are a run's, or the library's
     for command in (sample.sample, evaluate.evaluate):
         parameters = inspect.signature(command).parameters
         assert "recipe" not in parameters
-        assert {name: parameters[name].default for name in options.RECIPE} | {"timesteps": None} == vars(
-            Recipe()
-        )
+        own = {"timesteps": None, "tuned_by": None}
+        assert {name: parameters[name].default for name in options.RECIPE} | own == vars(Recipe())
 
 
 def test_a_command_may_take_some_of_the_options_with_other_defaults():

@@ -13,11 +13,11 @@ from dmzcli.diffusion.samplers import create
 from dmzcli.diffusion.spacings import spaced_timesteps
 from dmzcli.errors import UserError
 from dmzcli.generation.recipe import Recipe
-from dmzcli.generation.tuned import entries_of, store, timesteps_of
+from dmzcli.generation.tuned import entries_of, entry_of, store
 from dmzcli.generation.tuning import search, tune
 from dmzcli.runs import Run
 
-TUNE = ("tune-steps", "--run", "runs/tiny", "--steps", "3", "-n", "4", "--device", "cpu")
+TUNE = ("tune-steps", "--by", "error", "--run", "runs/tiny", "--steps", "3", "-n", "4", "--device", "cpu")
 
 
 @pytest.fixture(scope="module")
@@ -41,8 +41,11 @@ def test_the_search_finds_the_lowest_point_of_a_bowl():
         tried.append(timesteps)
         return sum((a - b) ** 2 for a, b in zip(timesteps, least, strict=True))
 
-    assert search(error, (0, 1, 2, 3), 100) == least
-    assert search(error, (96, 97, 98, 99), 100) == least
+    def better(one, other):
+        return error(one) < error(other)
+
+    assert search(better, (0, 1, 2, 3), 100) == least
+    assert search(better, (96, 97, 98, 99), 100) == least
     for timesteps in tried:
         assert 0 <= timesteps[0] and timesteps[-1] < 100 and (np.diff(timesteps) > 0).all()
 
@@ -51,7 +54,7 @@ def test_no_spacing_is_nearer_to_many_steps(model):
     bits = np.random.default_rng(0).integers(0, 2, (4, model.dim), dtype=np.uint8)
     found = tune(model, bits, 4, Recipe("ddim", 3), seed=1)
     assert set(found.others) > {"uniform", "trailing", "leading", "quadratic", "log-snr"}
-    assert found.error <= min(found.others.values())
+    assert found.value <= min(found.others.values()) and found.by == found.recipe.tuned_by == "error"
     assert found.recipe.spacing == "tuned" and len(found.recipe.timesteps) == 3
     again = tune(model, bits, 4, Recipe("ddim", 3), seed=1, batch_size=3)
     assert again.recipe == found.recipe
@@ -92,6 +95,7 @@ def test_a_run_keeps_its_timesteps_and_samples_with_them(dmz, tuned):
     assert ended.code == 0, ended.err
     card = json.loads((Path(ended.json["samples"]) / "samples.json").read_text())
     assert (card["spacing"], card["timesteps"]) == ("tuned", entry["timesteps"])
+    assert card["tuned_by"] == entry["by"] == "error"
     model = dmzcli.load("runs/tiny", "cpu")
     images = np.load(Path(ended.json["samples"]) / "samples.npz")["images"]
     given = model.sample(n=3, sampler="ddim", steps=3, timesteps=tuple(card["timesteps"]))
@@ -133,14 +137,36 @@ def test_weights_that_were_trained_on_are_tuned_anew(tuned, workshop):
     assert [entry["steps"] for entry in entries_of(run)] == [4]  # the other weights' are gone
 
 
+def test_an_entry_of_before_there_were_two_criteria_was_found_by_the_error(tuned, workshop):
+    run = Run(Path("runs/tiny"))
+    file = json.loads(run.tuned.read_text())
+    del file["entries"][0]["by"]
+    run.tuned.write_text(json.dumps(file))
+    recipe = Recipe("ddim", 3, "tuned").of(run)
+    assert recipe.tuned_by == "error" and recipe.timesteps == tuple(file["entries"][0]["timesteps"])
+
+
+def test_samples_go_on_whatever_found_their_timesteps(dmz, tuned):
+    """A folder of equal timesteps holds equal images, and one of before says no criterion."""
+    run, sample = Run(Path("runs/tiny")), ("sample", "--run", "runs/tiny", "--device", "cpu", "--json")
+    recipe = ("--sampler", "ddim", "--steps", "3", "--spacing", "tuned", "--out", "here")
+    assert dmz(*sample, *recipe, "-n", "2").json["tuned_by"] == "error"
+    store(run, {**tuned["entries"][0], "by": "score"})
+    assert dmz(*sample, *recipe, "-n", "3").json["tuned_by"] == "score"
+    plan = json.loads(Path("here/plan.json").read_text())
+    del plan["tuned_by"]
+    Path("here/plan.json").write_text(json.dumps(plan))
+    assert dmz(*sample, *recipe, "-n", "4").code == 0
+
+
 def test_entries_of_other_samplers_steps_and_thresholds_stand_side_by_side(tuned, workshop):
     run, entry = Run(Path("runs/tiny")), tuned["entries"][0]
     store(run, {**entry, "threshold": "none", "timesteps": [4, 5, 6]})
     store(run, {**entry, "timesteps": [7, 8, 9]})
-    assert timesteps_of(run, Recipe("ddim", 3, "tuned")) == (7, 8, 9)
-    assert timesteps_of(run, Recipe("ddim", 3, "tuned", threshold="none")) == (4, 5, 6)
+    assert entry_of(run, Recipe("ddim", 3, "tuned"))["timesteps"] == [7, 8, 9]
+    assert entry_of(run, Recipe("ddim", 3, "tuned", threshold="none"))["timesteps"] == [4, 5, 6]
     with pytest.raises(UserError, match="no tuned timesteps") as error:
-        timesteps_of(run, Recipe("ddim", 3, "tuned", threshold="dynamic"))
+        entry_of(run, Recipe("ddim", 3, "tuned", threshold="dynamic"))
     assert "--threshold dynamic --percentile 0.995" in error.value.hint
 
 
@@ -171,7 +197,8 @@ def test_timesteps_of_another_process_are_refused(model):
 
 def test_a_run_without_bits_is_tuned_on_noise_alone(dmz, workshop, plain):
     shutil.copytree(plain / "runs" / "plain", "runs/plain")
-    ended = dmz("tune-steps", "--run", "runs/plain", "--steps", "2", "-n", "3", "--device", "cpu", "--json")
+    tune = ("tune-steps", "--by", "error", "--run", "runs/plain", "--steps", "2", "-n", "3")
+    ended = dmz(*tune, "--device", "cpu", "--json")
     assert ended.code == 0, ended.err
     recipe = Recipe("unipc", 2, "tuned").of(Run(Path("runs/plain")))
     assert list(recipe.timesteps) == ended.json["entries"][0]["timesteps"]
@@ -217,4 +244,4 @@ def test_the_search_sees_no_test_image(dmz, workshop, monkeypatch):
 def test_a_recipe_names_its_timesteps_only_where_they_are_its_own():
     assert "timesteps" not in Recipe("ddim", 3).facts()
     tuned = replace(Recipe("ddim", 3), timesteps=(1, 2, 3))
-    assert tuned.facts()["timesteps"] == [1, 2, 3]
+    assert tuned.facts()["timesteps"] == [1, 2, 3] and "tuned_by" not in tuned.facts()
