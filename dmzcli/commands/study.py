@@ -59,7 +59,7 @@ def study(
     from dmzcli.commands.console import table as make_table
     from dmzcli.errors import UserError
     from dmzcli.studies.study import check, gather, read_study, run_study
-    from dmzcli.studies.study.tables import SPREAD, write
+    from dmzcli.studies.study.page import SPREAD, write
     from dmzcli.system import processes
 
     declared = read_study(file, settings or ())
