@@ -78,6 +78,7 @@ def test_where_the_data_lies_is_no_other_experiment(tiny):
     [
         ("digits", 8, 1),
         ("fashion-mnist", 32, 1),
+        ("shapes", 16, 3),
         ("cifar10", 32, 3),
         ("celeba", 64, 3),
         ("edges2shoes", 64, 1),
