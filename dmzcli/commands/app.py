@@ -13,11 +13,13 @@ from dmzcli.commands import (
     compare_priors,
     data,
     demo,
+    edit,
     encode,
     evaluate,
     fit_prior,
     import_weights,
     info,
+    inpaint,
     inspect,
     likelihood,
     probe,
@@ -92,6 +94,8 @@ app.command("sample")(sample.sample)
 app.command("probe")(probe.probe)
 app.command("inspect")(inspect.inspect)
 app.command("search")(search.search)
+app.command("edit")(edit.edit)
+app.command("inpaint")(inpaint.inpaint)
 app.command("evaluate")(evaluate.evaluate)
 app.command("sweep-steps")(sweep_steps.sweep_steps)
 app.command("tune-steps")(tune_steps.tune_steps)
