@@ -203,7 +203,7 @@ def write_edits(
     facts |= {"folder": str(folder), "card": str(card), "grid": str(grid), "versions": versions()}
     facts["created"] = datetime.now(UTC).isoformat(timespec="seconds")
     titles = [
-        f"{name}, {'+' if rule.sign > 0 else '-'}{target}: {count}"
+        f"{name}, {'+' if rule.sign > 0 else '-'}{target}: {count} flips"
         for name, target, count in zip(subjects.names, targets, edits.flips, strict=True)
     ]
     with hold(card, patience=WHILE):
