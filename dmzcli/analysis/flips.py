@@ -26,6 +26,8 @@ from dmzcli.system.randomness import stream
 from priors import Prior
 
 Array = np.ndarray
+_CODES = 1 << 16
+"""Codes that a prior is asked for at a time."""
 PREFIXES = {"labels": "class:", "attributes": "attribute:"}
 
 
@@ -218,9 +220,14 @@ def _braked(bits: Array, rule: Rule) -> Array:
     """λ (log p(z) − log p(z ⊕ i)) of every flip, (N, D)."""
     if rule.prior is None or not rule.brake:
         return np.zeros(bits.shape)
-    count, dim = bits.shape
-    flipped = bits[:, None, :] ^ np.eye(dim, dtype=np.uint8)
-    after = rule.prior.log_prob(flipped.reshape(-1, dim)).reshape(count, dim)
+    dim = bits.shape[1]
+    unit, part = np.eye(dim, dtype=np.uint8), max(1, _CODES // dim)
+    after = np.concatenate(
+        [
+            rule.prior.log_prob((bits[i : i + part, None] ^ unit).reshape(-1, dim)).reshape(-1, dim)
+            for i in range(0, len(bits), part)
+        ]
+    )
     with np.errstate(invalid="ignore"):  # a prior may hold a code and all its neighbors for impossible
         return rule.brake * (rule.prior.log_prob(bits)[:, None] - after)
 

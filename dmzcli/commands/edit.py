@@ -161,6 +161,8 @@ def edit(
         target, probe, column = edit_card.target_named(name, targets, probes)
     entries = [part for entry in lock or () for part in common.listed(entry)]
     locks = Locks.parse(entries, table.dim, targets, probes)
+    if column is not None and probe.names[column] in locks.names:
+        raise UserError(f"--lock keeps '{probe.names[column]}', which is to change", "leave it out of --lock")
     data = images_for(chosen, None, settings or (), common.data_flags(data_dir, False))
     from dmzcli.system.devices import pick
 

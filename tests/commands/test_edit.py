@@ -86,6 +86,7 @@ def test_tables_for_people(dmz, pictures):
         (["--split", "tset", "--raise", "3"], "unknown split", "test"),
         (["7.png", "--raise", "33"], "there is no class or attribute '33'", "3"),
         (["7.png", "--raise", "3", "--lock", "64"], "--lock 64 is no bit of a code of 8", "0 to 7"),
+        (["7.png", "--raise", "3", "--lock", "class:3"], "--lock keeps '3'", "leave it out"),
         (["7.png", "--raise", "3", "--most", "9"], "--most 9 is more than the 8 bits", "quarter"),
         (["7.png", "--raise", "3", "--threshold", "1"], "--threshold 1 is no probability", "0.9"),
         (["7.png", "--raise", "3", "--brake", "1"], "there is no --prior", "--prior"),
