@@ -208,7 +208,7 @@ def train(
     with collected() as signals, talk.task("classifier", steps, progress.step) as advance:
         while progress.step < steps:
             chosen = torch.from_numpy(batch_rows(seed, progress.step, BATCH, len(rows))).to(device)
-            loss = _loss(model(to_unit(images[chosen]))[1], truth[chosen], "mean")
+            loss = _loss(model(to_unit(images[chosen]))[1], truth[chosen])
             optimizer.zero_grad(set_to_none=True)
             loss.backward()
             optimizer.step()
@@ -274,12 +274,11 @@ def _values(dataset: Dataset, target: str) -> np.ndarray:
     return dataset.labels
 
 
-def _loss(logits: Tensor, truth: Tensor, over_images: str) -> Tensor:
-    """−log p(truth), its mean or sum over images; of attributes the mean over them."""
+def _loss(logits: Tensor, truth: Tensor) -> Tensor:
+    """−log p(truth), its mean over images; of attributes over these, too."""
     if truth.ndim == 1:
-        return F.cross_entropy(logits, truth, reduction=over_images)
-    loss = F.binary_cross_entropy_with_logits(logits, truth, reduction="none").mean(1)
-    return loss.mean() if over_images == "mean" else loss.sum()
+        return F.cross_entropy(logits, truth)
+    return F.binary_cross_entropy_with_logits(logits, truth)
 
 
 @torch.no_grad()
@@ -294,7 +293,10 @@ def _measured(
         part = rows[start : start + 1000]
         logits = model(to_unit(images[part], device))[1]
         truth = torch.from_numpy(values[part]).to(device)
-        total += float(_loss(logits, truth, "sum"))
+        if truth.ndim == 1:
+            total += float(F.cross_entropy(logits, truth, reduction="sum"))
+        else:
+            total += float(_loss(logits, truth)) * len(part)
         hits = (
             logits.argmax(1) == truth if truth.ndim == 1 else ((logits > 0) == (truth > 0.5)).float().mean(1)
         )
