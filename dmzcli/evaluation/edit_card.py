@@ -125,7 +125,8 @@ def subjects_of_pictures(paths: Sequence[Path], model: Autoencoder, fit: str, co
     Raises:
         UserError: One is no picture, or of another size that ``fit`` does not change.
     """
-    images = np.stack([query_of_picture(path, model, fit).image for path in paths])
+    queries = [query_of_picture(path, model, fit) for path in paths]
+    images = np.stack([query.image for query in queries if query.image is not None])
     names = [path.stem for path in paths]
     if len(set(names)) < len(names):  # of several folders
         names = [f"{i}-{name}" for i, name in enumerate(names)]

@@ -92,11 +92,11 @@ def make_edits(
     counts = (edited != bits).sum(1)
     random = random_flips(bits, counts, locks.bits, seed)
     with talk.task("editing", len(images)) as advance:
-        made = redecode(
+        plain, changed, control = redecode(
             model, images, bits, (bits, edited, random), recipe, batch_size, lambda count: advance(count, "")
         )
-    odds = tuple((codes * weights).sum(1) + intercepts for codes in (bits, edited))
-    return Edits(columns, bits, edited, random, images, *made, odds=(odds[0], odds[1]))
+    before, after = ((codes * weights).sum(1) + intercepts for codes in (bits, edited))
+    return Edits(columns, bits, edited, random, images, plain, changed, control, (before, after))
 
 
 def other_classes(labels: Array, classes: int, seed: int) -> Array:

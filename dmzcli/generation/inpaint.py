@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -70,7 +71,7 @@ class Gap:
                 )
             gap[top:bottom, left:right] = True
             return gap
-        places = {
+        places: dict[str | None, Any] = {
             "left": np.s_[:, : width // 2],
             "right": np.s_[:, width // 2 :],
             "top": np.s_[: height // 2],
@@ -99,7 +100,7 @@ def read_with_gap(path: Path, gap: Gap, shape: tuple[int, int, int], fit: str) -
     """
     channels, size, _ = shape
     picture, _ = decode_picture(read_bytes(path, UNPACKED_BYTES), str(path))
-    drawn = gap.of(*picture.shape[:2], name=str(path))
+    drawn = gap.of(picture.shape[0], picture.shape[1], str(path))
     crop = Crop(size=size, fit=fit)
     try:
         image = with_channels(crop.apply(picture, str(path)), channels)
