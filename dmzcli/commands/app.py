@@ -13,11 +13,13 @@ from dmzcli.commands import (
     compare_priors,
     data,
     demo,
+    edit,
     encode,
     evaluate,
     fit_prior,
     import_weights,
     info,
+    inpaint,
     inspect,
     interpolate,
     likelihood,
@@ -95,6 +97,8 @@ app.command("sample")(sample.sample)
 app.command("probe")(probe.probe)
 app.command("inspect")(inspect.inspect)
 app.command("search")(search.search)
+app.command("edit")(edit.edit)
+app.command("inpaint")(inpaint.inpaint)
 app.command("evaluate")(evaluate.evaluate)
 app.command("reconstruct")(reconstruct.reconstruct)
 app.command("interpolate")(interpolate.interpolate)

@@ -40,10 +40,11 @@ KEEP_EVERY = 250
 """Steps after which training is kept, in case it is killed."""
 
 
-def classifier_file(dataset: Dataset, seed: int, split: str = "train") -> Path:
+def classifier_file(dataset: Dataset, seed: int, split: str = "train", target: str = "labels") -> Path:
     """Where a dataset's classifier of a split is kept."""
-    key = derive("classifier file", RECIPE, dataset.identity, seed, split)
-    return cache_root() / "classifiers" / f"{dataset.name}-{split}-{key:016x}.safetensors"
+    of = () if target == "labels" else (target,)
+    key = derive("classifier file", RECIPE, dataset.identity, seed, split, *of)
+    return cache_root() / "classifiers" / f"{'-'.join((dataset.name, *of, split))}-{key:016x}.safetensors"
 
 
 def classifier_for(
@@ -52,13 +53,14 @@ def classifier_for(
     device: torch.device | None = None,
     talk: Talk | None = None,
     split: str = "train",
+    target: str = "labels",
 ) -> Trained:
-    """A dataset's classifier: the cached one, or trained and cached.
+    """A dataset's classifier: the cached one, or trained and cached; of its classes, or of its attributes.
 
     Raises:
         UserError: See :func:`train`.
     """
-    talk, file = talk or Silence(), classifier_file(dataset, seed, split)
+    talk, file = talk or Silence(), classifier_file(dataset, seed, split, target)
     with ExitStack() as stack:
         try:
             begun = file.with_suffix(".part")
@@ -66,11 +68,17 @@ def classifier_for(
                 stack.enter_context(hold(place, patience=math.inf, say=talk.say))
         except UserError as error:  # a cache that cannot be written
             talk.say(f"the classifier is not cached: {error.message}")
-        return _cached_or_trained(dataset, seed, device, talk, split, file)
+        return _cached_or_trained(dataset, seed, device, talk, split, file, target)
 
 
 def _cached_or_trained(
-    dataset: Dataset, seed: int, device: torch.device | None, talk: Talk, split: str, file: Path
+    dataset: Dataset,
+    seed: int,
+    device: torch.device | None,
+    talk: Talk,
+    split: str,
+    file: Path,
+    target: str,
 ) -> Trained:
     if file.exists():
         try:
@@ -81,7 +89,9 @@ def _cached_or_trained(
         except UserError:  # damaged: trained again
             talk.say(f"{file} is damaged")
     begun = file.with_suffix(".part")
-    trained = train(dataset, seed, device or torch.device("cpu"), talk, begun=begun, split=split)
+    trained = train(
+        dataset, seed, device or torch.device("cpu"), talk, begun=begun, split=split, target=target
+    )
     try:
         save(file, trained)
         begun.unlink(missing_ok=True)
@@ -159,6 +169,7 @@ def train(
     steps: int | None = None,
     begun: Path | None = None,
     split: str = "train",
+    target: str = "labels",
 ) -> Trained:
     """Trains a classifier on a split and measures it on test (on valid, where there is no test).
 
@@ -171,22 +182,22 @@ def train(
         begun: Where an interrupted training is kept, and taken up again; ends with the weights of an undisturbed one.
         split: Holds the images to learn from; of ``train``, the valid split decides when to end, else a tenth of the
             split itself.
+        target: ``labels``, by cross-entropy; or ``attributes``, each a logistic regression on the same features.
 
     Raises:
-        UserError: The dataset has no labels, or a single class, or its images are smaller than 8×8.
+        UserError: The dataset has no labels (attributes), or a single class, or its images are smaller than 8×8.
         Interrupted: SIGINT or SIGTERM came; what was done is kept.
     """
-    check(dataset)
+    check(dataset, target)
     talk, steps = talk or Silence(), steps or STEPS
     rows, apart = _rows(dataset, split)
-    assert dataset.labels is not None
+    values = _values(dataset, target)
     images = torch.from_numpy(dataset.images[rows]).to(device)
-    labels = torch.from_numpy(dataset.labels[rows]).to(device)
+    truth = torch.from_numpy(values[rows]).to(device)
+    outputs = len(dataset.label_names if target == "labels" else dataset.attribute_names)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(derive("classifier", seed))
-        model = Classifier(dataset.images.shape[3], dataset.images.shape[1], len(dataset.label_names)).to(
-            device
-        )
+        model = Classifier(dataset.images.shape[3], dataset.images.shape[1], outputs).to(device)
     optimizer, progress = torch.optim.Adam(model.parameters(), lr=RATE), _Progress()
     if begun is not None and begun.exists():
         try:
@@ -197,7 +208,7 @@ def train(
     with collected() as signals, talk.task("classifier", steps, progress.step) as advance:
         while progress.step < steps:
             chosen = torch.from_numpy(batch_rows(seed, progress.step, BATCH, len(rows))).to(device)
-            loss = F.cross_entropy(model(to_unit(images[chosen]))[1], labels[chosen])
+            loss = _loss(model(to_unit(images[chosen]))[1], truth[chosen])
             optimizer.zero_grad(set_to_none=True)
             loss.backward()
             optimizer.step()
@@ -205,7 +216,9 @@ def train(
             if progress.step % 20 == 0:
                 advance(progress.step, f"loss {loss.item():.3f}")
             if progress.step % CHECK_EVERY == 0 or progress.step == steps:
-                if progress.check(_measured(model, dataset, apart, device)[0], model, optimizer):
+                if progress.check(
+                    _measured(model, dataset.images, values, apart, device)[0], model, optimizer
+                ):
                     break
             if begun is not None and (signals or progress.step % KEEP_EVERY == 0):
                 progress.keep(begun, model, optimizer)
@@ -214,16 +227,21 @@ def train(
     model.load_state_dict(progress.kept)
     model.eval()
     tested = next((name for name in ("test", "valid") if name != split and len(dataset.rows(name))), None)
-    accuracy = None if tested is None else _measured(model, dataset, dataset.rows(tested), device)[1]
+    accuracy = (
+        None if tested is None else _measured(model, dataset.images, values, dataset.rows(tested), device)[1]
+    )
     if accuracy is not None:
         talk.say(f"the classifier took {progress.step:,} steps; accuracy {accuracy:.1%} on {tested}")
     return Trained(model.cpu(), dataset.identity, seed, tested, accuracy, split, progress.step)
 
 
-def check(dataset: Dataset) -> None:
+def check(dataset: Dataset, target: str = "labels") -> None:
     """Raises UserError unless a classifier can be trained on a dataset."""
     size = dataset.images.shape[1]
-    if dataset.labels is None or len(dataset.label_names) < 2:
+    if target == "attributes":
+        if dataset.attributes is None or not dataset.attribute_names:
+            raise UserError(f"{dataset.name} has no attributes to train a classifier on", "use another one")
+    elif dataset.labels is None or len(dataset.label_names) < 2:
         lacks = "no labels" if dataset.labels is None else "a single class, and no second one"
         raise UserError(
             f"{dataset.name} has {lacks} to train a classifier on", "use --features inception, or another one"
@@ -247,20 +265,41 @@ def _rows(dataset: Dataset, split: str) -> tuple[np.ndarray, np.ndarray]:
     return np.sort(shuffled[tenth:]), np.sort(shuffled[:tenth])
 
 
+def _values(dataset: Dataset, target: str) -> np.ndarray:
+    """What is learned: classes int64 (N,), or attributes float32 (N, A)."""
+    if target == "attributes":
+        assert dataset.attributes is not None
+        return dataset.attributes.astype(np.float32)
+    assert dataset.labels is not None
+    return dataset.labels
+
+
+def _loss(logits: Tensor, truth: Tensor) -> Tensor:
+    """−log p(truth), its mean over images; of attributes over these, too."""
+    if truth.ndim == 1:
+        return F.cross_entropy(logits, truth)
+    return F.binary_cross_entropy_with_logits(logits, truth)
+
+
 @torch.no_grad()
 def _measured(
-    model: Classifier, dataset: Dataset, rows: np.ndarray, device: torch.device
+    model: Classifier, images: np.ndarray, values: np.ndarray, rows: np.ndarray, device: torch.device
 ) -> tuple[float, float]:
-    """Mean cross-entropy and accuracy on some images, in evaluation mode."""
-    assert dataset.labels is not None
+    """Mean loss and accuracy on some images, in evaluation mode."""
     training = model.training
     model.eval()
     total = right = 0.0
     for start in range(0, len(rows), 1000):
         part = rows[start : start + 1000]
-        logits = model(to_unit(dataset.images[part], device))[1]
-        labels = torch.from_numpy(dataset.labels[part]).to(device)
-        total += float(F.cross_entropy(logits, labels, reduction="sum"))
-        right += float((logits.argmax(1) == labels).sum())
+        logits = model(to_unit(images[part], device))[1]
+        truth = torch.from_numpy(values[part]).to(device)
+        if truth.ndim == 1:
+            total += float(F.cross_entropy(logits, truth, reduction="sum"))
+        else:
+            total += float(_loss(logits, truth)) * len(part)
+        hits = (
+            logits.argmax(1) == truth if truth.ndim == 1 else ((logits > 0) == (truth > 0.5)).float().mean(1)
+        )
+        right += float(hits.sum())
     model.train(training)
     return total / len(rows), right / len(rows)

@@ -102,14 +102,25 @@ def test_it_needs_labels(few):
         training.train(small, 0, CPU)
 
 
+def test_attributes_are_learned_each_by_itself(digits):
+    values = np.stack([digits.labels % 2, digits.labels > 4], 1).astype(np.uint8)
+    both = dataclasses.replace(digits, attributes=values, attribute_names=("odd", "large"))
+    trained = training.train(both, 0, CPU, steps=100, target="attributes")
+    # The shares are 1/2 each, so that a constant answer has an accuracy of about 0.5.
+    assert trained.model.classify.out_features == 2 and trained.accuracy > 0.75
+    with pytest.raises(UserError, match="has no attributes"):
+        training.train(digits, 0, CPU, target="attributes")
+    assert training.classifier_file(both, 0) != training.classifier_file(both, 0, target="attributes")
+
+
 def test_training_ends_when_images_set_apart_gain_nothing_and_goes_back_to_the_best(digits, monkeypatch):
     monkeypatch.setattr(training, "CHECK_EVERY", 10)
     losses = iter([3.0, 2.0, 2.5, 2.5, 2.5, 2.4, 1.0, 1.5, 1.5, 1.5])
     weights, measured = [], training._measured
 
-    def planted(model, dataset, rows, device):
-        if len(rows) == len(dataset.rows("test")):
-            return measured(model, dataset, rows, device)
+    def planted(model, images, values, rows, device):
+        if len(rows) == len(digits.rows("test")):
+            return measured(model, images, values, rows, device)
         weights.append(model.embed.weight.detach().clone())
         return next(losses), 0.0
 

@@ -138,15 +138,33 @@ class Sampler(ABC):
         x = noise() if start is None else start
         past: list[Past] = []
         for i in reversed(range(len(self.process))):
-            index = torch.full((len(x),), i, device=x.device)
-            # One timestep for all images, as a view of one number: a network may embed it once.
-            output = denoiser(x, self.process.model_timesteps(index[:1]).expand(len(x)))
-            predicted = self.process.predict(output, x, index, self.threshold)
-            at = Step(i, x, predicted, noise, past, self.process.level(i), self.process.level(i - 1))
-            at = at._replace(x=self.correct(at))
-            x = self.step(at)
-            past = [*past[-1:], Past(at.t, at.x, predicted.x0)]
+            x, seen = self.advance(denoiser, noise, x, i, past)
+            past = [*past[-1:], seen]
         return x
+
+    @torch.no_grad()
+    def advance(
+        self, denoiser: Denoiser, noise: Callable[[], Tensor], x: Tensor, i: int, past: Sequence[Past] = ()
+    ) -> tuple[Tensor, Past]:
+        """One step of the way, from x_t at position ``i`` of the timesteps.
+
+        Arguments:
+            denoiser: The network, with its bits bound.
+            noise: Draws the next standard normal noise of every image, (B, C, H, W).
+            x: x_t, (B, C, H, W).
+            i: Position of t; the step from 0 ends at the image.
+            past: The last two steps, newest last; without them a multistep sampler's step is of first order.
+
+        Returns:
+            x_s, (B, C, H, W), and what a later step may look back at.
+        """
+        index = torch.full((len(x),), i, device=x.device)
+        # One timestep for all images, as a view of one number: a network may embed it once.
+        output = denoiser(x, self.process.model_timesteps(index[:1]).expand(len(x)))
+        predicted = self.process.predict(output, x, index, self.threshold)
+        at = Step(i, x, predicted, noise, past, self.process.level(i), self.process.level(i - 1))
+        at = at._replace(x=self.correct(at))
+        return self.step(at), Past(at.t, at.x, predicted.x0)
 
 
 def _check(entry: Any) -> type[Sampler]:
