@@ -41,6 +41,7 @@ def decode(
     done: Callable[[int], None] = lambda count: None,
     precision: str = "no",
     start: Array | None = None,
+    watch: Callable[[Array], None] | None = None,
 ) -> Array:
     """Decodes codes into images; image i depends on (seed, i) and its bits alone.
 
@@ -54,6 +55,7 @@ def decode(
         done: Told how many images are finished.
         precision: ``no`` for float32, or ``bf16`` for the network's evaluations.
         start: x_T, float32 (N, C, H, W), such as :func:`invert` gives; by default drawn.
+        watch: Shown a batch's estimates of the images at every step, uint8 (B, H, W, C); what it raises ends the call.
 
     Returns:
         uint8 (N, H, W, C).
@@ -63,12 +65,13 @@ def decode(
     """
     channels, height, width = model.shape
     images = np.empty((len(indices), height, width, channels), np.uint8)
+    seen = None if watch is None else _as_images(watch)
     with torch.no_grad(), model.laid_out(precision):
         for first in range(0, len(indices), batch_size):
             part = slice(first, min(first + batch_size, len(indices)))
             noise = ImageNoise(seed, indices[part], model.shape, model.device)
             denoiser = model.denoiser(_on_device(model, bits, part), precision)
-            x = sampler.sample(denoiser, noise, _on_device(model, start, part))
+            x = sampler.sample(denoiser, noise, _on_device(model, start, part), seen)
             if not bool(x.isfinite().all()):
                 raise UserError(
                     f"the network's images from number {indices[first]} on are not finite numbers",
@@ -104,6 +107,10 @@ def invert(
             denoiser = model.denoiser(_on_device(model, bits, part))
             noises.append(invert_batch(sampler.process, denoiser, to_unit(images[part], model.device)))
     return torch.cat(noises).cpu().numpy()
+
+
+def _as_images(watch: Callable[[Array], None]) -> Callable[[Tensor], None]:
+    return lambda x0: watch(to_uint8(x0))
 
 
 def _on_device(model: Autoencoder, rows: Array | None, part: slice) -> Tensor | None:

@@ -124,13 +124,20 @@ class Sampler(ABC):
         """x_s, (B, C, H, W); where ``at.i`` is 0, the image itself."""
 
     @torch.no_grad()
-    def sample(self, denoiser: Denoiser, noise: Callable[[], Tensor], start: Tensor | None = None) -> Tensor:
+    def sample(
+        self,
+        denoiser: Denoiser,
+        noise: Callable[[], Tensor],
+        start: Tensor | None = None,
+        watch: Callable[[Tensor], None] | None = None,
+    ) -> Tensor:
         """Runs all steps from x_T.
 
         Arguments:
             denoiser: The network, with its bits bound.
             noise: Draws the next standard normal noise of every image, (B, C, H, W).
             start: x_T, (B, C, H, W); by default the first noise drawn.
+            watch: Shown the estimate x̂_0, (B, C, H, W), of every step as it comes; what it raises ends the call.
 
         Returns:
             x_0, (B, C, H, W).
@@ -142,6 +149,8 @@ class Sampler(ABC):
             # One timestep for all images, as a view of one number: a network may embed it once.
             output = denoiser(x, self.process.model_timesteps(index[:1]).expand(len(x)))
             predicted = self.process.predict(output, x, index, self.threshold)
+            if watch is not None:
+                watch(predicted.x0)
             at = Step(i, x, predicted, noise, past, self.process.level(i), self.process.level(i - 1))
             at = at._replace(x=self.correct(at))
             x = self.step(at)
