@@ -105,7 +105,8 @@ def parsed(kind: type[T], body: bytes) -> T:
         first = error.errors(include_url=False, include_context=False, include_input=False)[0]
         where = ".".join(map(str, first["loc"]))
         raise UserError(
-            f"the request's {where or 'body'} does not fit: {first['msg']}", "reload the page"
+            f"the request's {where or 'body'} does not fit: {first['msg']}",
+            "choose another value, or reload the page",
         ) from error
 
 

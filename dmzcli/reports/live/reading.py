@@ -75,22 +75,25 @@ def fit_reader(table: BitTable, target: Target) -> Reader:
 
 
 def readers(table: BitTable) -> tuple[list[Reader], dict[str, str]]:
-    """A reader of each target that the table has, and why the others are left out."""
+    """A reader of each target that the table has, and why one is left out."""
+    columns = {"labels": table.labels, "attributes": table.attributes}
+    if all(column is None for column in columns.values()):
+        return [], {"probes": "the bit table has no labels and no attributes"}
     found, absent = [], {}
     rows = {split: table.rows(split) for split in SPLITS}
-    for name, make in MAKERS.items():
+    for name, column in columns.items():
         try:
-            found.append(fit_reader(table, make(table, rows)))
+            found += [] if column is None else [fit_reader(table, MAKERS[name](table, rows))]
         except UserError as error:
-            absent[name] = error.message
+            absent[f"the probe of {name}"] = error.message
     return found, absent
 
 
 def fewest_flips(reader: Reader, bits: Array, k: int, more: bool, locked: Array) -> Array:
     """Flips that make a reading say yes, or no, the strongest first; one flip where it says so already.
 
-    For an attribute the largest weights are the fewest flips. For a class each flip is the one that changes log p(k | z)
-    the most, given those before.
+    For an attribute the largest weights are the fewest flips. For a class each flip is the one that changes its
+    log-odds the most, given those before.
 
     Arguments:
         reader: The probe.

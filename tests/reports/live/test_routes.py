@@ -3,6 +3,7 @@
 import base64
 import io
 import json
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -157,7 +158,7 @@ def test_a_path_flips_one_bit_at_a_time(client):
     for prior in ("bernoulli", None):
         codes = post(client, "path", prior=prior).json()["codes"]
         assert codes[0] == CODE and codes[-1] == FREE and len(codes) == 1 + CODE.count("1")
-        assert all(sum(a != b for a, b in zip(*pair, strict=True)) == 1 for pair in zip(codes, codes[1:]))
+        assert all(sum(a != b for a, b in zip(*pair, strict=True)) == 1 for pair in pairwise(codes))
 
 
 @pytest.mark.parametrize("name", [name for name in GOOD if name != "row" and name != "draw"])
