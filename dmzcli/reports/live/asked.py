@@ -46,7 +46,7 @@ class Read(Asked):
     code: Code
 
 
-class Neighbours(Asked):
+class Neighbors(Asked):
     """Images with codes near one."""
 
     code: Code

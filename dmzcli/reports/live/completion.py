@@ -36,9 +36,9 @@ def complete(
     """A draw of the free bits given the locked ones.
 
     By rejection: the first sample that agrees in the locked bits is an exact draw. Where none does, the nearest takes
-    the locked bits, and Glauber dynamics (R. Glauber 1963) start there: every free bit is drawn anew given all others at
-    the times of a Poisson process of rate 1. A bit that stays as it was costs nothing, since the next flip is drawn at
-    once: bit i flips at the rate p(flipped) / (p + p(flipped)) (D. Gillespie 1977).
+    the locked bits, and Glauber dynamics (R. Glauber 1963) start there: every free bit is drawn anew given all others
+    at the times of a Poisson process of rate 1. A bit that stays as it was costs nothing, since the next flip is
+    drawn at once: bit i flips at the rate p(flipped) / (p + p(flipped)) (D. Gillespie 1977).
 
     Arguments:
         prior: Fitted, given nothing.

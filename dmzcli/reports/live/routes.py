@@ -59,7 +59,7 @@ class Routes:
             "upload": self.upload,
             "decode": self.decode,
             "read": self.read,
-            "neighbours": self.neighbours,
+            "neighbors": self.neighbors,
             "draw": self.draw,
             "complete": self.complete,
             "steer": self.steer,
@@ -147,12 +147,12 @@ class Routes:
         bits = self._bits((await _json(asked.Read, request)).code)
         return _answer(await self._do(lambda: self.session.readings(bits)))
 
-    async def neighbours(self, request: Request) -> Response:
+    async def neighbors(self, request: Request) -> Response:
         """Images whose codes are near."""
-        want = await _json(asked.Neighbours, request)
+        want = await _json(asked.Neighbors, request)
         bits = self._bits(want.code)
-        found = await self._do(lambda: self.session.neighbours(bits, want.count))
-        return JSONResponse({"neighbours": [_ready(row) for row in found]})
+        found = await self._do(lambda: self.session.neighbors(bits, want.count))
+        return JSONResponse({"neighbors": [_ready(row) for row in found]})
 
     async def draw(self, request: Request) -> Response:
         """A code from a prior."""

@@ -38,8 +38,8 @@ PIXELS = 1 << 24
 """Most pixels of an uploaded picture."""
 REAL = 256
 """Codes of images whose likelihood says what is usual."""
-NEIGHBOURS = 50
-"""Most neighbours."""
+NEIGHBORS = 50
+"""Most neighbors."""
 
 
 class Session:
@@ -100,7 +100,7 @@ class Session:
             "shape": [height, width, channels],
             "images": self.count,
             "pictures": self.dataset is not None,
-            "neighbours": self.table is not None,
+            "neighbors": self.table is not None,
             "samplers": samplers.available(),
             "sampler": "ddim" if "ddim" in samplers.available() else samplers.available()[0],
             "steps": min(STEPS, most),
@@ -248,7 +248,7 @@ class Session:
         """Codes from one to another, a flip at a time, uint8 (h + 1, D)."""
         return completion.path(start, end, None if prior is None else self.prior(prior), go)
 
-    def neighbours(self, bits: Array, count: int) -> list[dict[str, Any]]:
+    def neighbors(self, bits: Array, count: int) -> list[dict[str, Any]]:
         """Images whose codes differ in the fewest bits: ``row``, ``distance``, ``caption``, and ``image`` if at hand.
 
         Raises:
@@ -256,7 +256,7 @@ class Session:
         """
         if self.table is None:
             raise UserError("there are no codes to search among", f"dmz encode --run {self.run.path}")
-        found = self._index.nearest(packed(bits[None]), min(count, NEIGHBOURS))
+        found = self._index.nearest(packed(bits[None]), min(count, NEIGHBORS))
         rows = []
         for place, distance in zip(found.rows[0], found.distances[0], strict=True):
             number = int(self.table.index[place]) if self.dataset is not None else int(place)
@@ -291,11 +291,11 @@ class Session:
 
     def _read_table(self) -> BitTable | None:
         if not self.run.bits.exists():
-            self.absent["neighbours and probes"] = f"no bit table: dmz encode --run {self.run.path}"
+            self.absent["neighbors and probes"] = f"no bit table: dmz encode --run {self.run.path}"
             return None
         table = BitTable.read(self.run.bits)
         if table.model != self.run.weights_hash:
-            self.absent["neighbours and probes"] = (
+            self.absent["neighbors and probes"] = (
                 f"the bits are of other weights: dmz encode --run {self.run.path}"
             )
             return None

@@ -99,7 +99,7 @@ class Browser:
             if got:
                 return got
             assert time.monotonic() < deadline, (
-                f"never seen: {expression}; status: {self.js('document.body.innerText')}"
+                f"never seen: {expression}; but {self.js('document.body.innerText')}"
             )
             time.sleep(0.1)
 

@@ -39,7 +39,7 @@ def test_completions_have_the_conditional_law(prior, draws):
     expected = np.exp(prior.log_prob(ALL[agrees]))
     expected /= expected.sum()
     shares = [(codes == code).all(1).mean() for code in ALL[agrees]]
-    # Four standard errors of a share of 600: 4 · √(¼ / 600) = 0.082; five rounds of drawing anew leave about e⁻⁵ of bias.
+    # Four standard errors of a share of 600: 4 · √(¼ / 600) = 0.082; five rounds leave about e⁻⁵ of bias.
     assert np.abs(shares - expected).max() < 0.09
 
 

@@ -19,7 +19,7 @@ GOOD = {
     "row": {"row": 3},
     "decode": DECODE,
     "read": {"code": CODE},
-    "neighbours": {"code": CODE, "count": 5},
+    "neighbors": {"code": CODE, "count": 5},
     "draw": {"prior": "bernoulli", "seed": 1},
     "complete": {"page": "a", "prior": "bernoulli", "code": CODE, "locked": "11000000", "seed": 1},
     "steer": {"code": CODE, "locked": FREE, "target": "labels", "k": 3, "more": True},
@@ -131,8 +131,8 @@ def test_readings_are_the_priors_bits_and_the_probes_probabilities(client, sessi
     assert sum(got["probes"]["labels"]) == pytest.approx(1)
 
 
-def test_neighbours_are_the_nearest_of_brute_force(client, session):
-    got = post(client, "neighbours").json()["neighbours"]
+def test_neighbors_are_the_nearest_of_brute_force(client, session):
+    got = post(client, "neighbors").json()["neighbors"]
     distances = np.sort((session.table.bits != bits_of(CODE, 8)).sum(1))[:5]
     assert [near["distance"] for near in got] == distances.tolist()
     assert all(len(base64.b64decode(near["image"])) == 64 for near in got)

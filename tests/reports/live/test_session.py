@@ -68,9 +68,9 @@ def test_without_table_and_images_the_rest_is_there(run):
     bare = Session(run, CPU)
     facts = bare.facts()
     assert facts["images"] == 0 and not facts["probes"] and not facts["priors"]
-    assert set(facts["absent"]) == {"neighbours and probes", "pictures of the dataset", "priors"}
+    assert set(facts["absent"]) == {"neighbors and probes", "pictures of the dataset", "priors"}
     assert bare.decode(np.zeros((1, 8), np.uint8), [0], 2, "ddim").shape == (1, 8, 8, 1)
-    for wrong in (lambda: bare.neighbours(np.zeros(8, np.uint8), 3), lambda: bare.row(0)):
+    for wrong in (lambda: bare.neighbors(np.zeros(8, np.uint8), 3), lambda: bare.row(0)):
         with pytest.raises(UserError):
             wrong()
 
@@ -79,14 +79,14 @@ def test_without_images_the_tables_codes_are_shown(run):
     coded = Session(run, CPU)
     got = coded.row(4)
     assert "image" not in got and (got["bits"] == coded.table.bits[4]).all()
-    assert "image" not in coded.neighbours(got["bits"], 1)[0]
+    assert "image" not in coded.neighbors(got["bits"], 1)[0]
 
 
 def test_bits_of_other_weights_are_left_out(run, digits):
     table = BitTable.read(run.bits)
     BitTable(**{**vars(table), "model": "0" * 64}).write(run.bits)
     other = Session(run, CPU, digits)
-    assert other.table is None and "other weights" in other.absent["neighbours and probes"]
+    assert other.table is None and "other weights" in other.absent["neighbors and probes"]
 
 
 def test_bits_of_other_images_are_refused(run, few):

@@ -54,16 +54,18 @@ async function fromAddress() {
   }
   state.locked = fromHex(fields.get("l")) ?? "0".repeat(D);
   for (const end of ["a", "b"]) state[end] = fromHex(fields.get(end));
-  if (row !== null && /^\d+$/.test(row) && Number(row) < facts.images) {
-    const found = await ask("row", {row: Number(row)});
-    at("row").value = row;
-    take(found, Number(row), found.caption);
+  const named = row !== null && /^\d+$/.test(row) && Number(row) < facts.images;
+  if (named || (code === null && facts.images)) {
+    const found = await ask("row", {row: named ? Number(row) : 0});
+    at("row").value = named ? row : 0;
+    take(found, Number(at("row").value), found.caption);
     state.code = code ?? found.bits;
   } else if (code !== null) state.code = code;
-  else if (facts.images) return showRow(0);
   at("source-figure").hidden = state.row === null || !facts.pictures;
   changedState(true);
-  say(fields.has("c") && code === null ? "the address holds no code of this run" : "ready", fields.has("c") && code === null);
+  const foreign = fields.has("c") && code === null;
+  if (foreign || state.row === null) say(foreign ? "the address holds no code of this run" : "ready", foreign);
+  else say(at("source-caption").textContent);
 }
 
 function save(name, blob) {
@@ -119,7 +121,7 @@ on("draw", async () => {
 });
 on("complete", () => fill(false));
 on("climb", () => fill(true));
-on("neighbours", neighbours);
+on("neighbors", neighbors);
 for (const end of ["a", "b"]) on(`set-${end}`, () => { state[end] = state.code; changedState(); say(`${end.toUpperCase()} is set`); });
 on("walk", walk);
 addEventListener("hashchange", () => attempt(fromAddress));

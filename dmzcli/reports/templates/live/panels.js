@@ -64,8 +64,8 @@ async function fill(likeliest) {
   say(`${flips} bit${flips === 1 ? "" : "s"} changed: ${how}`);
 }
 
-async function neighbours() {
-  const {neighbours: found} = await ask("neighbours", {code: state.code, count: 12});
+async function neighbors() {
+  const {neighbors: found} = await ask("neighbors", {code: state.code, count: 12});
   at("near").replaceChildren(...found.map(near => {
     const label = `${near.caption}, ${near.distance} bits away`;
     const inside = near.image ? [drawing(unpacked(near.image), label)] : [];
