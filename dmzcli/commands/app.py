@@ -16,6 +16,7 @@ from dmzcli.commands import (
     edit,
     encode,
     evaluate,
+    explore,
     fit_prior,
     import_weights,
     info,
@@ -107,4 +108,5 @@ app.command("study")(study.study)
 app.command("tune-steps")(tune_steps.tune_steps)
 app.command("likelihood")(likelihood.likelihood)
 app.command("report")(report.report)
+app.command("explore")(explore.explore)
 app.command("info")(info.info)

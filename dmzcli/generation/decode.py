@@ -43,6 +43,7 @@ def decode(
     precision: str = "no",
     start: Array | None = None,
     guidance: Guidance | None = None,
+    watch: Callable[[Array], None] | None = None,
 ) -> Array:
     """Decodes codes into images; image i depends on (seed, i) and its bits alone.
 
@@ -58,6 +59,7 @@ def decode(
         precision: ``no`` for float32, or ``bf16`` for the network's evaluations.
         start: x_T, float32 (N, C, H, W), such as :func:`invert` gives; by default drawn.
         guidance: Of the network with bits over the one without; ``None`` for none.
+        watch: Shown a batch's estimates of the images at every step, uint8 (B, H, W, C); what it raises ends the call.
 
     Returns:
         uint8 (N, H, W, C).
@@ -67,6 +69,7 @@ def decode(
     """
     channels, height, width = model.shape
     images = np.empty((len(indices), height, width, channels), np.uint8)
+    seen = None if watch is None else _as_images(watch)
     with torch.no_grad(), model.laid_out(precision):
         for first in range(0, len(indices), batch_size):
             part = slice(first, min(first + batch_size, len(indices)))
@@ -76,7 +79,7 @@ def decode(
                 denoiser = model.denoiser(codes, precision)
             else:
                 denoiser = guidance.denoiser(model, codes, precision)
-            x = sampler.sample(denoiser, noise, _on_device(model, start, part))
+            x = sampler.sample(denoiser, noise, _on_device(model, start, part), seen)
             if not bool(x.isfinite().all()):
                 raise UserError(
                     f"the network's images from number {indices[first]} on are not finite numbers",
@@ -112,6 +115,10 @@ def invert(
             denoiser = model.denoiser(_on_device(model, bits, part))
             noises.append(invert_batch(sampler.process, denoiser, to_unit(images[part], model.device)))
     return torch.cat(noises).cpu().numpy()
+
+
+def _as_images(watch: Callable[[Array], None]) -> Callable[[Tensor], None]:
+    return lambda x0: watch(to_uint8(x0))
 
 
 def _on_device(model: Autoencoder, rows: Array | None, part: slice) -> Tensor | None:

@@ -33,12 +33,13 @@ _CONVERT = "convert it to an 8-bit PNG, or remove it"
 _ORIENTATION = 0x0112
 
 
-def decode(data: bytes, name: str) -> tuple[np.ndarray, bool]:
+def decode(data: bytes, name: str, most: int = PIXELS) -> tuple[np.ndarray, bool]:
     """Decodes one picture.
 
     Arguments:
         data: The file's bytes.
         name: The file's name in errors.
+        most: Most pixels that are read.
 
     Returns:
         uint8, shape (H, W, C), C in {1, 3}; and whether its format is lossy (JPEG, lossy WebP).
@@ -52,15 +53,15 @@ def decode(data: bytes, name: str) -> tuple[np.ndarray, bool]:
         with Image.open(io.BytesIO(data), formats=_FORMATS) as image:
             if getattr(image, "is_animated", False) and image.format != "MPO":
                 raise UserError(f"{name} is an animation of several pictures", "save one of them as PNG")
-            if image.width * image.height > PIXELS:
-                raise _too_many(name)
+            if image.width * image.height > most:
+                raise _too_many(name, most)
             image.load()
             lossy = image.format in ("JPEG", "MPO") or (image.format == "WEBP" and b"VP8L" not in data[:64])
             return _pixels(_upright(image), name), lossy
     except (UserError, MemoryError):
         raise
     except Image.DecompressionBombError as error:  # of three times as many
-        raise _too_many(name) from error
+        raise _too_many(name, most) from error
     except Image.UnidentifiedImageError as error:
         what = "is empty" if not data else "is damaged, or not a picture of a kind that is read"
         raise UserError(f"{name} {what}", _CONVERT) from error
@@ -70,8 +71,8 @@ def decode(data: bytes, name: str) -> tuple[np.ndarray, bool]:
         ) from error
 
 
-def _too_many(name: str) -> UserError:
-    return UserError(f"{name} has more than {PIXELS:,} pixels, the most that is read", "make it smaller")
+def _too_many(name: str, most: int) -> UserError:
+    return UserError(f"{name} has more than {most:,} pixels, the most that is read", "make it smaller")
 
 
 def _upright(image: Image.Image) -> Image.Image:

@@ -124,13 +124,20 @@ class Sampler(ABC):
         """x_s, (B, C, H, W); where ``at.i`` is 0, the image itself."""
 
     @torch.no_grad()
-    def sample(self, denoiser: Denoiser, noise: Callable[[], Tensor], start: Tensor | None = None) -> Tensor:
+    def sample(
+        self,
+        denoiser: Denoiser,
+        noise: Callable[[], Tensor],
+        start: Tensor | None = None,
+        watch: Callable[[Tensor], None] | None = None,
+    ) -> Tensor:
         """Runs all steps from x_T.
 
         Arguments:
             denoiser: The network, with its bits bound.
             noise: Draws the next standard normal noise of every image, (B, C, H, W).
             start: x_T, (B, C, H, W); by default the first noise drawn.
+            watch: Shown the estimate x̂_0, (B, C, H, W), of every step as it comes; what it raises ends the call.
 
         Returns:
             x_0, (B, C, H, W).
@@ -139,6 +146,8 @@ class Sampler(ABC):
         past: list[Past] = []
         for i in reversed(range(len(self.process))):
             x, seen = self.advance(denoiser, noise, x, i, past)
+            if watch is not None:
+                watch(seen.x0)
             past = [*past[-1:], seen]
         return x
 
