@@ -91,6 +91,11 @@ def draw_bits(
         check_prefix(run.config, prefix, dim)
     folder = (newest_by_class(run) if classes and prior is None else None) or find_prior(run, prior)
     fitted = load_prior(folder, run, dim, shorter=True)
+    if prefix is not None and prefix > fitted.dim:
+        raise UserError(
+            f"{folder} draws {fitted.dim} bits, fewer than --prefix {prefix}",
+            "leave --prefix out, or name another prior",
+        )
     conditions = given_draws(fitted, count, given, classes)
     bits = fitted.sample(count, seed=seed, given=conditions.bits, temperature=temperature)
     # Of the tensors alone: prior.json holds how long the fit took.
@@ -101,11 +106,6 @@ def draw_bits(
     if conditions.chosen:
         digests.append(f"classes {json.dumps(conditions.chosen)}")
     name = fitted.kind + given_suffix(fitted)
-    if prefix is not None and prefix > fitted.dim:
-        raise UserError(
-            f"{folder} draws {fitted.dim} bits, fewer than --prefix {prefix}",
-            "leave --prefix out, or name another",
-        )
     kept = prefix or fitted.dim
     if kept < dim:
         name += f"-prefix-{kept}"
@@ -125,6 +125,8 @@ def check_prefix(config: Config, prefix: int, dim: int) -> None:
         raise UserError(
             f"--prefix {prefix} is not from 1 to the model's {dim} bits", "name as many as are to be kept"
         )
+    if prefix % (width := config.model.variable_bits):
+        raise UserError(f"--prefix {prefix} cuts a variable of {width} bits", "end it after a whole variable")
 
 
 def with_absent(bits: Array, dim: int) -> Array:

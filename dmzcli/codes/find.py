@@ -129,7 +129,7 @@ def newest_by_class(run: Run) -> Path | None:
 
 
 def find_prior(run: Run, name: str | None) -> Path:
-    """The folder of a run's prior: a kind's, a path, or the newest.
+    """The folder of a run's prior: a kind's, a path, or the newest; one of all bits rather than of the first.
 
     Raises:
         UserError: There is none.
@@ -141,7 +141,8 @@ def find_prior(run: Run, name: str | None) -> Path:
                 f"{run.path} has no prior",
                 f"fit one with dmz fit-prior --run {run.path}, or name a prior's folder",
             )
-        return max(folders.values(), key=lambda file: file.stat().st_mtime_ns).parent
+        whole = [file for file in folders.values() if "prefix" not in read_json(file).get("metadata", {})]
+        return max(whole or folders.values(), key=lambda file: file.stat().st_mtime_ns).parent
     if name in folders:
         return folders[name].parent
     if Path(name).is_dir():

@@ -11,10 +11,12 @@ from typing import Any
 import numpy as np
 
 import priors
+from dmzcli.codes.draw import check_prefix
 from dmzcli.codes.find import owner_of, priors_folder
 from dmzcli.codes.given import given_rows, suffix
 from dmzcli.codes.table import BitTable
 from dmzcli.errors import UserError, did_you_mean
+from dmzcli.runs.find import find_run
 from dmzcli.system.files import sha256
 from dmzcli.system.interrupts import Interrupted, collected
 from dmzcli.system.locks import hold
@@ -142,6 +144,9 @@ def fit(
     talk = talk or Silence()
     check(kind, settings)
     if prefix is not None:
+        owner = find_run(run) if run is not None else owner_of(path, table.model).run
+        if owner is not None:
+            check_prefix(owner.config, prefix, table.dim)
         table = table.prefix(prefix)
     train, valid = table.rows("train"), table.rows("valid")
     if len(train) < 2:

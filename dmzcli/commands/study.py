@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from dmzcli.commands import bounds
 from dmzcli.commands import options as common
+
+if TYPE_CHECKING:
+    from dmzcli.studies.study import Done
 
 
 def study(
@@ -36,7 +39,10 @@ def study(
     max_hours: Annotated[
         float | None,
         typer.Option(
-            "--max-hours", min=0, callback=bounds.finite, help="Stop after so many hours; go on later."
+            "--max-hours",
+            min=0,
+            callback=bounds.finite,
+            help="Begin no training after so many hours, and end one; go on later.",
         ),
     ] = None,
     settings: common.SetOption = None,
@@ -58,7 +64,7 @@ def study(
 
     from dmzcli.commands.console import table as make_table
     from dmzcli.errors import UserError
-    from dmzcli.studies.study import check, gather, read_study, run_study
+    from dmzcli.studies.study import Cards, prepare, read_study, run_study
     from dmzcli.studies.study.page import SPREAD, write
     from dmzcli.system import processes
 
@@ -67,11 +73,8 @@ def study(
     device = processes.apart(device)
     load = functools.lru_cache(maxsize=1)(lambda data: common.load_dataset(talk, data))
     if list_cells:
-        done = gather(declared, check(declared, load, data_dir), folder, {})
-        cells = [
-            {"cell": cell.name, "state": "measured" if cell.name in done.numbers else "to come"}
-            for cell in declared.cells()
-        ]
+        done = Cards(declared, prepare(declared, load, data_dir), folder).gather()
+        cells = [{"cell": cell.name, "state": _state(cell.name, done)} for cell in declared.cells()]
         talk.result(
             {"study": str(file), "folder": str(folder), "cells": cells}, make_table(declared.title, cells)
         )
@@ -103,3 +106,10 @@ def study(
             f"{len(done.failed)} of {len(declared.cells())} cells failed, the first {name}: {why}",
             "the tables hold the others; the same command tries those again",
         )
+
+
+def _state(name: str, done: Done) -> str:
+    """Where a cell is."""
+    if name in done.failed:
+        return f"failed: {done.failed[name]}"
+    return "measured" if name in done.numbers else "to come"

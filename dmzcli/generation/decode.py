@@ -69,6 +69,8 @@ def decode(
     """
     channels, height, width = model.shape
     images = np.empty((len(indices), height, width, channels), np.uint8)
+    if guidance is not None:
+        batch_size = max(1, batch_size // 2)  # each image is evaluated twice
     seen = None if watch is None else _as_images(watch)
     with torch.no_grad(), model.laid_out(precision):
         for first in range(0, len(indices), batch_size):

@@ -31,7 +31,7 @@ class Guidance:
 
     Attributes:
         weight: w; 1 is the network with its bits, 0 the one without.
-        interval: Noise levels σ / α at which it acts, from and to; elsewhere w is 1.
+        interval: Noise levels σ / α at which it acts, above the first and up to the second; elsewhere w is 1.
     """
 
     weight: float
@@ -63,7 +63,7 @@ class Guidance:
         """For each timestep of training, whether guidance acts."""
         signal = alphas_bar(diffusion)
         levels = [math.sqrt((1 - each) / each) if each > 0 else math.inf for each in signal.tolist()]
-        return [self.interval[0] <= level <= self.interval[1] for level in levels]
+        return [self.interval[0] < level <= self.interval[1] for level in levels]
 
 
 def check_guided(config: Config) -> None:

@@ -127,9 +127,10 @@ def _claim(out: Path, samples: Samples) -> None:
         UserError: It holds something else.
     """
     card, facts = out / "plan.json", samples.facts()
+    guided = {"guidance": 1.0, "guidance_interval": None}
     if card.exists():
         earlier = {**Samples("", "", "", 0, EARLIEST).facts(), **read_json(card)}
-        foreign = sorted(earlier.keys() - facts.keys() - {"classes", "law", "timesteps", "tuned_by"})
+        foreign = sorted(earlier.keys() - facts.keys() - {"classes", "law", "timesteps", "tuned_by", *guided})
         if foreign or not isinstance(earlier["count"], int):
             what = f"it has {foreign[0]}" if foreign else "its count is no number"
             raise UserError(
@@ -142,11 +143,12 @@ def _claim(out: Path, samples: Samples) -> None:
                 f"{out} holds images of an earlier {samples.recipe.sampler}, which makes others today",
                 "choose another --out, or delete the folder",
             )
-        differing = sorted(name for name in names if earlier.get(name) != facts.get(name))
+        earlier, facts_of = {**guided, **earlier}, {**guided, **facts}
+        differing = sorted(name for name in names | guided.keys() if earlier.get(name) != facts_of.get(name))
         if differing:
             name = differing[0]
             raise UserError(
-                f"{out} holds other samples: {name} is {earlier.get(name)!r} there, {facts.get(name)!r} here",
+                f"{out} holds other samples: {name} is {earlier.get(name)!r} there, {facts_of.get(name)!r} here",
                 "choose another --out, or delete the folder",
             )
         if earlier["count"] > samples.count:

@@ -37,6 +37,8 @@ from dmzcli.system.png import grid, write_png
 from dmzcli.system.progress import Silence, Talk
 
 Array = np.ndarray
+PLAIN = "plain"
+"""Name of the source without bits."""
 YOUNGER = ("timesteps", "guidance", "guidance_interval")
 """What a card says of a recipe where it is not the usual."""
 STRIP = 10
@@ -146,12 +148,12 @@ def encoded_source(
 def plain_source(run: Run, model: Autoencoder, count: int = 0) -> Source:
     """No bits: a model with latent ``none``, or one of nested bits with ``count`` codes that have none."""
     if model.config.model.nested:
-        return Source("plain", run, model, np.full((count, model.dim), ABSENT, np.uint8), "")
+        return Source(PLAIN, run, model, np.full((count, model.dim), ABSENT, np.uint8), "")
     if model.dim:
         raise UserError(
             f"{run.path} is no plain diffusion model: it has {model.dim} bits", "train one with --latent none"
         )
-    return Source("plain", run, model, None, "")
+    return Source(PLAIN, run, model, None, "")
 
 
 def find_plain(run: Run, root: Path = ROOT) -> Run | None:
@@ -252,17 +254,20 @@ def check(
     for each in recipes:
         for run in runs:
             each.of(run).create(run.config.diffusion)
+            if run.config.model.dim:
+                each.guided(run.config)
     return recipes
 
 
 def _told_apart(sources: Sequence[Source]) -> list[Source]:
     """Sources under names of their own: two priors of one kind are told apart by their hashes."""
-    names = [source.name for source in sources]
+    distinct = {(source.name, source.sha256): source for source in sources}.values()
+    names = [source.name for source in distinct]
     return [
         replace(source, name=f"{source.name}-{hashlib.sha256(source.sha256.encode()).hexdigest()[:6]}")
         if names.count(source.name) > 1
         else source
-        for source in {(source.name, source.sha256): source for source in sources}.values()
+        for source in distinct
     ]
 
 
@@ -328,7 +333,7 @@ def _cell(
         images = decode(
             *(source.model, source.bits, sampler, range(count), seed, batch, done),
             precision=recipe.precision,
-            guidance=recipe.guided(source.model.config),
+            guidance=None if source.name == PLAIN else recipe.guided(source.model.config),
         )
     made = origin if recipe.tuned_by is None else {**origin, "tuned_by": recipe.tuned_by}
     samples = ImageSet(images, f"{source.name} {name} T={t}", "array", made=made, strata=source.strata)

@@ -41,6 +41,10 @@ _LEFT_BY_EARLIER = re.compile(r"\..+\.[a-z0-9_]{8}\.tmp|\.tmp[A-Za-z0-9]{6}")
 Say = Callable[[str], None]
 
 
+class InUse(UserError):
+    """Another command writes the place."""
+
+
 @dataclass(frozen=True)
 class Place:
     """What one command writes.
@@ -123,7 +127,8 @@ def hold(path: Path, folder: bool = False, patience: float = 0.0, say: Say | Non
         say: Told whom it waits for.
 
     Raises:
-        UserError: Another command holds it, told by name, process and machine; or the folder cannot be written.
+        InUse: Another command holds it, told by name, process and machine.
+        UserError: The folder cannot be written.
     """
     place = Place.of(path, folder)
     ours = _held.get(place.root)
@@ -245,7 +250,7 @@ def _take(place: Place, patience: float, say: Say | None) -> Exclusive:
         if lock is not None:
             return lock
         if time.monotonic() >= deadline:
-            raise UserError(
+            raise InUse(
                 f"{place.path} is in use: {_holder(place)}",
                 "wait until it has ended, or end it; or name another place",
             )

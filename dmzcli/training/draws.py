@@ -97,11 +97,12 @@ def draw(
 def prefixes(config: Config, any_at_all: Tensor, which: Tensor) -> Tensor:
     """How many of the bits are kept, int64 (B,), from two uniform numbers in [0, 1) each.
 
-    None with probability ``training.unconditional``; else, by ``training.prefix``, 1, 2, 4, … or all D (R. Bachmann et
-    al., "FlexTok", 2025, arXiv 2502.13967), or 1 to D, each with the same probability.
+    None with probability ``training.unconditional``; else, by ``training.prefix``, those of 1, 2, 4, … or all variables
+    (R. Bachmann et al., "FlexTok", 2025, arXiv 2502.13967), or of 1 to all, each with the same probability.
     """
-    dim = config.model.dim
-    powers = [*(1 << k for k in range(dim.bit_length()) if 1 << k < dim), dim]
-    counts = powers if config.training.prefix == "powers" else range(1, dim + 1)
-    kept = torch.tensor(counts, device=which.device)[(which * len(counts)).long()]
+    width = config.model.variable_bits
+    every = config.model.dim // width
+    powers = [*(1 << k for k in range(every.bit_length()) if 1 << k < every), every]
+    counts = powers if config.training.prefix == "powers" else range(1, every + 1)
+    kept = width * torch.tensor(counts, device=which.device)[(which * len(counts)).long()]
     return torch.where(any_at_all < config.training.unconditional, 0, kept)

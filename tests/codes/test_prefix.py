@@ -82,7 +82,20 @@ def test_prefixes_that_cannot_be(dmz, there):
     assert "is a prior of 2 bits" in error
 
 
+def test_the_newest_prior_is_one_of_all_bits(dmz, there):
+    dmz("fit-prior", "--kind", "bernoulli", "--prefix", "2")
+    assert dmz("sample", "-n", "2", "--steps", "2", "--json").json["prior"] == "bernoulli"
+
+
+def test_a_guided_folder_is_not_that_of_other_samples(dmz, there):
+    dmz("sample", "bernoulli", "-n", "2", "--steps", "2", "--guidance", "2", "--out", "x")
+    error, _ = dmz("sample", "bernoulli", "-n", "2", "--steps", "2", "--out", "x").mistake()
+    assert "x holds other samples: guidance is 2.0 there, 1.0 here" in error
+
+
 def test_a_run_whose_bits_are_not_nested_refuses_a_prefix(dmz, workshop):
+    error, _ = dmz("fit-prior", "--kind", "bernoulli", "--prefix", "3").mistake()
+    assert "--prefix needs a model whose bits are nested" in error
     error, _ = dmz("sample", "bernoulli", "--prefix", "3").mistake()
     assert "--prefix needs a model whose bits are nested" in error
 

@@ -59,7 +59,7 @@ def test_it_acts_at_its_noise_levels_alone(model):
     guided = Guidance(3.0, (low, high)).denoiser(model, bits, "no")
     for t in range(0, 50, 3):
         x, index = at(model, t)
-        assert torch.equal(guided(x, index), plain(x, index)) == (not low <= levels[t] <= high)
+        assert torch.equal(guided(x, index), plain(x, index)) == (not low < levels[t] <= high)
 
 
 def test_one_timestep_for_all_is_embedded_once(model):

@@ -1,6 +1,7 @@
 """Bits that may be absent: what is kept, how often, and what the denoiser sees of it."""
 
 import copy
+import itertools
 
 import numpy as np
 import pytest
@@ -43,21 +44,26 @@ def test_all_bits_kept_changes_nothing(name):
     assert torch.equal(latent.kept(codes, torch.full((20,), 8)), codes)
 
 
+@pytest.mark.parametrize("name", FAMILIES)
 @pytest.mark.parametrize("tokens", ["single", "per-bit"])
-def test_absence_is_a_third_state(tokens):
+def test_absence_is_a_state_of_its_own(name, tokens):
     with torch.random.fork_rng():
         torch.manual_seed(3)
-        latent = family(tokens=tokens)
+        latent = family(name, tokens=tokens)
         module = latent.tokens()
     bits = torch.zeros(3, 8, dtype=torch.uint8)
     bits[1, 5], bits[2, 5] = 1, ABSENT
-    zero, one, absent = module(latent.codes(bits).float()).detach()
-    for a, b in ((zero, one), (one, absent), (zero, absent)):
-        assert not torch.equal(a, b)
-    if tokens == "per-bit":  # and the other bits' tokens are what they were
-        others = torch.arange(8) != 5
-        assert torch.equal(zero[others], absent[others])
-        torch.testing.assert_close(absent[5], module.absent[5].detach())
+    codes = latent.codes(bits).float()
+    unsure = codes[:1].clone()
+    variable = 5 // (8 // latent.variables)
+    unsure[:, variable] = 1 / latent.values  # any value: no absence
+    zero, one, absent, any_value = module(torch.cat([codes, unsure])).detach()
+    for a, b in itertools.combinations((zero, one, absent, any_value), 2):
+        assert not torch.allclose(a, b, atol=1e-4)
+    if tokens == "per-bit":  # and the other variables' tokens are what they were
+        others = torch.arange(latent.variables) != variable
+        torch.testing.assert_close(zero[others], absent[others])
+        torch.testing.assert_close(absent[variable], module.absent[variable].detach())
 
 
 def test_a_model_that_is_not_nested_has_the_weights_that_it_had(tiny):
@@ -84,6 +90,13 @@ def test_prefixes_follow_their_law(tiny, law, dim, counts):
     assert found.tolist() == [0, *counts]
     expected = [0.25, *(0.75 / len(counts) for _ in counts)]
     assert times / 40_000 == pytest.approx(expected, abs=0.01)
+
+
+def test_prefixes_are_of_whole_variables(tiny):
+    config = tiny(model__nested=True, model__bits=12, model__latent="categorical", model__values=8)
+    generator = torch.Generator().manual_seed(0)
+    drawn = prefixes(config, torch.rand(5000, generator=generator), torch.rand(5000, generator=generator))
+    assert set(drawn.tolist()) == {0, 3, 6, 12}
 
 
 def test_a_step_draws_them_after_all_else(tiny):

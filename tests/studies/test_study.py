@@ -1,6 +1,7 @@
 """A study: its file, its cells, what is measured of them, and its tables."""
 
 import json
+import shutil
 from pathlib import Path
 
 import pytest
@@ -101,6 +102,9 @@ def test_an_axis_of_settings_that_share_their_last_word_keeps_its_section(write)
         ("", {"train": "images = 0"}, "images"),
         ('"training.steps" = [3]', {}, "both images and training.steps"),
         ("", {"prior_settings": ["minutes=1"]}, "minutes"),
+        ("", {"prior_settings": ["smoothing=-1"]}, "smoothing"),
+        ("", {"measure": {"scores": {**SCORES, "steps": [2, 2]}}}, "named twice"),
+        ("", {"measure": {"scores": {**SCORES, "prefixes": [0]}}}, "prefixes"),
         ('x = {"a b" = {"training.ema" = 0.5}, "a-b" = {"training.ema" = 0.4}}', {}, "two cells"),
     ],
 )
@@ -172,6 +176,59 @@ def test_a_cell_of_other_measures_is_measured_anew_from_the_same_run(dmz, write,
     assert weights.stat().st_mtime_ns == before
 
 
+@pytest.mark.parametrize("change", ["training.decay", "weights", "gone"])
+def test_numbers_of_other_weights_are_not_kept(dmz, write, tiny_extractor, change):
+    file = write('"model.bits" = [4]')
+    dmz("study", file, "--device", "cpu", "--json")
+    run = Path("studies/bits/runs/bits-4_seed-0")
+    settings = ("--set", "training.decay=0.5") if change == "training.decay" else ()
+    if change == "gone":
+        shutil.rmtree(run)
+    elif change == "weights":
+        from dmzcli.system.files import load_tensors, save_tensors
+
+        tensors, metadata = load_tensors(run / "model.safetensors")
+        save_tensors(run / "model.safetensors", {name: t + 0.01 for name, t in tensors.items()}, metadata)
+    (cell,) = dmz("study", file, *settings, "--list", "--json").json["cells"]
+    assert cell["state"] == "to come"
+
+
+def test_longer_trained_weights_are_not_passed_off_as_shorter(dmz, write, tiny_extractor):
+    dmz("study", write('"model.bits" = [4]', "images = 96"), "--device", "cpu", "--json")
+    ended = dmz("study", write('"model.bits" = [4]', "images = 48"), "--device", "cpu")
+    error, _ = ended.mistake()
+    assert "was trained for 6 steps already, more than the 3 of the study" in error
+
+
+def test_a_damaged_prior_is_fitted_again(dmz, write, tiny_extractor):
+    dmz("study", write('"model.bits" = [4]'), "--device", "cpu", "--json")
+    (Path("studies/bits/runs/bits-4_seed-0/priors/bernoulli") / "prior.json").write_text(
+        "{", encoding="utf-8"
+    )
+    file = write('"model.bits" = [4]', measure={"scores": {**SCORES, "steps": [3]}})
+    assert dmz("study", file, "--device", "cpu", "--json").json["measured"] == 1
+
+
+@pytest.mark.parametrize(
+    ("axes", "measure", "said"),
+    [
+        ('"model.bits" = [4]', {"scores": {**SCORES, "bits": ["plain"]}}, "may be absent"),
+        ('"model.bits" = [4]', {"scores": {**SCORES, "guidance": [2.0]}}, "--guidance needs a model"),
+        ('"model.bits" = [4]', {"scores": {**SCORES, "guidance_interval": "0,1"}}, "without guidance"),
+        ('"model.bits" = [4]', {"reconstruction": {"steps": 100}}, "100"),
+        ('"model.nested" = [true]', {"probe": {"prefixes": [100]}}, "all of more bits"),
+        (
+            '[axes.x]\na = {"model.nested" = true, "model.latent" = "categorical"}',
+            {"codes": {"prefixes": [6]}},
+            "cuts a variable of 4 bits",
+        ),
+    ],
+)
+def test_what_a_cell_cannot_be_measured_for_is_missed_before_training(dmz, write, axes, measure, said):
+    error, _ = dmz("study", write(axes, measure=measure), "--device", "cpu").mistake()
+    assert said in error and not Path("studies").exists()
+
+
 def test_a_plain_model_is_scored_and_has_no_bits_to_measure(dmz, write, tiny_extractor):
     axes = '[axes.latent]\nbits = {"model.bits" = 4}\nplain = {"model.latent" = "none"}'
     file = write(axes, measure={"scores": {**SCORES, "split": "test"}, "codes": {"priors": ["bernoulli"]}})
@@ -220,6 +277,8 @@ def test_a_cell_that_fails_keeps_the_others_and_is_said(dmz, write, tiny_extract
     whole = json.loads(Path("studies/bits/study.json").read_text(encoding="utf-8"))
     assert [bool(cell["failed"]) for cell in whole["cells"]] == [False, True]
     assert "failed" in Path("studies/bits/study.md").read_text(encoding="utf-8")
+    states = [cell["state"] for cell in dmz("study", file, "--list", "--json").json["cells"]]
+    assert states[0] == "measured" and states[1].startswith("failed: ")  # whoever asks
 
 
 def test_a_cell_that_another_makes_is_left_to_it(dmz, write, tiny_extractor):
@@ -264,6 +323,9 @@ def test_seeds_are_the_error_bars(write):
     (entry,) = table.entries.values()
     assert (entry.mean, entry.spread, entry.seeds) == (2.0, pytest.approx(2**0.5), 2)
     assert table.rows() == [{"bits": "4", "value": "2 ± 1.4"}]
+    first, second = (cell.name for cell in study.cells())
+    (table,) = tables(study, Done({first: numbers[first]}, {second: "why"}, ()))
+    assert table.rows() == [{"bits": "4", "value": "1 ± 0.98 (1 of 2)"}]
     one = Entry.of([Number("score", {}, 1.0, 0.5)])
     assert (one.spread, one.seeds) == (pytest.approx(0.98), 1)
 

@@ -21,6 +21,7 @@ from torch import Tensor
 from dmzcli.config import ModelConfig
 from dmzcli.model.latents.base import Tokens
 from dmzcli.model.latents.discrete import Discrete
+from dmzcli.model.latents.tokens import absence
 
 
 class Family(Discrete):
@@ -49,8 +50,8 @@ class Family(Discrete):
 
     def tokens(self) -> Tokens:
         if self.config.tokens == "single":
-            return SingleToken(self.variables)
-        return VariableTokens(self.variables, self.config.token_width)
+            return SingleToken(self.variables, self.config.nested)
+        return VariableTokens(self.variables, self.config.token_width, self.config.nested)
 
 
 def numbers(levels: int, device: torch.device) -> Tensor:
@@ -64,28 +65,32 @@ def expected(codes: Tensor) -> Tensor:
 
 
 class SingleToken(Tokens):
-    """The levels' numbers of all variables, as one token."""
+    """The levels' numbers of all variables, as one token; of nested ones also whether each is absent."""
 
     single = True
 
-    def __init__(self, variables: int) -> None:
+    def __init__(self, variables: int, nested: bool = False) -> None:
         super().__init__()
-        self.width = variables
+        self.nested = nested
+        self.width = variables * (1 + nested)
 
     def forward(self, codes: Tensor) -> Tensor:
-        return expected(codes)[:, None]
+        levels = expected(codes)
+        return (torch.cat([levels, absence(codes)], 1) if self.nested else levels)[:, None]
 
 
 class VariableTokens(Tokens):
-    """One token per variable, on a learned line: its middle plus v times its direction."""
+    """One token per variable, on a learned line: its middle plus v times its direction; or one of its absence."""
 
     single = False
 
-    def __init__(self, variables: int, width: int) -> None:
+    def __init__(self, variables: int, width: int, nested: bool = False) -> None:
         super().__init__()
         self.width = width
         self.embedding = torch.nn.Parameter(torch.randn(variables, 2, width))
+        self.absent = torch.nn.Parameter(torch.randn(variables, width)) if nested else None
 
     def forward(self, codes: Tensor) -> Tensor:
         middle, direction = self.embedding.unbind(1)
-        return middle + expected(codes)[..., None] * direction
+        tokens = middle + expected(codes)[..., None] * direction
+        return tokens if self.absent is None else torch.lerp(tokens, self.absent, absence(codes)[..., None])

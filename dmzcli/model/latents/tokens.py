@@ -11,7 +11,7 @@ from torch import Tensor
 from dmzcli.model.latents.base import Tokens
 
 
-def _absent(codes: Tensor) -> Tensor:
+def absence(codes: Tensor) -> Tensor:
     """1 for absent variables and 0 for the others, (B, G)."""
     return 1 - codes.sum(-1)
 
@@ -28,7 +28,7 @@ class SingleToken(Tokens):
 
     def forward(self, codes: Tensor) -> Tensor:
         if self.nested:
-            codes = torch.cat([codes, _absent(codes)[..., None]], -1)
+            codes = torch.cat([codes, absence(codes)[..., None]], -1)
         return codes.flatten(1)[:, None]
 
 
@@ -45,4 +45,4 @@ class VariableTokens(Tokens):
 
     def forward(self, codes: Tensor) -> Tensor:
         tokens = torch.einsum("bdk,dkw->bdw", codes, self.embedding)
-        return tokens if self.absent is None else tokens + _absent(codes)[..., None] * self.absent
+        return tokens if self.absent is None else tokens + absence(codes)[..., None] * self.absent

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
+from dmzcli.studies.study.cards import Cards, Done
 from dmzcli.studies.study.declaration import Cell, Study, read_study
-from dmzcli.studies.study.loop import Done, check, gather, run_study
+from dmzcli.studies.study.loop import prepare, run_study
 
-__all__ = ["Cell", "Done", "Study", "check", "gather", "read_study", "run_study"]
+__all__ = ["Cards", "Cell", "Done", "Study", "prepare", "read_study", "run_study"]

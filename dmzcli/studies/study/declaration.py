@@ -38,6 +38,7 @@ from typing import Any
 from pydantic import Field
 
 import priors
+from dmzcli.codes.fit import check as check_prior
 from dmzcli.codes.fit import share_settings
 from dmzcli.config import assignments
 from dmzcli.config.mistakes import shown
@@ -88,17 +89,17 @@ class Study(Part):
     prior_settings: tuple[str, ...] = ()
     seed: int = Field(default=0, ge=0)
 
-    def measures(self) -> list[Measure]:
-        """The measures with their options.
+    def measures(self) -> dict[str, Measure]:
+        """The measures with their options, by name.
 
         Raises:
             UserError: A measure or an option is unknown, or a value does not fit.
         """
-        made = []
+        made: dict[str, Measure] = {}
         for name, options in self.measure.items():
             if name not in MEASURES:
                 raise UserError(f"unknown measure '{name}'", did_you_mean(name, MEASURES, "measures"))
-            made.append(validated(MEASURES[name], options, f"[measure.{name}]"))
+            made[name] = validated(MEASURES[name], options, f"[measure.{name}]")
         return made
 
     def cells(self) -> list[Cell]:
@@ -201,12 +202,16 @@ def read_study(path: Path, settings: Sequence[str] = ()) -> Study:
         study = study.model_copy(update={"train": train})
     for cell in study.cells():
         study.plan(cell)
-    kinds = [kind for measure in study.measures() for kind in measure.kinds()]
+    kinds = [kind for measure in study.measures().values() for kind in measure.kinds()]
     known = priors.available()
     for kind in kinds:
         if kind not in known:
             raise UserError(f"unknown kind of prior '{kind}' in {path}", did_you_mean(kind, known, "kinds"))
-    share_settings(study.prior_settings, kinds)
+    for kind, own in share_settings(study.prior_settings, kinds).items():
+        try:
+            check_prior(kind, own)
+        except priors.PriorError as error:
+            raise UserError(f"prior_settings in {path}: {error}", "see dmz fit-prior --kinds") from error
     return study
 
 

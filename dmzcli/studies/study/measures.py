@@ -2,24 +2,27 @@
 
 from __future__ import annotations
 
+import itertools
 from abc import abstractmethod
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import sqrt
-from typing import ClassVar
+from typing import Annotated, Any, ClassVar, TypeAlias
 
 import numpy as np
 import torch
-from pydantic import Field
+from pydantic import Field, field_validator
 
 import priors
 from dmzcli.analysis.probes.table import probe_table
-from dmzcli.codes.draw import with_absent
+from dmzcli.codes.draw import check_prefix, with_absent
 from dmzcli.codes.encode import bits_of
 from dmzcli.codes.fit import Fitted, fit
 from dmzcli.codes.table import BitTable
+from dmzcli.config import Config
 from dmzcli.data import SPLITS, Dataset
 from dmzcli.data.dataset import spread
+from dmzcli.diffusion.names import TUNED
 from dmzcli.diffusion.names import check as check_name
 from dmzcli.errors import UserError, did_you_mean
 from dmzcli.evaluation.distances import distances
@@ -29,14 +32,14 @@ from dmzcli.generation.decode import decode, usual_batch
 from dmzcli.generation.recipe import Recipe
 from dmzcli.model.autoencoder import Autoencoder
 from dmzcli.runs import Run
-from dmzcli.studies.step_sweep import Source, encoded_source, plain_source, prior_source, sweep
+from dmzcli.studies.step_sweep import PLAIN, Source, encoded_source, plain_source, prior_source, sweep
 from dmzcli.studies.study.parts import Part
 from dmzcli.system.progress import Talk
 
+Positive: TypeAlias = Annotated[int, Field(ge=1)]
+
 ENCODED = "encoded"
 """Name of the source whose bits are those of test images."""
-PLAIN = "plain"
-"""Name of the source without bits."""
 
 
 @dataclass(frozen=True)
@@ -92,11 +95,18 @@ class Measure(Part):
         """The kinds of priors that it fits."""
         return ()
 
-    def check(self, dataset: Dataset) -> None:
-        """Refuses what cannot be measured on a dataset, before anything is trained.
+    @field_validator("*")
+    @classmethod
+    def _once(cls, value: Any) -> Any:
+        if isinstance(value, tuple) and len(set(value)) < len(value):
+            raise ValueError("a value is named twice")
+        return value
+
+    def check(self, dataset: Dataset, config: Config) -> None:
+        """Refuses what cannot be measured of a cell, before anything is trained.
 
         Raises:
-            UserError: An option does not fit the dataset.
+            UserError: An option does not fit the dataset or the model.
         """
 
     @abstractmethod
@@ -109,6 +119,19 @@ def _check_split(split: str, dataset: Dataset) -> None:
         raise UserError(f"unknown split '{split}'", did_you_mean(split, SPLITS, "splits"))
     if not len(dataset.rows(split)):
         raise UserError(f"{dataset.name} has no {split} images", "name another split")
+
+
+def _check_prefixes(prefixes: tuple[int, ...], config: Config) -> None:
+    """Refuses prefixes of which a nested cell has none, or that cut a variable."""
+    if not (prefixes and config.model.nested):
+        return
+    if min(prefixes) > config.model.dim:
+        raise UserError(
+            f"prefixes {list(prefixes)} are all of more bits than {config.model.dim}", "name smaller ones"
+        )
+    for prefix in prefixes:
+        if prefix <= config.model.dim:
+            check_prefix(config, prefix, config.model.dim)
 
 
 class Scores(Measure):
@@ -134,19 +157,30 @@ class Scores(Measure):
     count: int = Field(default=10_000, ge=FEWEST)
     split: str = "train"
     features: str | None = None
-    prefixes: tuple[int, ...] = ()
+    prefixes: tuple[Positive, ...] = ()
     guidance: tuple[float, ...] = (1.0,)
     guidance_interval: str | None = None
 
     def kinds(self) -> tuple[str, ...]:
         return tuple(kind for kind in self.bits if kind not in (ENCODED, PLAIN))
 
-    def check(self, dataset: Dataset) -> None:
+    def check(self, dataset: Dataset, config: Config) -> None:
         _check_split(self.split, dataset)
-        for name in self.samplers:
-            check_name("sampler", name)
+        _check_prefixes(self.prefixes, config)
+        if PLAIN in self.bits and config.model.dim and not config.model.nested:
+            raise UserError(
+                f"bits = '{PLAIN}' needs bits that may be absent", "leave it out, or set model.nested = true"
+            )
+        if self.guidance_interval is not None and self.guidance == (1.0,):
+            raise UserError("guidance_interval means nothing without guidance", "leave it out")
         for recipe in self._recipes():
             recipe.check()
+            if config.model.dim:
+                recipe.guided(config)
+            for name, steps in itertools.product(self.samplers, self.steps):
+                check_name("sampler", name)
+                if recipe.spacing != TUNED:
+                    replace(recipe, sampler=name, steps=steps).create(config.diffusion)
 
     def _recipes(self) -> list[Recipe]:
         at = self.guidance_interval
@@ -224,16 +258,15 @@ def _prefixes(asked: tuple[int, ...], model: Autoencoder) -> list[int]:
 
 def _fitted(trained: Trained, kind: str, prefix: int | None = None) -> Fitted:
     """A kind of prior of the cell's bits, or of the first of them: fitted unless that is done."""
-    assert trained.table is not None
+    table, run = trained.table, trained.run
+    assert table is not None
     settings = [each for each in trained.prior_settings if _has((kind,), each)]
-    return fit(
-        *(trained.table, trained.run.bits, kind, settings),
-        seed=trained.seed,
-        talk=trained.talk,
-        run=trained.run.path,
-        reuse=True,
-        prefix=prefix,
-    )
+    named: Any = {"seed": trained.seed, "talk": trained.talk, "run": run.path, "prefix": prefix}
+    try:
+        return fit(table, run.bits, kind, settings, **named, reuse=True)
+    except priors.PriorError as error:  # what is there is damaged
+        trained.talk.say(f"{error}; it is fitted again")
+        return fit(table, run.bits, kind, settings, **named)
 
 
 class Codes(Measure):
@@ -245,10 +278,14 @@ class Codes(Measure):
     """
 
     priors: tuple[str, ...] = ("bernoulli", "chow-liu-mixture")
-    prefixes: tuple[int, ...] = ()
+    prefixes: tuple[Positive, ...] = ()
 
     def kinds(self) -> tuple[str, ...]:
         return self.priors
+
+    def check(self, dataset: Dataset, config: Config) -> None:
+        _check_split("test", dataset)
+        _check_prefixes(self.prefixes, config)
 
     def take(self, trained: Trained) -> list[Number]:
         table = trained.table
@@ -280,9 +317,10 @@ class LinearProbe(Measure):
     """
 
     baselines: bool = False
-    prefixes: tuple[int, ...] = ()
+    prefixes: tuple[Positive, ...] = ()
 
-    def check(self, dataset: Dataset) -> None:
+    def check(self, dataset: Dataset, config: Config) -> None:
+        _check_prefixes(self.prefixes, config)
         if dataset.labels is None:
             raise UserError(f"{dataset.name} has no labels to probe", "leave [measure.probe] out")
 
@@ -314,11 +352,13 @@ class Reconstruction(Measure):
     split: str = "test"
     sampler: str = "unipc"
     steps: int = Field(default=10, ge=1)
-    prefixes: tuple[int, ...] = ()
+    prefixes: tuple[Positive, ...] = ()
 
-    def check(self, dataset: Dataset) -> None:
+    def check(self, dataset: Dataset, config: Config) -> None:
         _check_split(self.split, dataset)
+        _check_prefixes(self.prefixes, config)
         check_name("sampler", self.sampler)
+        Recipe(self.sampler, self.steps).create(config.diffusion)
 
     def take(self, trained: Trained) -> list[Number]:
         model, recipe = trained.model, Recipe(self.sampler, self.steps).of(trained.run)

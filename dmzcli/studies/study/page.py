@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from dmzcli.reports.html import drawn, write_page
+from dmzcli.studies.study.cards import Done
 from dmzcli.studies.study.declaration import Study
-from dmzcli.studies.study.loop import Done
 from dmzcli.studies.study.plots import plot
 from dmzcli.studies.study.tables import Table, tables
 from dmzcli.system.files import atomic, markdown, write_json

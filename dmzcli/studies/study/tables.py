@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from statistics import fmean, stdev
 
+from dmzcli.studies.study.cards import Done
 from dmzcli.studies.study.declaration import Cell, Study, short
-from dmzcli.studies.study.loop import Done
 from dmzcli.studies.study.measures import Number
 
 SOURCES = ("bits from", "of", "prior", "sampler")
@@ -38,9 +38,10 @@ class Entry:
         spread = stdev(values) if len(values) > 1 else 1.96 * numbers[0].error
         return cls(fmean(values), spread, len(values))
 
-    def text(self) -> str:
-        """For a table."""
-        return f"{self.mean:.4g} ± {self.spread:.2g}" if self.spread else f"{self.mean:.4g}"
+    def text(self, seeds: int) -> str:
+        """For a table; says where there are fewer trainings than ``seeds``."""
+        shown = f"{self.mean:.4g} ± {self.spread:.2g}" if self.spread else f"{self.mean:.4g}"
+        return shown if self.seeds == seeds else f"{shown} ({self.seeds} of {seeds})"
 
 
 @dataclass(frozen=True)
@@ -52,12 +53,14 @@ class Table:
         axes: Names of the rows' axes.
         entries: By the values of the axes, and by where it was measured besides.
         failed: Rows of which a training failed, and why.
+        seeds: Trainings of each row, when all are there.
     """
 
     what: str
     axes: tuple[str, ...]
     entries: dict[tuple[Place, Place], Entry]
     failed: dict[Place, str]
+    seeds: int = 1
 
     def rows(self) -> list[dict[str, str]]:
         """One row per combination of the axes' values, one column per place."""
@@ -77,7 +80,8 @@ class Table:
         rows = []
         for row in dict.fromkeys([*(row for row, _ in self.entries), *self.failed]):
             cells = {
-                title(c): self.entries[row, c].text() if (row, c) in self.entries else "" for c in columns
+                title(c): self.entries[row, c].text(self.seeds) if (row, c) in self.entries else ""
+                for c in columns
             }
             if row in self.failed:
                 cells |= {name: text or "failed" for name, text in cells.items()}
@@ -96,7 +100,10 @@ def tables(study: Study, done: Done) -> list[Table]:
             grouped.setdefault(number.what, {}).setdefault((_row(cell), place), []).append(number)
     failed = {_row(cells[name]): why for name, why in done.failed.items()}
     return [
-        Table(what, axes, {place: Entry.of(numbers) for place, numbers in places.items()}, failed)
+        Table(
+            *(what, axes, {place: Entry.of(numbers) for place, numbers in places.items()}),
+            *(failed, len(study.train.seeds)),
+        )
         for what, places in grouped.items()
     ]
 
