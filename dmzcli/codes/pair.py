@@ -50,7 +50,7 @@ def _maps(source: Run, target: Run) -> dict[str, Path]:
     for card in target.priors.glob("*/prior.json"):
         facts = read_json(card).get("metadata", {})
         made = facts.get("given_model") == source.weights_hash
-        named = str(facts.get("given")) == str(source.bits.absolute())
+        named = facts.get("given_name") == f"-given-{source.path.name}"
         if made or named:
             found[card.parent.name] = card
     return found

@@ -66,6 +66,13 @@ TemperatureOption = Annotated[
         help="Temperature of the prior; below 1 its likelier codes.",
     ),
 ]
+RoundOption = Annotated[
+    bool,
+    typer.Option(
+        "--round",
+        help="Every bit of the map at its likelier value, as the paper's map has it; draws differ in noise.",
+    ),
+]
 BatchSizeOption = Annotated[
     int | None, typer.Option("--batch-size", min=1, max=bounds.MOST_IMAGES, help="Images at a time.")
 ]

@@ -62,6 +62,22 @@ def names_of_pairs(root: Path = ROOT) -> list[str]:
     return sorted(name[:-2] for name in there if name.endswith("-A") and f"{name[:-2]}-B" in there)
 
 
+def only_pair(root: Path = ROOT) -> str:
+    """The name of the one pair that there is.
+
+    Raises:
+        UserError: There is none, or there are several.
+    """
+    known = names_of_pairs(root)
+    if not known:
+        raise UserError(f"there is no pair of runs in {root}/", "train one with dmz train PAIRS --pair")
+    if len(known) > 1:
+        raise UserError(
+            f"there are {len(known)} pairs of runs in {root}/", f"name one with --pair: {', '.join(known)}"
+        )
+    return known[0]
+
+
 def find_pair(name: str, root: Path = ROOT) -> PairOfRuns:
     """The pair of a name, or of a path without ``-A`` and ``-B``.
 
