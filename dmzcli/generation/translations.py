@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 import json
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -212,13 +213,16 @@ def _finish(folder: Path, plan: dict[str, Any], inputs: Inputs, images: Array, b
     return facts
 
 
-def translation_grid(inputs: Array, outputs: Array, targets: Array | None = None) -> Array:
+def translation_grid(
+    inputs: Array, outputs: Array, targets: Array | None = None, names: Sequence[str] = ()
+) -> Array:
     """A row for each of some inputs: the input, its translations, and its target where that is known.
 
     Arguments:
         inputs: uint8 (N, H, W, C).
         outputs: uint8 (N, n, H′, W′, C′).
         targets: uint8 (N, H′, W′, C′), or ``None``.
+        names: Of the outputs' columns; by default their numbers.
 
     Returns:
         uint8 (…, …, 3).
@@ -227,7 +231,10 @@ def translation_grid(inputs: Array, outputs: Array, targets: Array | None = None
 
     rows = spread(np.arange(len(inputs)), GRID_ROWS)
     shown = outputs[rows, :GRID_DRAWS]
-    columns = [("input", inputs[rows]), *((str(j + 1), shown[:, j]) for j in range(shown.shape[1]))]
+    columns = [
+        ("input", inputs[rows]),
+        *((names[j] if names else str(j + 1), shown[:, j]) for j in range(shown.shape[1])),
+    ]
     columns += [] if targets is None else [("target", targets[rows])]
     side = max(max(images.shape[1:3]) for _, images in columns)
     side *= max(1, math.ceil(48 / side))
