@@ -17,6 +17,8 @@ map of shoes can be tried on bags:
 from __future__ import annotations
 
 import argparse
+from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -26,6 +28,7 @@ from skimage.feature import canny
 from dmzcli import data
 from dmzcli.data.crops import with_channels
 
+SideA = Callable[[np.ndarray], np.ndarray]
 SETS = {
     "shoes": ("Sandal", "Sneaker", "Ankle boot"),
     "bags": ("Bag",),
@@ -74,17 +77,17 @@ def main() -> None:
     parser.add_argument("--most", type=int, default=None, help="pairs of a split, for a trial")
     options = parser.parse_args()
 
+    sets: dict[str, Sequence[str]] = dict(SETS)
+    side_a: SideA = partial(edges, sigma=options.sigma)
     if options.dataset == "cifar10":
         dataset = data.load("cifar10", data_dir=options.data_dir)
-        sets = {"cifar10-colors": dataset.label_names}
-        side_a = lambda image: with_channels(image, 1)  # noqa: E731
+        sets, side_a = {"cifar10-colors": dataset.label_names}, partial(with_channels, channels=1)
+    elif options.size == 28:
+        dataset = data.load("fashion-mnist", data_dir=options.data_dir)
     else:
-        fit = {} if options.size == 28 else {"size": options.size, "fit": "resize"}
-        dataset = data.load("fashion-mnist", data_dir=options.data_dir, **fit)
-        sets = SETS
-        side_a = lambda image: edges(image, options.sigma)  # noqa: E731
+        dataset = data.load("fashion-mnist", data_dir=options.data_dir, size=options.size, fit="resize")
     for name, classes in sets.items():
-        count = write(options.folder / name, dataset, tuple(classes), options.most, side_a)
+        count = write(options.folder / name, dataset, classes, options.most, side_a)
         print(f"{options.folder / name}: {count:,} pairs")
 
 

@@ -35,6 +35,8 @@ from dmzcli.system.reading import read_bytes
 from dmzcli.version import __version__
 
 Array = np.ndarray
+PLAN = "translations-plan.json"
+"""What a folder is to hold: there from the beginning."""
 GRID_ROWS = 16
 GRID_DRAWS = 8
 
@@ -118,7 +120,7 @@ def _check_free(folder: Path, plan: dict[str, Any]) -> None:
     """Raises UserError where a folder holds other things than these translations."""
     if not folder.exists():
         return
-    card = folder / "plan.json"
+    card = folder / PLAN
     if card.exists():
         there = read_json(card)
         other = sorted(name for name in plan if there.get(name) != json.loads(json.dumps(plan[name])))
@@ -142,7 +144,7 @@ def _make(
     talk: Talk,
 ) -> tuple[Array, Array]:
     """The images (N, n, H, W, C) and their bits (N, n, D); those that are there already are read."""
-    write_json(folder / "plan.json", plan)
+    write_json(folder / PLAN, plan)
     with user_errors(folder):
         (folder / "images").mkdir(exist_ok=True)
     channels, height, width = translator.decoder.shape

@@ -88,3 +88,24 @@ def test_pictures_that_are_no_pairs(dmz, tiny_settings, digits):
         Image.fromarray(np.ascontiguousarray(digits.images[row, ..., 0])).save(f"single/{row}.png")
     error, _ = dmz("train", "single", "--pair", *tiny_settings, "--max-steps", "1", *FAST).mistake()
     assert "one half of" in error and "is 4 × 8 pixels (width × height), not square" in error
+
+
+def test_day_and_night_from_a_folder_alone(dmz, tiny_settings, digits):
+    """A pix2pix set that nobody has heard of: colored pictures side by side, no classes, no code."""
+    from PIL import Image
+
+    for split, name, count in (("train", "train", 50), ("valid", "val", 8), ("test", "test", 8)):
+        Path("day2night", name).mkdir(parents=True)
+        for row in digits.rows(split)[:count]:
+            day = np.repeat(digits.images[row], 3, axis=2)
+            night = (day * [0.1, 0.2, 0.6]).astype(np.uint8)
+            Image.fromarray(np.concatenate([day, night], 1)).save(f"day2night/{name}/{row}.png")
+    make(dmz, "train", "day2night", "--pair", "--run", "runs/dn", *tiny_settings, "--max-steps", "2", *FAST)
+    make(dmz, "encode", "--pair", "dn", *FAST)
+    make(dmz, "fit-prior", "--pair", "dn", "--kind", "bernoulli")
+    made = make(
+        dmz, "translate", "day2night", "--pair", "dn", "-n", "2", "--steps", "2", *FAST, "--json"
+    ).json
+    assert (made["n_inputs"], made["targets"]) == (8, True)
+    with np.load(Path(made["folder"]) / "translations.npz") as archive:
+        assert archive["images"].shape == (8, 2, 8, 8, 3)

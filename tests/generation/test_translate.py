@@ -98,6 +98,8 @@ def test_the_same_command_goes_on(dmz, paired):
     Image.fromarray(marked).save(folder / "images" / "000000-0.png")  # what is there is taken
     (folder / "images" / "000002-1.png").unlink()
     (folder / "translations.json").unlink()
+    facts = dmz("info", folder, "--json").json
+    assert (facts["what"], facts["finished"], facts["draws"]) == ("translations", False, 2)
     assert dmz(*command).json["folder"] == str(folder)
     with np.load(folder / "translations.npz") as archive:
         assert (archive["images"][0, 0] == 7).all()
