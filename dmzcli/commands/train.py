@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -36,7 +37,7 @@ def train(
         typer.Option(
             "--pair",
             help="Train both sides of pictures that hold pairs, one after the other: the runs NAME-A and NAME-B, where "
-            "--run names NAME.",
+            "--run names NAME; --max-hours is for each.",
         ),
     ] = False,
     latent: Annotated[
@@ -105,7 +106,7 @@ def train(
         )
     how = _How(preset, flags, max_steps, max_hours, download, device, dry_run)
     if not pair:
-        talk.result(*_train(talk, dataset, how, settings or [], run))
+        talk.result(*_train(talk, dataset, how, settings or [], run, processes.begun()))
         return
     if any(setting.startswith("data.side=") for setting in settings or ()):
         raise UserError(
@@ -113,11 +114,13 @@ def train(
         )
     from dmzcli.runs.pair import SIDES, side_path
 
-    sides, texts, named = {}, [], run
+    sides, texts, named, begun = {}, [], run, processes.begun()
     for side in SIDES:
         talk.say(f"side {side} of the pairs")
         own = None if named is None else side_path(named, side)
-        facts, text = _train(talk, dataset, how, [*(settings or []), f"data.side={side}"], own, side)
+        cut = [*(settings or []), f"data.side={side}"]
+        facts, text = _train(talk, dataset, how, cut, own, begun, side)
+        begun = time.monotonic()
         sides[side] = facts
         texts.append(text)
         path = Path(facts["run"])
@@ -145,6 +148,7 @@ def _train(
     how: _How,
     settings: list[str],
     run: Path | None,
+    begun: float,
     side: str | None = None,
 ) -> tuple[dict[str, Any], str]:
     """Trains one run, or forecasts it: the facts, and a line for a person."""
@@ -187,7 +191,7 @@ def _train(
 
     assert images is not None
     talk.say(f"{images.identity}: {len(images.rows('train')):,} training images; writing {where.path}")
-    outcome = run_training(config, images, where, device, how.max_hours, talk, processes.begun())
+    outcome = run_training(config, images, where, device, how.max_hours, talk, begun)
     facts = {"run": str(where.path), "dataset": images.identity, **vars(outcome)}
     end = "finished" if outcome.finished else "stopped"
     loss = "" if outcome.loss is None else f", loss {outcome.loss:.4f}"

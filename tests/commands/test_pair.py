@@ -2,6 +2,7 @@
 
 import json
 import shutil
+import time
 from pathlib import Path
 
 import numpy as np
@@ -41,6 +42,15 @@ def test_two_runs_under_one_name_and_the_map(dmz, make_pairs, tiny_settings):
         ).json
         folder = Path(trained[drawn]["run"], "priors", f"bernoulli-given-{trained['pair']}-{given}")
         assert Path(fitted["prior"]) == folder and fitted["given_dim"] == 8
+
+
+def test_the_hours_of_the_second_side_begin_when_the_first_ends(dmz, make_pairs, tiny_settings, monkeypatch):
+    """By the clock this process began two hours ago: an hour is over for A, and not for B."""
+    make_pairs("pairs", (60, 10, 10))
+    monkeypatch.setattr("dmzcli.system.processes.begun", lambda: time.monotonic() - 7200)
+    hours = ("--max-hours", "1", "--max-steps", "4")
+    trained = make(dmz, "train", "pairs", "--pair", *hours, *tiny_settings, *FAST, "--json").json
+    assert [trained[side]["finished"] for side in "AB"] == [False, True]
 
 
 def test_the_name_of_a_pair_is_the_runs(dmz, make_pairs, tiny_settings):
