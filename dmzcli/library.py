@@ -23,11 +23,12 @@ from dmzcli.diffusion.inversion import usual_steps
 from dmzcli.errors import UserError
 from dmzcli.generation import decode as generation
 from dmzcli.generation.recipe import Recipe
+from dmzcli.generation.translate import Translator
 from dmzcli.model.latents import ABSENT
 from dmzcli.runs import Run, find_run
 from dmzcli.system.devices import pick
 
-__all__ = ["Model"]
+__all__ = ["Model", "Translator"]
 
 Array = NDArray[np.uint8]
 

@@ -406,3 +406,64 @@ def tiny_extractor():
     register_feature_extractor("tiny", Tiny)
     yield "tiny"
     del FEATURE_EXTRACTORS_REGISTRY["tiny"]
+
+
+def write_pairs(folder, dataset, counts):
+    """Writes pictures in pairs as pix2pix has them: where a digit is dark (A) beside the digit (B), in class folders.
+
+    Arguments:
+        folder: Gets ``train/``, ``val/`` and ``test/``.
+        dataset: The digits.
+        counts: How many pictures of each split.
+    """
+    from PIL import Image
+
+    for split, name, count in zip(("train", "valid", "test"), ("train", "val", "test"), counts, strict=True):
+        for row in dataset.rows(split)[:count]:
+            digit = dataset.images[row]
+            both = np.concatenate([np.where(digit > 100, 0, 255).astype(np.uint8), digit], axis=1)
+            file = folder / name / str(dataset.labels[row]) / f"{row}.png"
+            file.parent.mkdir(parents=True, exist_ok=True)
+            Image.fromarray(both[..., 0]).save(file)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def make_pairs(digits):
+    """Writes a folder of pairs: ``make_pairs(folder, counts)``."""
+    return lambda folder, counts=(300, 40, 40): write_pairs(Path(folder), digits, counts)
+
+
+@pytest.fixture(scope="session")
+def pristine_pair(tmp_path_factory, make_pairs):
+    """A folder with the set ``pairs`` and a tiny trained pair of runs, encoded, with a map; change nothing in it."""
+    from dmzcli.codes.encode import encode
+    from dmzcli.codes.fit import fit
+    from dmzcli.data import load
+    from dmzcli.runs import Run
+    from dmzcli.training import train
+
+    folder, before = tmp_path_factory.mktemp("pairs"), Path.cwd()
+    os.chdir(folder)
+    try:
+        pairs = make_pairs(folder / "pairs")
+        for side in "AB":
+            changes = {
+                "data__dataset": str(pairs),
+                "data__side": side,
+                "model__bits": 8 if side == "A" else 6,
+            }
+            run, dataset = Run(Path(f"runs/digits-{side}")), load(str(pairs), side=side)
+            train(config_of(**changes), dataset, run, "cpu")
+            table = encode(run.load_model(torch.device("cpu")), dataset, run.bits, run.weights_hash).table
+        fit(table, run.bits, "bernoulli", given="runs/digits-A/bits.h5", run=run.path)
+    finally:
+        os.chdir(before)
+    return folder
+
+
+@pytest.fixture
+def paired(pristine_pair):
+    """The working folder with a copy of the pair ``digits`` and its set; the copy may be changed."""
+    shutil.copytree(pristine_pair / "runs", "runs")
+    return pristine_pair / "pairs"

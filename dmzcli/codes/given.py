@@ -43,8 +43,8 @@ def given_rows(given: str, table: BitTable) -> Given:
         table: The codes.
 
     Raises:
-        UserError: The table has no labels, there is no such file, or its splits, positions, labels or attributes are
-            of other images.
+        UserError: The table has no labels, there is no such file, or its splits, positions, labels, attributes or
+            names are of other images.
     """
     if given == LABELS:
         return Given(one_hot_labels(table), {"given": LABELS, "label_names": list(table.label_names)})
@@ -67,6 +67,14 @@ def given_rows(given: str, table: BitTable) -> Given:
                 f"{path} holds the bits of other images: its {name} are not those of the table",
                 "its rows must be the same images in the same order",
             )
+    if table.names is not None and other.names is not None and table.names != other.names:
+        row = next(
+            i for i, names in enumerate(zip(table.names, other.names, strict=True)) if len({*names}) > 1
+        )
+        raise UserError(
+            f"{path} holds the bits of other images: its row {row} is {other.names[row]}, not {table.names[row]}",
+            "its rows must be the same images in the same order, by the names of their files",
+        )
     digest = hashlib.sha256(f"{other.dataset} {other.model}".encode() + other.bits.tobytes()).hexdigest()
     return Given(
         other.bits,

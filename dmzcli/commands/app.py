@@ -32,6 +32,7 @@ from dmzcli.commands import (
     study,
     sweep_steps,
     train,
+    translate,
     tune_steps,
 )
 from dmzcli.commands.usage import check_arguments
@@ -95,6 +96,7 @@ app.command("encode")(encode.encode)
 app.command("fit-prior")(fit_prior.fit_prior)
 app.command("compare-priors")(compare_priors.compare_priors)
 app.command("sample")(sample.sample)
+app.command("translate")(translate.translate)
 app.command("probe")(probe.probe)
 app.command("inspect")(inspect.inspect)
 app.command("search")(search.search)

@@ -12,6 +12,7 @@ from dmzcli.commands import options as common
 from dmzcli.generation.recipe import Recipe
 
 _DRAWING = ("prior", "count", *common.RECIPE, "temperature")
+_OF_SAMPLES = ("samples", "run", "metrics", "reconstructions", "allow_lossy", "resize")
 
 
 @common.recipe_options()
@@ -24,12 +25,27 @@ def evaluate(
         ),
     ] = None,
     run: common.RunOption = None,
+    pair: common.PairOption = None,
+    direction: common.DirectionOption = "A-to-B",
+    draws: Annotated[
+        int, typer.Option("--draws", min=1, max=10_000, help="With --pair: translations of each input.")
+    ] = 4,
+    rounded: common.RoundOption = False,
     prior: Annotated[
-        str | None, typer.Option("--prior", help="The run's prior to draw bits from; by default the newest.")
+        str | None,
+        typer.Option(
+            "--prior", help="The run's prior to draw bits from, or the pair's map; by default the newest."
+        ),
     ] = None,
     count: Annotated[
         int,
-        typer.Option("--count", "-n", min=1, max=bounds.MOST_IMAGES, help="How many images to draw."),
+        typer.Option(
+            "--count",
+            "-n",
+            min=1,
+            max=bounds.MOST_IMAGES,
+            help="How many images to draw, or pairs of each split.",
+        ),
     ] = 10_000,
     recipe: Recipe = Recipe(),
     temperature: common.TemperatureOption = 1.0,
@@ -72,7 +88,8 @@ def evaluate(
     """Score images against a dataset: Fréchet and kernel distance, inception score, precision and recall.
 
     The result is an evaluation card (JSON): every score with its interval, and the counts, split, feature network,
-    encoding, sampler, seeds and hashes that it depends on.
+    encoding, sampler, seeds and hashes that it depends on. With --pair it scores translations of training pairs and
+    of held-out ones (--split) beside three references.
     """
     talk = common.console(quiet, as_json)
     from dmzcli.errors import UserError
@@ -83,6 +100,22 @@ def evaluate(
             "--reconstructions is a command of its own by now, dmz reconstruct",
             f"dmz reconstruct --split {split} takes these options",
         )
+    if pair is None:
+        common.refuse(context, ("direction", "draws", "rounded"), "without --pair")
+    else:
+        common.refuse(context, _OF_SAMPLES, "with --pair, which translates pairs")
+        limits.check_split(split)
+        limits.check_weights(weights)
+        if rounded:
+            common.refuse(context, ("temperature",), "with --round, which takes the likelier bits")
+            temperature = bounds.COLDEST
+        from dmzcli.commands.pair_scores import score_pair
+
+        data = (against, settings or (), common.data_flags(data_dir, False))
+        how = (split, count, draws, recipe, temperature, seed)
+        score_pair(talk, pair, direction, prior, data, how, features, weights, out, batch_size, device)
+        return
+
     limits.check_split(split)
     if out is not None and out.suffix == ".png":
         raise UserError(f"--out {out} is no file for a card", "such as --out card.json")

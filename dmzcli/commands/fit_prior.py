@@ -12,6 +12,7 @@ from dmzcli.commands import options as common
 
 
 def fit_prior(
+    context: typer.Context,
     bits: Annotated[Path | None, typer.Argument(help="A bit table; by default the newest.")] = None,
     kind: Annotated[
         str,
@@ -21,6 +22,8 @@ def fit_prior(
         ),
     ] = "auto",
     run: common.RunOption = None,
+    pair: common.PairOption = None,
+    direction: common.DirectionOption = "A-to-B",
     out: Annotated[
         Path | None,
         typer.Option(
@@ -45,9 +48,10 @@ def fit_prior(
     as_json: common.JsonOption = False,
     quiet: common.QuietOption = False,
 ) -> None:
-    """Fit a prior to the training codes of a bit table.
+    """Fit a prior to the training codes of a bit table, or, with --pair, the map between the sides of a pair.
 
-    Options of the kind are given as --set name=value; see --kinds.
+    The map is a prior of one side's bits, given those of the other side. Options of the kind are given as
+    --set name=value; see --kinds.
     """
     talk = common.console(quiet, as_json)
     from dmzcli.codes.fit import check, fit, kinds, listing
@@ -60,7 +64,16 @@ def fit_prior(
     from dmzcli.codes.table import BitTable
     from dmzcli.runs.find import find_run
 
-    path = find_bits(bits, run)
+    if pair is None:
+        common.refuse(context, ("direction",), "without --pair")
+        path = find_bits(bits, run)
+    else:
+        from dmzcli.codes.pair import tables_of_map
+        from dmzcli.runs.pair import find_pair
+
+        common.refuse(context, ("bits", "run", "given"), "with --pair, which has its own runs and tables")
+        source, path = tables_of_map(find_pair(pair), direction)
+        given, run = str(source), path.parent
     table = BitTable.read(path)
     talk.say(f"fitting to {path}: {len(table.rows('train')):,} training codes of {table.dim} bits")
     owner = owner_of(path, table.model)

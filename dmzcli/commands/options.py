@@ -26,6 +26,15 @@ Command = TypeVar("Command", bound=Callable[..., None])
 RunOption = Annotated[
     Path | None, typer.Option("--run", help="Run directory; by default the newest that fits.")
 ]
+PairOption = Annotated[
+    str | None,
+    typer.Option(
+        "--pair", metavar="NAME", help="A pair of runs, runs/NAME-A and runs/NAME-B, instead of one run."
+    ),
+]
+DirectionOption = Annotated[
+    str, typer.Option("--direction", help="With --pair: A-to-B or B-to-A, from which side to which.")
+]
 DataDirOption = Annotated[Path | None, typer.Option("--data-dir", help="Where the dataset lies.")]
 DownloadOption = Annotated[bool, typer.Option("--download", help="Fetch the dataset if it is not there.")]
 DeviceOption = Annotated[
@@ -55,6 +64,13 @@ TemperatureOption = Annotated[
         min=bounds.COLDEST,
         callback=bounds.finite,
         help="Temperature of the prior; below 1 its likelier codes.",
+    ),
+]
+RoundOption = Annotated[
+    bool,
+    typer.Option(
+        "--round",
+        help="Every bit of the map at its likelier value, as the paper's map has it; draws differ in noise.",
     ),
 ]
 BatchSizeOption = Annotated[

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
-import functools
+import time
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from dmzcli.commands import bounds
 from dmzcli.commands import options as common
+
+if TYPE_CHECKING:
+    from dmzcli.commands.console import Console
 
 
 def train(
@@ -28,6 +32,14 @@ def train(
     data_dir: common.DataDirOption = None,
     download: common.DownloadOption = False,
     skip_bad: common.SkipBadOption = False,
+    pair: Annotated[
+        bool,
+        typer.Option(
+            "--pair",
+            help="Train both sides of pictures that hold pairs, one after the other: the runs NAME-A and NAME-B, where "
+            "--run names NAME; --max-hours is for each.",
+        ),
+    ] = False,
     latent: Annotated[
         str | None,
         typer.Option(
@@ -77,8 +89,6 @@ def train(
     """
     talk = common.console(quiet, as_json)
     from dmzcli.config import list_all_settings, presets
-    from dmzcli.data import names
-    from dmzcli.runs.plan import plan
 
     if list_settings:
         facts, text = list_all_settings(preset or (dataset if dataset in presets() else None))
@@ -97,16 +107,71 @@ def train(
             f"--dry-run measures one process, but {processes.ranks()} were started",
             "leave the launcher out, and give the --batch-size of one process",
         )
-    planned = functools.partial(plan, dataset, preset, flags, settings or [])
-    wanted = planned(run)
+    how = _How(preset, flags, max_steps, max_hours, download, device, dry_run)
+    if not pair:
+        talk.result(*_train(talk, dataset, how, settings or [], run, processes.begun()))
+        return
+    if any(setting.startswith("data.side=") for setting in settings or ()):
+        raise UserError(
+            "--pair trains both sides, and --set data.side names one of them", "leave one of the two out"
+        )
+    from dmzcli.runs.pair import SIDES, side_path
+
+    sides, texts, named, begun = {}, [], run, processes.begun()
+    for side in SIDES:
+        talk.say(f"side {side} of the pairs")
+        own = None if named is None else side_path(named, side)
+        cut = [*(settings or []), f"data.side={side}"]
+        facts, text = _train(talk, dataset, how, cut, own, begun, side)
+        begun = time.monotonic()
+        sides[side] = facts
+        texts.append(text)
+        path = Path(facts["run"])
+        named = path.with_name(path.name[: -len(side) - 1])
+    assert named is not None
+    talk.result({"pair": named.name, **sides}, "\n".join(texts))
+
+
+@dataclass(frozen=True)
+class _How:
+    """What holds for both sides of a pair."""
+
+    preset: str | None
+    flags: dict[str, dict[str, object]]
+    max_steps: int | None
+    max_hours: float | None
+    download: bool
+    device: str | None
+    dry_run: bool
+
+
+def _train(
+    talk: Console,
+    dataset: str | None,
+    how: _How,
+    settings: list[str],
+    run: Path | None,
+    begun: float,
+    side: str | None = None,
+) -> tuple[dict[str, Any], str]:
+    """Trains one run, or forecasts it: the facts, and a line for a person."""
+    from dmzcli.data import names
+    from dmzcli.runs.plan import Plan, plan
+    from dmzcli.system import processes
+
+    def planned(run: Path | None, usual: Any = None) -> Plan:
+        made = plan(dataset, how.preset, how.flags, settings, run, usual)
+        return made if side is None else made.of_side(side)
+
+    wanted, device = planned(run), how.device
     if processes.ranks() > 1:
         processes.join(device)
     data, images = wanted.config.data, None
     measured: dict[str, Any] = {}
-    if dry_run and data.dataset in names() and data.size is not None and data.channels is not None:
+    if how.dry_run and data.dataset in names() and data.size is not None and data.channels is not None:
         size, channels = data.size, data.channels  # no need to read the images
     else:
-        images = common.load_dataset(talk, data, download)
+        images = common.load_dataset(talk, data, how.download)
         size, channels = images.images.shape[2:]
         wanted = wanted.with_fit(images.fit)
     from dmzcli.training.usual import chosen_steps, lasting, without_preset
@@ -116,25 +181,25 @@ def train(
         wanted = wanted if images is None else wanted.with_fit(images.fit)
     config = wanted.config.resolved(size, channels)
     where = wanted.directory(config, run)
-    if wanted.general and not chosen_steps(max_steps, settings or []):
-        config, measured = lasting(config, where, device, talk, max_hours)
-    if dry_run:
+    if wanted.general and not chosen_steps(how.max_steps, settings):
+        config, measured = lasting(config, where, device, talk, how.max_hours)
+    if how.dry_run:
         from dmzcli.training.cost import forecast
 
         talk.say("measuring a few steps")
         facts = {"run": str(where.path), "config": config.model_dump(mode="json")}
         facts |= forecast(config, device, measured)
-        talk.result(facts, wanted.dry_run_text(facts))
-        return
+        return facts, wanted.dry_run_text(facts)
     from dmzcli.training import train as run_training
 
     assert images is not None
     talk.say(f"{images.identity}: {len(images.rows('train')):,} training images; writing {where.path}")
-    outcome = run_training(config, images, where, device, max_hours, talk, processes.begun())
+    outcome = run_training(config, images, where, device, how.max_hours, talk, begun)
     facts = {"run": str(where.path), "dataset": images.identity, **vars(outcome)}
     end = "finished" if outcome.finished else "stopped"
     loss = "" if outcome.loss is None else f", loss {outcome.loss:.4f}"
     valid = "" if outcome.valid_loss is None else f", valid loss {outcome.valid_loss:.4f}"
-    talk.result(
-        facts, f"{where.path}: {end} at step {outcome.step:,} of {config.training.steps:,}{loss}{valid}"
+    return (
+        facts,
+        f"{where.path}: {end} at step {outcome.step:,} of {config.training.steps:,}{loss}{valid}",
     )

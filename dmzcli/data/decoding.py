@@ -161,7 +161,7 @@ def _decode(
             return Decoded(item.name, None, problem=error.message)
         raise UserError(error.message, f"{error.hint}; --skip-bad leaves bad pictures out") from error
     if pictures.window is not None:
-        picture = pictures.window(picture, name)
+        picture, name = pictures.window(picture, name), f"one half of {name}"
     image = crop.apply(picture, name)
     channels = crop.channels or pictures.channels
     return Decoded(item.name, image if channels is None else with_channels(image, channels), lossy)

@@ -13,12 +13,14 @@ from dmzcli.system.reading import loads_object
 
 HINT = (
     "dmz info takes a run directory, a bit table, an image pack, a prior's folder, model.safetensors, "
-    "or a folder of samples"
+    "or a folder of samples or translations"
 )
+PLAN = "translations-plan.json"
+"""What a folder of translations holds from the beginning, as :mod:`dmzcli.generation.translations` writes it."""
 
 
 def describe(path: Path) -> dict[str, Any]:
-    """The facts of a run, bit table, image pack, prior, weights file or folder of samples.
+    """The facts of a run, bit table, image pack, prior, weights file, or folder of samples or translations.
 
     Raises:
         UserError: It is none of these, or damaged.
@@ -26,10 +28,11 @@ def describe(path: Path) -> dict[str, Any]:
     if not path.exists():
         raise UserError(f"{path} does not exist", "check the path")
     if path.is_dir():
-        for name, reader in (("config.json", _run), ("prior.json", _prior), ("plan.json", _samples)):
+        readers = {"config.json": _run, "prior.json": _prior, "plan.json": _samples, PLAN: _translations}
+        for name, reader in readers.items():
             if (path / name).exists():
                 return reader(path)
-        raise UserError(f"{path} is no run, prior or folder of samples", HINT)
+        raise UserError(f"{path} is no run, prior or folder of samples or translations", HINT)
     from dmzcli.codes.table import is_bit_table
     from dmzcli.data.packs import is_pack
 
@@ -135,6 +138,12 @@ def _samples(path: Path) -> dict[str, Any]:
     finished = (path / "samples.json").exists()
     card = read_json(path / ("samples.json" if finished else "plan.json"))
     return {"what": "samples", "path": str(path), "finished": finished, **card}
+
+
+def _translations(path: Path) -> dict[str, Any]:
+    card = path / "translations.json"
+    facts = read_json(card if card.exists() else path / PLAN)
+    return {"what": "translations", "path": str(path), "finished": card.exists(), **facts}
 
 
 def _weights(path: Path) -> dict[str, Any]:

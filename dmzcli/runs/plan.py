@@ -40,12 +40,19 @@ class Plan:
         name: Name of the default run directory.
         base: The settings of the preset alone.
         general: Whether no preset and no run directory had a say.
+        ending: What the default run directory's name ends with: the side of a pair.
     """
 
     config: Config
     name: str
     base: Config
     general: bool = False
+    ending: str = ""
+
+    def of_side(self, side: str) -> Plan:
+        """The same as one side of a pair: its name says which, and the side is no setting that sets it apart."""
+        data = self.base.data.model_copy(update={"side": side})
+        return replace(self, base=self.base.model_copy(update={"data": data}), ending=f"-{side}")
 
     def with_fit(self, fit: str) -> Plan:
         """The same for images that an image pack holds already fitted: their fit, where none was asked for.
@@ -74,7 +81,7 @@ class Plan:
             channels, size, _ = config.shape
             usual = self.base.resolved(size, channels)
             suffix = "" if usual.experiment() == config.experiment() else f"-{config.digest()}"
-            named = ROOT / f"{self.name}{suffix}"
+            named = ROOT / f"{self.name}{suffix}{self.ending}"
         run = Run(named)
         pictures = Path(config.data.dataset)
         if pictures.is_dir() and named.resolve().is_relative_to(pictures.resolve()):

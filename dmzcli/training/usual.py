@@ -61,7 +61,7 @@ def without_preset(
         size: The images'.
         device: As the commands name it.
     """
-    there = ROOT / wanted.name
+    there = ROOT / f"{wanted.name}{wanted.ending}"
     if run is None and Run(there).settings.exists():
         return planned(there)  # the same command again goes on, whatever is usual by now
     if pick(device).type != "cpu":

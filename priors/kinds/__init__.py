@@ -8,5 +8,6 @@ from priors.kinds import (  # noqa: F401
     empirical,
     masked_diffusion,
     mixtures,
+    perceptron,
     uniform,
 )

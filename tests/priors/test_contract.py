@@ -19,6 +19,7 @@ LEARNING = [kind for kind in KINDS if kind != "uniform"]
 SMALL: dict[str, dict[str, object]] = {
     "autoregressive": {"members": 2, "hidden": 32, "channels": 8, "convolutions": 1, "epochs": 10},
     "masked-diffusion": {"hidden": 32, "layers": 1, "epochs": 10, "steps": 3, "orders": 3},
+    "perceptron": {"hidden": 32, "layers": 1, "epochs": 10},
     "mixture": {"components": 6, "restarts": 2, "steps": 30},
     "chow-liu-mixture": {"components": 4, "restarts": 2, "steps": 20, "smoothing": 10.0},
 }

@@ -4,7 +4,7 @@
 each stand the log-probabilities of all 32 codes (given ``0, 1`` where bits are given) and 32 samples, seed 7, at
 temperatures 0.8 and 1, from that code, but for two changes since. At temperature 0.8 mixtures choose a component as
 fitted. The masked diffusion draws in one of a few fixed orders, and its ``log_prob`` is that of what it draws; the
-lower bound that it gave before is kept as ``bound``.
+lower bound that it gave before is kept as ``bound``. Kinds that came later are of their first version.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ import priors
 from priors.registry import kind_class
 
 SAVED = sorted((Path(__file__).parent / "saved").iterdir())
+LATER = ("perceptron",)
 CODES = np.array(list(itertools.product([0, 1], repeat=5)), np.uint8)
 
 
@@ -28,7 +29,8 @@ def test_a_prior_of_earlier_code_loads_and_says_the_same(folder: Path) -> None:
     """Sums in another order move a log-probability by about 1e-6, float32 networks included."""
     expected = json.loads((folder / "expected.json").read_text())
     prior = priors.load(folder)
-    assert prior.kind == folder.name.removesuffix("-given") and prior.metadata == {"made by": "67c146e"}
+    assert prior.kind == folder.name.removesuffix("-given")
+    assert prior.metadata == {"made by": "its first version" if prior.kind in LATER else "67c146e"}
     assert prior.report is not None and prior.report.n_train + prior.report.n_valid in (40, 300)
     given = np.tile(np.array([[0, 1]], np.uint8), (32, 1)) if prior.given_dim else None
     np.testing.assert_allclose(prior.log_prob(CODES, given), expected["log_prob"], atol=1e-5)

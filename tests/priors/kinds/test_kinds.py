@@ -164,6 +164,7 @@ def interrupted(kind: str, stop_at: float, folder: str, bits: np.ndarray, **opti
         ("chow-liu-mixture", {"components": 3, "restarts": 4}),
         ("autoregressive", {"hidden": 16, "channels": 4, "members": 2, "epochs": 20}),
         ("masked-diffusion", {"hidden": 16, "layers": 1, "epochs": 20, "steps": 4}),
+        ("perceptron", {"hidden": 16, "layers": 1, "epochs": 20}),
     ],
 )
 def test_a_killed_fit_continues_to_the_same_prior(
