@@ -79,12 +79,16 @@ class Desk:
         future.add_done_callback(self._done)
         return future
 
-    def close(self) -> None:
-        """Voids what waits or is worked on where it can be, and waits for the rest."""
+    def stop(self) -> None:
+        """Takes nothing more, and voids what waits or is worked on, where it has a ticket."""
         with self._lock:
             self._closed = True
             for ticket in self._newest.values():
                 ticket.cancel()
+
+    def close(self) -> None:
+        """The same, and waits until the worker has ended."""
+        self.stop()
         self._worker.shutdown(cancel_futures=True)
 
     def _done(self, future: Future[T]) -> None:
