@@ -49,8 +49,13 @@ class Desk:
     def __init__(self, waiting: int = WAITING) -> None:
         self._worker = ThreadPoolExecutor(1, thread_name_prefix="dmz-explore")
         self._lock = threading.Lock()
-        self._waiting, self._taken, self._closed = waiting, 0, False
+        self._most, self._taken, self._closed = waiting, 0, False
         self._newest: OrderedDict[str, Ticket] = OrderedDict()
+
+    @property
+    def waiting(self) -> int:
+        """Requests that wait or are worked on."""
+        return self._taken
 
     def ticket(self, page: str) -> Ticket:
         """The ticket of a page's newest request; the one before is void from now on."""
@@ -72,7 +77,7 @@ class Desk:
             Busy: The queue is full, or closed.
         """
         with self._lock:
-            if self._closed or self._taken >= self._waiting:
+            if self._closed or self._taken >= self._most:
                 raise Busy
             self._taken += 1
         future = self._worker.submit(work)
