@@ -141,6 +141,20 @@ def test_deterministic_samplers_draw_only_the_start(name, eta):
 
 
 @pytest.mark.parametrize(("name", "eta"), KINDS)
+def test_who_watches_sees_every_estimate_and_changes_nothing(name, eta):
+    config = DiffusionConfig()
+    sampler = samplers.create(name, config, 5, eta=eta)
+
+    def sample(watch=None):
+        noise = ImageNoise(0, range(2), (1, 4, 4), torch.device("cpu"))
+        return sampler.sample(gaussian_denoiser(config), noise, watch=watch)
+
+    seen = []
+    assert torch.equal(sample(seen.append), sample())
+    assert len(seen) == 5 and all(x0.shape == (2, 1, 4, 4) and x0.abs().max() <= 1 for x0 in seen)
+
+
+@pytest.mark.parametrize(("name", "eta"), KINDS)
 def test_a_call_leaves_nothing_behind(name, eta):
     """Calls that meet in the middle of each other do not mix: what multistep samplers remember is the call's."""
     config = DiffusionConfig(timesteps=20)

@@ -48,6 +48,7 @@ def complete(
         go: Called between evaluations.
         draws: Samples to look among, at most.
     """
+    go()
     samples = prior.sample(draws if locked.any() else 1, seed=seed)
     misses = (samples != bits)[:, locked].sum(1)
     nearest = int(misses.argmin())

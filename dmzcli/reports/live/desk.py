@@ -49,8 +49,13 @@ class Desk:
     def __init__(self, waiting: int = WAITING) -> None:
         self._worker = ThreadPoolExecutor(1, thread_name_prefix="dmz-explore")
         self._lock = threading.Lock()
-        self._waiting, self._taken, self._closed = waiting, 0, False
+        self._most, self._taken, self._closed = waiting, 0, False
         self._newest: OrderedDict[str, Ticket] = OrderedDict()
+
+    @property
+    def waiting(self) -> int:
+        """Requests that wait or are worked on."""
+        return self._taken
 
     def ticket(self, page: str) -> Ticket:
         """The ticket of a page's newest request; the one before is void from now on."""
@@ -72,19 +77,23 @@ class Desk:
             Busy: The queue is full, or closed.
         """
         with self._lock:
-            if self._closed or self._taken >= self._waiting:
+            if self._closed or self._taken >= self._most:
                 raise Busy
             self._taken += 1
         future = self._worker.submit(work)
         future.add_done_callback(self._done)
         return future
 
-    def close(self) -> None:
-        """Voids what waits or is worked on where it can be, and waits for the rest."""
+    def stop(self) -> None:
+        """Takes nothing more, and voids what waits or is worked on, where it has a ticket."""
         with self._lock:
             self._closed = True
             for ticket in self._newest.values():
                 ticket.cancel()
+
+    def close(self) -> None:
+        """The same, and waits until the worker has ended."""
+        self.stop()
         self._worker.shutdown(cancel_futures=True)
 
     def _done(self, future: Future[T]) -> None:

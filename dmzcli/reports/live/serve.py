@@ -67,6 +67,11 @@ def serve(session: Session, listening: socket.socket, ready: Callable[[str], Non
     from dmzcli.reports.live.desk import Desk
     from dmzcli.reports.live.routes import Routes
 
+    class Server(uvicorn.Server):
+        async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+            desk.stop()  # answers under way end by themselves
+            await super().shutdown(sockets)
+
     port = listening.getsockname()[1]
     desk = Desk()
     try:
@@ -83,7 +88,7 @@ def serve(session: Session, listening: socket.socket, ready: Callable[[str], Non
             timeout_graceful_shutdown=GRACE,
         )
         ready(f"http://{HOST}:{port}/")
-        uvicorn.Server(config).run(sockets=[listening])
+        Server(config).run(sockets=[listening])
     finally:
         desk.close()
         listening.close()

@@ -3,6 +3,8 @@
 import base64
 import io
 import json
+import threading
+import time
 from itertools import pairwise
 
 import numpy as np
@@ -246,9 +248,25 @@ def test_our_own_pages_may_ask(client):
         assert client.post("/api/read", json=GOOD["read"], headers=headers).status_code == 200
 
 
-def test_a_full_queue_says_when_to_come_back(client, desk):
-    import threading
+@pytest.mark.parametrize(
+    ("name", "ticket"), [("decode", "a"), ("complete", "complete a"), ("path", "path a")]
+)
+def test_a_newer_request_of_the_page_ends_the_older(client, desk, name, ticket):
+    go, answers = threading.Event(), []
+    desk.submit(go.wait)
+    older = threading.Thread(target=lambda: answers.append(post(client, name)))
+    older.start()
+    deadline = time.monotonic() + 30
+    while desk.waiting < 2 and time.monotonic() < deadline:
+        time.sleep(0.01)
+    desk.ticket(ticket)
+    go.set()
+    older.join(30)
+    assert answers[0].status_code == 409 and "newer" in answers[0].json()["error"]
+    assert post(client, name).status_code == 200
 
+
+def test_a_full_queue_says_when_to_come_back(client, desk):
     go = threading.Event()
     for _ in range(WAITING):
         desk.submit(go.wait)

@@ -46,6 +46,7 @@ function setBit(i, value, keep = true) {
   if (state.locked[i] === "1") return say(`bit ${i} is locked`);
   if (state.code[i] === value) return;
   setCode(flipped(state.code, i), keep);
+  say(`bit ${i} is ${value === "1" ? "on" : "off"}`);
   tell(i);
 }
 

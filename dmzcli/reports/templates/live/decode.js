@@ -46,6 +46,7 @@ async function decode() {
   const body = {page, codes: [state.code], noises: Array.from({length: NOISES}, (_, i) => from + i), ...recipe()};
   before = shown;
   const strip = [];
+  let whole = false;
   const start = performance.now();
   for await (const line of lines(await patient("decode", body, own.signal))) {
     if (own !== running) return;
@@ -55,6 +56,7 @@ async function decode() {
     showPictures(pixels);
     const elapsed = Math.round(performance.now() - start);
     if (line.done) {
+      whole = true;
       shown = pixels;
       const change = before ? `, ${meanChange(pixels, before).toFixed(1)} gray levels from before` : "";
       at("progress").textContent = `${elapsed} ms${change}`;
@@ -65,6 +67,7 @@ async function decode() {
       at("steps-strip").replaceChildren(...strip.slice(-50));
     }
   }
+  if (!whole) throw new Error("the pictures broke off; see what dmz explore says in its terminal");
 }
 
 // A full queue is waited for, while the wish is the newest.
