@@ -13,7 +13,6 @@ from dmzcli.codes.find import find_prior, load_prior, newest_by_class
 from dmzcli.codes.given import Conditions, given_draws, given_suffix
 from dmzcli.config import Config
 from dmzcli.errors import UserError
-from dmzcli.model.latents import ABSENT
 from dmzcli.runs import Run
 
 Array = np.ndarray
@@ -131,6 +130,8 @@ def check_prefix(config: Config, prefix: int, dim: int) -> None:
 
 def with_absent(bits: Array, dim: int) -> Array:
     """Codes of the first bits as those of all, the others absent: uint8 (N, dim)."""
+    from dmzcli.model.latents import ABSENT  # brings torch, which a mistake need not wait for
+
     whole = np.full((len(bits), dim), ABSENT, np.uint8)
     whole[:, : bits.shape[1]] = bits
     return whole

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import socket
 from collections.abc import Callable
 from typing import TYPE_CHECKING
@@ -10,6 +11,8 @@ from typing import TYPE_CHECKING
 from dmzcli.errors import UserError
 
 if TYPE_CHECKING:
+    from types import FrameType
+
     from dmzcli.reports.live.session import Session
 
 HOST = "127.0.0.1"
@@ -68,6 +71,13 @@ def serve(session: Session, listening: socket.socket, ready: Callable[[str], Non
     from dmzcli.reports.live.routes import Routes
 
     class Server(uvicorn.Server):
+        ended_by = 0
+
+        def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+            # Not raised anew, as uvicorn does: a shell starts what it puts in the background with SIGINT ignored.
+            self.force_exit, self.should_exit = self.should_exit and sig == self.ended_by, True
+            self.ended_by = sig
+
         async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
             desk.stop()  # answers under way end by themselves
             await super().shutdown(sockets)
@@ -88,7 +98,12 @@ def serve(session: Session, listening: socket.socket, ready: Callable[[str], Non
             timeout_graceful_shutdown=GRACE,
         )
         ready(f"http://{HOST}:{port}/")
-        Server(config).run(sockets=[listening])
+        server = Server(config)
+        server.run(sockets=[listening])
+        if server.ended_by:
+            if server.ended_by == signal.SIGINT:
+                raise KeyboardInterrupt
+            signal.raise_signal(server.ended_by)
     finally:
         desk.close()
         listening.close()
