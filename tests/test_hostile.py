@@ -469,7 +469,7 @@ def test_damaged_facts_of_an_imported_run(dmz, dmz_says):
 @pytest.mark.parametrize(
     ("change", "says"),
     [
-        ({"guidance": 2.0}, "newer version of dmz: it has guidance"),
+        ({"wizardry": 2.0}, "newer version of dmz: it has wizardry"),
         ({"count": "many"}, "its count is no number"),
     ],
 )

@@ -160,7 +160,7 @@ def test_draws_are_signed_with_the_prior_that_was_loaded(run, monkeypatch):
     inner = draw.load_prior
     (before,) = (sha256(file) for file in (run.priors / "bernoulli").glob("*.safetensors"))
 
-    def load_prior(folder, run, dim):
+    def load_prior(folder, run, dim, **named):
         prior = inner(folder, run, dim)
         table = BitTable.read(run.bits)
         table.bits[:100] = 1
