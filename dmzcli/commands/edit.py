@@ -67,12 +67,7 @@ def edit(
     run: common.RunOption = None,
     bits: Annotated[Path | None, typer.Option("--bits", help="A bit table; by default the run's.")] = None,
     recipe: Recipe = Recipe(),
-    fit: Annotated[
-        str | None,
-        typer.Option(
-            "--fit", help="How a picture gets the model's size: resize, pad, crop; by default as in training."
-        ),
-    ] = None,
+    fit: common.FitOption = None,
     out: Annotated[
         Path | None,
         typer.Option("--out", callback=bounds.new_folder, help="Folder; by default edits/<edit> in the run."),

@@ -53,13 +53,7 @@ def inpaint(
         ),
     ] = 5,
     recipe: Recipe = Recipe(),
-    fit: Annotated[
-        str | None,
-        typer.Option(
-            "--fit",
-            help="How the picture gets the model's size: resize, pad, crop; by default as in training.",
-        ),
-    ] = None,
+    fit: common.FitOption = None,
     seed: common.SeedOption = 0,
     out: Annotated[
         Path | None,

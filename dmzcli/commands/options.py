@@ -92,6 +92,12 @@ PrefixOption = Annotated[
     int | None,
     typer.Option("--prefix", min=1, max=65536, help="Of nested bits, how many of the first; by default all."),
 ]
+FitOption = Annotated[
+    str | None,
+    typer.Option(
+        "--fit", help="How a picture gets the model's size: resize, pad, crop; by default as in training."
+    ),
+]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print exactly one JSON object.")]
 QuietOption = Annotated[bool, typer.Option("--quiet", help="Say nothing on stderr but errors.")]
 

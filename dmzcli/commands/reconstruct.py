@@ -48,13 +48,7 @@ def reconstruct(
             help="T of the inversion; by default 100 or the most.",
         ),
     ] = None,
-    fit: Annotated[
-        str | None,
-        typer.Option(
-            "--fit",
-            help="How a picture gets the model's size: resize, pad, crop; by default as in training.",
-        ),
-    ] = None,
+    fit: common.FitOption = None,
     settings: common.DataSetOption = None,
     data_dir: common.DataDirOption = None,
     seed: common.SeedOption = 0,

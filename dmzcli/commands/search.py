@@ -34,13 +34,7 @@ def search(
     engine: Annotated[
         str | None, typer.Option("--engine", help="faiss or numpy; by default faiss where it is installed.")
     ] = None,
-    fit: Annotated[
-        str | None,
-        typer.Option(
-            "--fit",
-            help="How the picture gets the model's size: resize, pad, crop; by default as in training.",
-        ),
-    ] = None,
+    fit: common.FitOption = None,
     out: Annotated[
         Path | None,
         typer.Option(

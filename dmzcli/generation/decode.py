@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from typing import overload
 
 import numpy as np
 import torch
@@ -76,17 +77,13 @@ def decode(
         for first in range(0, len(indices), batch_size):
             part = slice(first, min(first + batch_size, len(indices)))
             noise = ImageNoise(seed, indices[part], model.shape, model.device)
-            codes = _on_device(model, bits, part)
+            codes = on_device(model, bits, part)
             if guidance is None or codes is None:
                 denoiser = model.denoiser(codes, precision)
             else:
                 denoiser = guidance.denoiser(model, codes, precision)
-            x = sampler.sample(denoiser, noise, _on_device(model, start, part), seen)
-            if not bool(x.isfinite().all()):
-                raise UserError(
-                    f"the network's images from number {indices[first]} on are not finite numbers",
-                    "its weights are damaged, or training has failed: train the run anew",
-                )
+            x = sampler.sample(denoiser, noise, on_device(model, start, part), seen)
+            check_finite(x, f"images from number {indices[first]} on")
             images[part] = to_uint8(x)
             done(part.stop)
     return images
@@ -114,7 +111,7 @@ def invert(
     with torch.no_grad():
         for start in range(0, len(images), batch_size):
             part = slice(start, start + batch_size)
-            denoiser = model.denoiser(_on_device(model, bits, part))
+            denoiser = model.denoiser(on_device(model, bits, part))
             noises.append(invert_batch(sampler.process, denoiser, to_unit(images[part], model.device)))
     return torch.cat(noises).cpu().numpy()
 
@@ -123,5 +120,19 @@ def _as_images(watch: Callable[[Array], None]) -> Callable[[Tensor], None]:
     return lambda x0: watch(to_uint8(x0))
 
 
-def _on_device(model: Autoencoder, rows: Array | None, part: slice) -> Tensor | None:
+def check_finite(x: Tensor, what: str) -> None:
+    """Raises UserError unless what a network has made are finite numbers."""
+    if not bool(x.isfinite().all()):
+        raise UserError(
+            f"the network's {what} are not finite numbers",
+            "its weights are damaged, or training has failed: train the run anew",
+        )
+
+
+@overload
+def on_device(model: Autoencoder, rows: Array, part: slice) -> Tensor: ...
+@overload
+def on_device(model: Autoencoder, rows: None, part: slice) -> None: ...
+def on_device(model: Autoencoder, rows: Array | None, part: slice) -> Tensor | None:
+    """Some rows of an array, where the model is."""
     return None if rows is None else torch.from_numpy(np.ascontiguousarray(rows[part])).to(model.device)

@@ -15,11 +15,11 @@ from typing import Any
 import numpy as np
 import torch
 
-from dmzcli.data.crops import Crop, with_channels
 from dmzcli.data.formats.picture import decode as decode_picture
 from dmzcli.diffusion.repaint import repaint
 from dmzcli.errors import UserError, did_you_mean
-from dmzcli.generation.decode import decode, usual_batch
+from dmzcli.generation.decode import check_finite, decode, on_device, usual_batch
+from dmzcli.generation.pictures import fit_picture
 from dmzcli.generation.recipe import Recipe
 from dmzcli.model.autoencoder import Autoencoder
 from dmzcli.model.pixels import to_uint8, to_unit
@@ -98,15 +98,10 @@ def read_with_gap(path: Path, gap: Gap, shape: tuple[int, int, int], fit: str) -
     Raises:
         UserError: It is no picture, the rule or the gap does not fit it, or nothing is left to draw.
     """
-    channels, size, _ = shape
     picture, _ = decode_picture(read_bytes(path, UNPACKED_BYTES), str(path))
     drawn = gap.of(picture.shape[0], picture.shape[1], str(path))
-    crop = Crop(size=size, fit=fit)
-    try:
-        image = with_channels(crop.apply(picture, str(path)), channels)
-        fitted = crop.apply((drawn * np.uint8(255))[..., None], str(path))
-    except UserError as error:
-        raise UserError(error.message, "choose how it is fitted: --fit resize, pad or crop") from error
+    image = fit_picture(picture, str(path), shape, fit)
+    fitted = fit_picture((drawn * np.uint8(255))[..., None], str(path), (1, *shape[1:]), fit)
     known = fitted[..., 0] < 128
     if known.all():
         raise UserError(
@@ -157,14 +152,10 @@ def inpaint(
                 ImageNoise(own, indices, model.shape, model.device)
                 for own in (seed, derive("known pixels", seed))
             )
-            codes = torch.from_numpy(np.ascontiguousarray(bits[part])).to(model.device)
+            codes = on_device(model, bits, part)
             denoiser = model.denoiser(codes, recipe.precision)
             x = repaint(sampler, denoiser, noise, x0.expand(len(codes), -1, -1, -1), mask, fresh, resample)
-            if not bool(x.isfinite().all()):
-                raise UserError(
-                    f"the network's draws from number {first} on are not finite numbers",
-                    "its weights are damaged, or training has failed: train the run anew",
-                )
+            check_finite(x, f"draws from number {first} on")
             results[part] = to_uint8(x)
             done(part.stop)
     return results

@@ -29,14 +29,30 @@ def read_picture(path: Path, shape: Sequence[int], fit: str) -> tuple[Array, boo
     Raises:
         UserError: It is no picture, or of another size that ``fit`` does not change.
     """
-    channels, size, _ = shape
     picture, lossy = decode(read_bytes(path, UNPACKED_BYTES), str(path))
-    crop = Crop(size=size, fit=fit)
+    return fit_picture(picture, str(path), shape, fit), lossy
+
+
+def fit_picture(picture: Array, name: str, shape: Sequence[int], fit: str) -> Array:
+    """A picture (H, W, 1 or 3), fitted to a model's images.
+
+    Arguments:
+        picture: uint8.
+        name: What messages call it.
+        shape, fit: As for :func:`read_picture`.
+
+    Returns:
+        uint8 (S, S, C).
+
+    Raises:
+        UserError: It is of another size that ``fit`` does not change.
+    """
+    channels, size, _ = shape
     try:
-        fitted = crop.apply(picture, str(path))
+        fitted = Crop(size=size, fit=fit).apply(picture, name)
     except UserError as error:
         raise UserError(error.message, "choose how it is fitted: --fit resize, pad or crop") from error
-    return with_channels(fitted, channels), lossy
+    return with_channels(fitted, channels)
 
 
 def read_pictures(paths: Sequence[Path], shape: Sequence[int], fit: str) -> tuple[Array, bool]:

@@ -20,11 +20,12 @@ from dmzcli.codes.encode import bits_of
 from dmzcli.codes.fit import Fitted, fit
 from dmzcli.codes.table import BitTable
 from dmzcli.config import Config
-from dmzcli.data import SPLITS, Dataset
+from dmzcli.data import Dataset
 from dmzcli.data.dataset import spread
 from dmzcli.diffusion.names import TUNED
 from dmzcli.diffusion.names import check as check_name
-from dmzcli.errors import UserError, did_you_mean
+from dmzcli.errors import UserError
+from dmzcli.evaluation import limits
 from dmzcli.evaluation.distances import distances
 from dmzcli.evaluation.features import FEWEST, create
 from dmzcli.evaluation.sources import usual_features
@@ -115,8 +116,7 @@ class Measure(Part):
 
 
 def _check_split(split: str, dataset: Dataset) -> None:
-    if split not in SPLITS:
-        raise UserError(f"unknown split '{split}'", did_you_mean(split, SPLITS, "splits"))
+    limits.check_split(split)
     if not len(dataset.rows(split)):
         raise UserError(f"{dataset.name} has no {split} images", "name another split")
 
@@ -217,7 +217,7 @@ class Scores(Measure):
             for cell in table.cells:
                 where = {**wheres[cell.source], "sampler": cell.sampler, "T": cell.steps, **weight}
                 numbers.append(Number(what, where, cell.value, cell.error))
-            if table.real is not None and recipe == self._recipes()[0]:
+            if table.real is not None and recipe.guidance == self.guidance[0]:  # alike for every w
                 numbers.append(
                     Number(what, {"bits from": f"({table.real_count:,} test images)"}, table.real, 0.0)
                 )
@@ -260,7 +260,7 @@ def _fitted(trained: Trained, kind: str, prefix: int | None = None) -> Fitted:
     """A kind of prior of the cell's bits, or of the first of them: fitted unless that is done."""
     table, run = trained.table, trained.run
     assert table is not None
-    settings = [each for each in trained.prior_settings if _has((kind,), each)]
+    settings = [each for each in trained.prior_settings if _has(kind, each)]
     named: Any = {"seed": trained.seed, "talk": trained.talk, "run": run.path, "prefix": prefix}
     try:
         return fit(table, run.bits, kind, settings, **named, reuse=True)
@@ -302,10 +302,9 @@ class Codes(Measure):
         return numbers
 
 
-def _has(kinds: tuple[str, ...], setting: str) -> bool:
-    """Whether one of these kinds has an option."""
-    name = setting.partition("=")[0]
-    return any(name in priors.describe(kind)["options"] for kind in kinds)
+def _has(kind: str, setting: str) -> bool:
+    """Whether a kind of prior has an option."""
+    return setting.partition("=")[0] in priors.describe(kind)["options"]
 
 
 class LinearProbe(Measure):
